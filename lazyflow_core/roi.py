@@ -1,0 +1,334 @@
+"""Regions of interest: frozen half-open boxes of pixels.
+
+A `Roi` is absolute in the array it is asked of and is never clipped silently: an empty one is legal, a
+negative or reversed one is not, and one that reaches outside is refused by whoever is asked. Slicings,
+with their negative numbers, ``None`` and ``Ellipsis``, exist only at the border: `Roi.from_slicing`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import Any, NoReturn
+
+from lazyflow_core.errors import RoiBoundsError, RoiError
+
+__all__ = ["Roi", "hull"]
+
+
+class Roi:
+    """A half-open box ``[start, stop)`` of pixels, one pair of integers per axis.
+
+    Parameters
+    ----------
+    start, stop
+        First pixel, and first pixel beyond the end, per axis; ``0 <= start <= stop``.
+
+    Raises
+    ------
+    RoiError
+        If the lengths differ or a number is no integer.
+    RoiBoundsError
+        If a start is negative or lies after its stop.
+
+    Examples
+    --------
+    >>> roi = Roi((2, 0), (4, 5))
+    >>> roi.shape, roi.size, str(roi)
+    ((2, 5), 10, '[2:4, 0:5]')
+    >>> Roi((0, 3), (2, 8)) & roi
+    Roi(start=(2, 3), stop=(2, 5))
+    """
+
+    __slots__ = ("start", "stop")
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    def __init__(self, start: Iterable[int], stop: Iterable[int]) -> None:
+        try:
+            begin, end = tuple(map(operator.index, start)), tuple(map(operator.index, stop))
+        except TypeError:
+            raise RoiError(f"Roi({start!r}, {stop!r}): start and stop are sequences of integers.") from None
+        if len(begin) != len(end):
+            raise RoiError(f"Roi({begin}, {end}): start has {len(begin)} numbers and stop {len(end)}.")
+        for a, b in zip(begin, end, strict=True):
+            if not 0 <= a <= b:
+                raise RoiBoundsError(
+                    f"Roi({begin}, {end}): every axis needs 0 <= start <= stop. "
+                    "Negative numbers count from the end only in slicings, see Roi.from_slicing."
+                )
+        _set_start(self, begin)
+        _set_stop(self, end)
+
+    @classmethod
+    def _unchecked(cls, start: tuple[int, ...], stop: tuple[int, ...]) -> Roi:
+        """Make a ROI of tuples of ints that are known to be one."""
+        roi = object.__new__(cls)
+        _set_start(roi, start)
+        _set_stop(roi, stop)
+        return roi
+
+    @classmethod
+    def from_shape(cls, shape: Iterable[int]) -> Roi:
+        """Return the ROI of a whole array."""
+        stop = tuple(shape)
+        return cls((0,) * len(stop), stop)
+
+    @classmethod
+    def from_slicing(cls, key: Any, shape: Sequence[int]) -> Roi:
+        """Return the ROI that numpy slicing addresses in an array of that shape.
+
+        Integers keep their axis as a singleton; ``Ellipsis`` and missing axes mean all of it. As for numpy,
+        negative numbers count from the end. Unlike numpy, nothing is clipped.
+
+        Raises
+        ------
+        RoiError
+            For strides, too many axes, more than one ``Ellipsis``, or what is neither integer nor slice.
+        RoiBoundsError
+            If the key reaches outside the shape, or starts after it stops.
+
+        Examples
+        --------
+        >>> Roi.from_slicing((..., slice(-10, None)), (5, 100))
+        Roi(start=(0, 90), stop=(5, 100))
+        >>> Roi.from_slicing(3, (5, 100))
+        Roi(start=(3, 0), stop=(4, 100))
+        """
+        items = list(key) if isinstance(key, tuple) else [key]
+        gaps = [i for i, item in enumerate(items) if item is Ellipsis]
+        missing = len(shape) - (len(items) - len(gaps))
+        if len(gaps) > 1 or missing < 0:
+            raise RoiError(f"[{_key_text(items)}] does not fit an array of {len(shape)} axes.")
+        at = gaps[0] if gaps else len(items)
+        items[at : at + len(gaps)] = [slice(None)] * missing
+
+        start, stop = [], []
+        for item, length in zip(items, shape, strict=True):
+            if isinstance(item, slice):
+                if item.step not in (None, 1):
+                    raise RoiError(f"[{_key_text(items)}]: a ROI has no strides; slice the result instead.")
+                a = 0 if item.start is None else _pixel(item.start, length, items)
+                b = length if item.stop is None else _pixel(item.stop, length, items)
+            else:
+                a = _pixel(item, length, items)
+                b = a + 1
+            if not 0 <= a <= b <= length:
+                raise RoiBoundsError(
+                    f"[{_key_text(items)}] reaches outside an array of shape {tuple(shape)}, or is reversed. "
+                    "ROIs are absolute and never clipped."
+                )
+            start.append(a)
+            stop.append(b)
+        return cls._unchecked(tuple(start), tuple(stop))
+
+    # ------------------------------------------------------------------------------------- being a value
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Roi is frozen; make a new one instead of setting {name!r}.")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a Roi is frozen.")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            self.start == other.start and self.stop == other.stop
+            if isinstance(other, Roi)
+            else NotImplemented
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.start, self.stop))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Roi, (self.start, self.stop)
+
+    def __repr__(self) -> str:
+        return f"Roi(start={self.start}, stop={self.stop})"
+
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True)) + "]"
+
+    # -------------------------------------------------------------------------------------------- questions
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.start)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of pixels along each axis."""
+        return tuple(map(operator.sub, self.stop, self.start))
+
+    @property
+    def size(self) -> int:
+        """Number of pixels, a Python int that cannot overflow."""
+        return prod(map(operator.sub, self.stop, self.start))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds no pixel."""
+        return any(a == b for a, b in zip(self.start, self.stop, strict=True))
+
+    def __contains__(self, other: object) -> bool:
+        """Whether another ROI lies inside this one (an empty one is judged by its corners too)."""
+        if not isinstance(other, Roi):
+            raise TypeError(f"a Roi contains other Rois, not {other!r}.")
+        self._check_same_ndim(other)
+        return all(map(operator.le, self.start, other.start)) and all(map(operator.ge, self.stop, other.stop))
+
+    def intersects(self, other: Roi) -> bool:
+        """Whether the two share a pixel."""
+        return not (self & other).is_empty
+
+    @property
+    def slicing(self) -> tuple[slice, ...]:
+        """The slices that cut this ROI out of its array."""
+        return tuple(map(slice, self.start, self.stop))
+
+    # ----------------------------------------------------------------------------------------- ROIs from ROIs
+
+    def __and__(self, other: Roi) -> Roi:
+        """Return the pixels both have; empty (never None) where they share none."""
+        self._check_same_ndim(other)
+        start = tuple(map(max, self.start, other.start))
+        stop = tuple(map(max, start, map(min, self.stop, other.stop)))
+        return Roi._unchecked(start, stop)
+
+    def clip(self, within: Roi) -> Roi:
+        """Return the part that lies inside another ROI; the same as ``self & within``."""
+        return self & within
+
+    def shift(self, offset: Sequence[int]) -> Roi:
+        """Return this ROI moved by ``offset`` pixels; raises `RoiBoundsError` if that makes it negative."""
+        if len(offset) != self.ndim:
+            raise RoiError(f"{self} cannot be shifted by {tuple(offset)}: one number per axis is needed.")
+        return Roi(map(operator.add, self.start, offset), map(operator.add, self.stop, offset))
+
+    def relative_to(self, origin: Roi) -> Roi:
+        """Return this ROI in the coordinates of an array that was cut out at ``origin``."""
+        return self.shift([-s for s in origin.start])
+
+    def with_halo(self, halo_px: Sequence[int], within: Roi) -> Roi:
+        """Return this ROI grown by a halo on both sides and clipped to an outer ROI.
+
+        Parameters
+        ----------
+        halo_px
+            Pixels to add before and after, one number >= 0 per axis.
+        within
+            The ROI the result must stay inside, usually the whole array.
+
+        Raises
+        ------
+        RoiError
+            If ``halo_px`` has another length than the ROI, or a negative number.
+
+        Examples
+        --------
+        >>> Roi((2, 0), (4, 5)).with_halo((3, 1), within=Roi((0, 0), (10, 5)))
+        Roi(start=(0, 0), stop=(7, 5))
+        """
+        if len(halo_px) != self.ndim or any(h < 0 for h in halo_px):
+            raise RoiError(f"{self}: halo {tuple(halo_px)} is not one number >= 0 per axis.")
+        self._check_same_ndim(within)
+        start = tuple(max(w, a - h) for a, h, w in zip(self.start, halo_px, within.start, strict=True))
+        stop = tuple(min(w, b + h) for b, h, w in zip(self.stop, halo_px, within.stop, strict=True))
+        return Roi._unchecked(start, tuple(map(max, start, stop)))
+
+    def difference(self, other: Roi) -> list[Roi]:
+        """Return boxes that do not overlap and together are this ROI without the other one.
+
+        At most two per axis; the empty list if nothing is left.
+
+        Examples
+        --------
+        >>> Roi((0, 0), (4, 4)).difference(Roi((1, 1), (2, 4)))
+        [Roi(start=(0, 0), stop=(1, 4)), Roi(start=(2, 0), stop=(4, 4)), Roi(start=(1, 0), stop=(2, 1))]
+        """
+        if self.is_empty:
+            return []
+        shared = self & other
+        if shared.is_empty:
+            return [self]
+        parts = []
+        start, stop = list(self.start), list(self.stop)
+        for axis in range(self.ndim):
+            if start[axis] < shared.start[axis]:
+                before = stop.copy()
+                before[axis] = shared.start[axis]
+                parts.append(Roi._unchecked(tuple(start), tuple(before)))
+            if shared.stop[axis] < stop[axis]:
+                after = start.copy()
+                after[axis] = shared.stop[axis]
+                parts.append(Roi._unchecked(tuple(after), tuple(stop)))
+            start[axis], stop[axis] = shared.start[axis], shared.stop[axis]
+        return parts
+
+    def transposed(self, order: Sequence[int]) -> Roi:
+        """Return this ROI with its axes in another order, as ``numpy.transpose`` takes it."""
+        return Roi._unchecked(tuple(self.start[i] for i in order), tuple(self.stop[i] for i in order))
+
+    def with_axis(self, axis: int, start: int, stop: int) -> Roi:
+        """Return this ROI with another range along one axis."""
+        starts, stops = list(self.start), list(self.stop)
+        starts[axis], stops[axis] = start, stop
+        return Roi(starts, stops)
+
+    def _check_same_ndim(self, other: Roi) -> None:
+        if len(self.start) != len(other.start):
+            raise RoiError(f"{self} has {self.ndim} axes and {other} has {other.ndim}.")
+
+
+# The only doors through the frozen wall.
+_set_start = Roi.__dict__["start"].__set__
+_set_stop = Roi.__dict__["stop"].__set__
+
+
+def hull(rois: Iterable[Roi]) -> Roi:
+    """Return the smallest ROI that holds all of the given ones.
+
+    Raises
+    ------
+    RoiError
+        If none is given or their numbers of axes differ.
+
+    Examples
+    --------
+    >>> hull([Roi((0, 3), (1, 4)), Roi((5, 0), (6, 1))])
+    Roi(start=(0, 0), stop=(6, 4))
+    """
+    given: Iterator[Roi] = iter(rois)
+    try:
+        result = next(given)
+    except StopIteration:
+        raise RoiError("the hull of no ROIs is undefined.") from None
+    for roi in given:
+        result._check_same_ndim(roi)
+        result = Roi._unchecked(
+            tuple(map(min, result.start, roi.start)), tuple(map(max, result.stop, roi.stop))
+        )
+    return result
+
+
+def _pixel(value: Any, length: int, items: list[Any]) -> int:
+    """Return an index of a slicing counted from the start."""
+    if isinstance(value, bool):
+        raise RoiError(f"[{_key_text(items)}]: {value!r} is a bool; a ROI is made of integers and slices.")
+    try:
+        index = operator.index(value)
+    except TypeError:
+        raise RoiError(f"[{_key_text(items)}]: {value!r} is neither an integer nor a slice.") from None
+    return index + length if index < 0 else index
+
+
+def _key_text(items: Iterable[Any]) -> str:
+    def text(item: Any) -> str:
+        if isinstance(item, slice):
+            parts = [item.start, item.stop] + ([item.step] if item.step is not None else [])
+            return ":".join("" if p is None else str(p) for p in parts)
+        return "..." if item is Ellipsis else repr(item)
+
+    return ", ".join(map(text, items))
