@@ -1,0 +1,1 @@
+"""Lazy, parallel, region-of-interest evaluation of image-processing operators."""
