@@ -1,0 +1,110 @@
+"""The border to the libraries underneath: whatever they raise leaves as `FormatError` or `StorageError`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lazyflow_core.errors import FormatError, LazyflowError, StorageError
+
+__all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "one_line"]
+
+#: The largest chunk we read. Blosc and most other codecs end there too, and a file that declares more
+#: asks for that much memory for its first pixel.
+MAX_CHUNK_BYTES = 2**31 - 1
+
+#: Causes that lie in what is around a file. Everything else is blamed on its contents.
+_AROUND = {
+    code
+    for name in (
+        "ENOENT EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO ENAMETOOLONG EMFILE ENFILE EISDIR ENOTDIR "
+        "EEXIST ENOTEMPTY ELOOP ESTALE ETIMEDOUT EBUSY ETXTBSY EAGAIN ENODEV ENXIO"
+    ).split()
+    if (code := getattr(errno, name, None)) is not None
+}
+
+#: HDF5 puts the number into its text instead of the exception.
+_ERRNO_IN_TEXT = re.compile(r"errno = (\d+)")
+
+
+@contextmanager
+def foreign_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
+    """Turn every exception raised inside into one of ours that names the path and the reason.
+
+    Parameters
+    ----------
+    path
+        The file, as the user wrote it.
+    doing
+        What is being done, as in ``"cannot {doing} …"``.
+
+    Raises
+    ------
+    StorageError
+        For causes around the file: it is missing, may not be read, the disk is full or broken.
+    FormatError
+        For everything else: the contents are not what the format says.
+    """
+    try:
+        yield
+    except LazyflowError:
+        raise
+    except MemoryError as error:
+        raise StorageError(f"cannot {doing} {os.fspath(path)!r}: not enough memory.") from error
+    except Exception as error:
+        code = _errno(error)
+        if code in _AROUND:
+            raise StorageError(f"cannot {doing} {os.fspath(path)!r}: {os.strerror(code)}.") from error
+        raise FormatError(f"cannot {doing} {os.fspath(path)!r}: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the text of an exception as one short printable sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(text) > 300:
+        text = text[:297] + "..."
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def check_declared(
+    path: str, shape: Sequence[int], dtype: np.dtype[Any], chunks: Sequence[int] | None = None
+) -> None:
+    """Refuse what no array here can have; a huge shape alone is fine, nothing is allocated for it.
+
+    Raises
+    ------
+    FormatError
+        For values that are no numbers, more than 32 axes, and chunks that have no extent or are larger
+        than `MAX_CHUNK_BYTES`.
+    """
+    if dtype.kind not in "biufc":
+        raise FormatError(f"{path!r} holds values of type {dtype}; only numbers and bool can be read.")
+    if not 1 <= len(shape) <= 32:
+        raise FormatError(f"{path!r} holds an array of {len(shape)} axes; 1 to 32 can be read.")
+    if any(n < 0 for n in shape):
+        raise FormatError(f"{path!r} declares the shape {tuple(shape)}; no side can be negative.")
+    if chunks is None:
+        return
+    if len(chunks) != len(shape) or any(c < 1 for c in chunks):
+        raise FormatError(f"{path!r} declares chunks {tuple(chunks)} for the shape {tuple(shape)}.")
+    if prod(chunks) * dtype.itemsize > MAX_CHUNK_BYTES:
+        raise FormatError(
+            f"{path!r} declares chunks {tuple(chunks)} of {dtype}, {prod(chunks) * dtype.itemsize} bytes each; "
+            f"at most {MAX_CHUNK_BYTES} bytes can be read."
+        )
+
+
+def _errno(error: BaseException) -> int:
+    """Return the error number behind an exception, 0 if there is none."""
+    if not isinstance(error, OSError):
+        return 0
+    found = _ERRNO_IN_TEXT.search(str(error))
+    return error.errno or (int(found[1]) if found else 0)

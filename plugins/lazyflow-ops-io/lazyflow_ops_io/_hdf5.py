@@ -1,0 +1,225 @@
+"""What the HDF5 reader and writer share: one lock, walking a file without leaving it, axes in attributes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lazyflow_core.axes import Axes, Axis
+from lazyflow_core.errors import AxesError, FormatError
+
+__all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "write_axes"]
+
+#: HDF5 has global state and one lock of its own; h5py has not always taken it everywhere (h5py#2764), and
+#: two threads queueing at h5py's lock are slower than one (benchmarks/io.py). Nothing else is acquired and
+#: no request is waited for while it is held.
+HDF5_LOCK = threading.Lock()
+
+_MOST_LISTED = 1000
+_MOST_LINKS = 64
+
+_AXISTAGS = "axistags"
+_UNITS = "axis_units"
+_TRANSLATIONS = "axis_translations"
+_ELEMENT_SIZE = "element_size_um"
+_MICROMETER = "micrometer"
+
+
+# ---------------------------------------------------------------------------------------- finding a dataset
+
+
+def find_dataset(file: h5py.File, path: str, name: str) -> h5py.Dataset:
+    """Return the dataset at a path inside a file, following soft links only as long as they stay in it.
+
+    h5py itself follows external links and external storage silently, so a file could make us read any
+    other file of the user.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    path
+        Its name, for errors.
+    name
+        Path of the dataset, e.g. ``"/raw"``.
+
+    Raises
+    ------
+    FormatError
+        If there is none, or its pixels are outside the file.
+    """
+    parts = [p for p in name.split("/") if p]
+    group: Any = file["/"]
+    done: list[str] = []
+    links = 0
+    while parts:
+        part = parts.pop(0)
+        if not isinstance(group, h5py.Group) or part == ".":
+            if part == ".":
+                continue
+            raise _no_dataset(file, path, name)
+        link = group.get(part, getlink=True)
+        if isinstance(link, h5py.SoftLink):
+            links += 1
+            if links > _MOST_LINKS:
+                raise FormatError(f"{path!r}: {name!r} goes through more than {_MOST_LINKS} soft links.")
+            target = [p for p in link.path.split("/") if p]
+            parts = target + parts
+            if link.path.startswith("/"):
+                group, done = file["/"], []
+            continue
+        if isinstance(link, h5py.ExternalLink):
+            raise FormatError(
+                f"{path!r}: {'/'.join([*done, part])!r} is a link to another file, "
+                f"{link.filename!r}; open that file itself."
+            )
+        if not isinstance(link, h5py.HardLink):
+            raise _no_dataset(file, path, name)
+        group = group[part]
+        done.append(part)
+    if not isinstance(group, h5py.Dataset):
+        raise _no_dataset(file, path, name)
+    if group.is_virtual:
+        raise FormatError(
+            f"{path!r}: dataset {name!r} is virtual, its pixels are in other files; not supported."
+        )
+    if group.external:
+        raise FormatError(f"{path!r}: dataset {name!r} keeps its pixels in other files; not supported.")
+    return group
+
+
+def _no_dataset(file: h5py.File, path: str, name: str) -> FormatError:
+    return FormatError(f"{path!r} has no dataset {name!r}; it holds {_listed(list_datasets(file))}.")
+
+
+def only_dataset(file: h5py.File, path: str) -> str:
+    """Return the name of the one dataset in a file; raises `FormatError` listing them if there are several."""
+    names = list_datasets(file)
+    if len(names) != 1:
+        holds = f"{len(names)} datasets: {_listed(names)}; give one as dataset" if names else "no dataset"
+        raise FormatError(f"{path!r} holds {holds}.")
+    return names[0]
+
+
+def list_datasets(file: h5py.File) -> list[str]:
+    """Return the paths of all datasets in a file, each once, at most 1000; follows no link out of the file."""
+    names: list[str] = []
+    seen = set()
+    todo: list[tuple[str, h5py.Group]] = [("", file["/"])]
+    while todo and len(names) < _MOST_LISTED and len(seen) < 10 * _MOST_LISTED:
+        prefix, group = todo.pop()
+        for key in sorted(group):
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue
+            try:
+                item = group[key]
+            except (KeyError, OSError, RuntimeError):
+                continue  # a damaged entry hides only itself
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(item, h5py.Dataset):
+                names.append(f"{prefix}/{key}")
+            elif isinstance(item, h5py.Group):
+                todo.append((f"{prefix}/{key}", item))
+    return sorted(names)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
+
+
+# ---------------------------------------------------------------------------------------- axes in attributes
+
+
+def axes_of(dataset: h5py.Dataset) -> Axes:
+    """Return the axes that a dataset's attributes describe, or the usual ones for its shape.
+
+    In order: vigra's ``axistags`` with ``axis_units`` (ilastik), HDF5 dimension labels. A pixel size given
+    as ``element_size_um`` (PlantSeg; three numbers, zyx) fills what those leave open. Attributes that do
+    not fit the dataset are ignored, as they are by the programs that write them.
+    """
+    attributes = _read_attributes(dataset)
+    shape = dataset.shape
+    axes = _from_axistags(attributes) or _from_labels(dataset)
+    if axes is None or len(axes) != len(shape):
+        axes = Axes.guess(shape)
+    return _with_element_size(axes, attributes.get(_ELEMENT_SIZE))
+
+
+def _read_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE):
+        if name in dataset.attrs:
+            value = dataset.attrs[name]
+            found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return found
+
+
+def _json_mapping(text: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _from_axistags(attributes: Mapping[str, Any]) -> Axes | None:
+    text = attributes.get(_AXISTAGS)
+    if not isinstance(text, str):
+        return None
+    units = {k: u for k, u in _json_mapping(attributes.get(_UNITS)).items() if isinstance(u, str) and u}
+    try:
+        axes = Axes.from_axistags(text, units)
+    except AxesError:
+        return None
+    origin = _json_mapping(attributes.get(_TRANSLATIONS))
+    return Axes(
+        Axis(a.key, a.kind, a.unit, a.resolution, value)
+        if isinstance(value := origin.get(a.key), int | float)
+        else a
+        for a in axes
+    )
+
+
+def _from_labels(dataset: h5py.Dataset) -> Axes | None:
+    try:
+        return Axes([dimension.label for dimension in dataset.dims])
+    except AxesError:
+        return None
+
+
+def _with_element_size(axes: Axes, size: Any) -> Axes:
+    size = np.asarray(size if size is not None else (), dtype=object).ravel().tolist()
+    ours = [k for k in "zyx" if k in axes]
+    if len(size) != 3 or not ours:
+        return axes
+    by_key = dict(zip("zyx", size, strict=True))
+    result = []
+    for axis in axes:
+        value = by_key.get(axis.key)
+        usable = isinstance(value, int | float) and 0 < value < float("inf")
+        if axis.resolution is None and usable:
+            axis = Axis(axis.key, axis.kind, _MICROMETER, value, axis.translation)
+        result.append(axis)
+    return Axes(result)
+
+
+def write_axes(dataset: h5py.Dataset, axes: Axes) -> None:
+    """Write axes in every form that some program reads: axistags, units, labels, PlantSeg's pixel size."""
+    dataset.attrs[_AXISTAGS] = axes.to_axistags()
+    dataset.attrs[_UNITS] = json.dumps({a.key: a.unit for a in axes if a.unit})
+    if any(a.translation for a in axes):
+        dataset.attrs[_TRANSLATIONS] = json.dumps({a.key: a.translation for a in axes})
+    for dimension, axis in zip(dataset.dims, axes, strict=True):
+        dimension.label = axis.key
+    by_key = {a.key: a for a in axes}
+    zyx = [by_key.get(k) for k in "zyx"]
+    if all(a is not None and a.resolution is not None and a.unit == _MICROMETER for a in zyx):
+        dataset.attrs[_ELEMENT_SIZE] = np.array([a.resolution for a in zyx if a is not None])

@@ -1,0 +1,262 @@
+"""Where a writer writes: next to its target under another name, until everything is there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+from lazyflow_core.errors import StorageError, TargetExistsError
+from lazyflow_ops_io._border import foreign_errors
+
+__all__ = ["DiskFile", "Target"]
+
+
+class Target:
+    """A file or folder that appears under its name only when it is complete.
+
+    All that can be refused is refused here, before anything is computed.
+
+    Parameters
+    ----------
+    path
+        The name it will have.
+    overwrite
+        Whether something that has the name may be replaced, at the end.
+    folder_marks
+        For folders: names of files by which a folder of this kind is known. Only such a folder, or an
+        empty one, is ever replaced. Empty for files.
+
+    Raises
+    ------
+    TargetExistsError
+        If something has the name and ``overwrite`` is false.
+    StorageError
+        If it cannot be written there: the parent is missing or read-only, the name is too long, something
+        of another kind has the name.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool = False, folder_marks: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self._final = Path(os.path.abspath(path))
+        self._overwrite = overwrite
+        self._marks = folder_marks
+        if not path or not self._final.name or "\0" in path:
+            raise StorageError(f"cannot write {path!r}: this is no file name.")
+        with foreign_errors(path, "write"):
+            self._check()
+            stem = self._final.name[:40]  # the name with its additions must not become too long
+            self.temporary = self._final.with_name(f".{stem}.{secrets.token_hex(4)}.partial")
+            # Made at once: it shows whether the folder can be written to.
+            if folder_marks:
+                self.temporary.mkdir()
+            else:
+                self.temporary.touch(exist_ok=False)
+
+    def _check(self) -> None:
+        parent = self._final.parent
+        if not parent.is_dir():
+            what = "is not a folder" if parent.exists() else "does not exist; create it first"
+            raise StorageError(f"cannot write {self.path!r}: the folder {str(parent)!r} {what}.")
+        try:
+            there = os.lstat(self._final)
+        except FileNotFoundError:
+            return
+        if not self._overwrite:
+            raise TargetExistsError(
+                f"{self.path!r} exists already; choose another name or ask to overwrite it."
+            )
+        if not there.st_mode & 0o222 and not stat.S_ISLNK(there.st_mode):
+            raise StorageError(f"cannot overwrite {self.path!r}: it is read-only.")
+        is_folder = stat.S_ISDIR(there.st_mode)
+        if not self._marks and not (stat.S_ISREG(there.st_mode) or stat.S_ISLNK(there.st_mode)):
+            kind = "a folder" if is_folder else "no ordinary file"
+            raise StorageError(f"cannot overwrite {self.path!r}: it is {kind}; remove it first.")
+        if self._marks and not self._replaceable_folder(is_folder):
+            raise StorageError(
+                f"cannot overwrite {self.path!r}: it is not a folder of this format "
+                f"(none of {', '.join(self._marks)} is in it); remove it first."
+            )
+
+    def _replaceable_folder(self, is_folder: bool) -> bool:
+        if not is_folder:
+            return False
+        names = set(os.listdir(self._final))
+        return not names or not names.isdisjoint(self._marks)
+
+    def commit(self) -> int:
+        """Give it its name, in one step where the system can, and return its bytes.
+
+        The contents are forced to the disk first, so that a crash leaves the old or the new, whole.
+        """
+        with foreign_errors(self.path, "write"):
+            size = _sync(self.temporary)
+            if self._marks:
+                self._commit_folder()
+            elif self._overwrite:
+                os.replace(self.temporary, self._final)
+            else:
+                self._commit_new_file()
+            _sync_folder(self._final.parent)
+            return size
+
+    def _commit_new_file(self) -> None:
+        # Another process may have made the target meanwhile; a rename would replace it, a link does not.
+        try:
+            os.link(self.temporary, self._final)
+        except FileExistsError:
+            raise self._appeared() from None
+        except OSError:  # a file system without hard links
+            if os.path.lexists(self._final):
+                raise self._appeared() from None
+            os.rename(self.temporary, self._final)
+        else:
+            os.unlink(self.temporary)
+
+    def _commit_folder(self) -> None:
+        old = None
+        if os.path.lexists(self._final):
+            if not self._overwrite:
+                raise self._appeared()
+            self._check()
+            old = self.temporary.with_suffix(".old")
+            os.rename(self._final, old)
+        try:
+            os.rename(self.temporary, self._final)
+        except BaseException:
+            if old is not None:
+                os.rename(old, self._final)
+            raise
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _appeared(self) -> TargetExistsError:
+        return TargetExistsError(f"{self.path!r} was made by somebody else meanwhile; it was left alone.")
+
+    def abort(self) -> None:
+        """Remove what was written. Never raises."""
+        if self._marks:
+            shutil.rmtree(self.temporary, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                self.temporary.unlink()
+
+
+class DiskFile:
+    """A new file written at absolute positions, by any number of threads.
+
+    It never fails in the middle of something: the first error is kept, later writes are dropped, and
+    `check` raises it. HDF5 needs that; a write that fails under it leaves it in a state in which it
+    crashes when the interpreter ends (h5py#914). It sees this object as a Python file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self._position = 0
+        self.error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error that a write met."""
+        if self.error is not None:
+            raise OSError(self.error.errno, self.error.strerror)
+
+    def reserve(self, size: int) -> None:
+        """Make the file ``size`` bytes long, on the disk where the system can promise it."""
+        if hasattr(os, "posix_fallocate") and size:
+            try:
+                os.posix_fallocate(self._fd, 0, size)
+                return
+            except OSError as error:
+                import errno
+
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+        os.ftruncate(self._fd, size)
+
+    def write_at(self, offset: int, data: memoryview | bytes) -> None:
+        """Write bytes at a position."""
+        if self.error is not None:
+            return
+        view = memoryview(data).cast("B")
+        try:
+            while view:
+                count = os.pwrite(self._fd, view, offset)
+                view = view[count:]
+                offset += count
+        except OSError as error:
+            self.error = error
+
+    # What h5py's file-object driver calls; it holds HDF5_LOCK meanwhile, so one position is enough.
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._fd).st_size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the position."""
+        if size < 0:
+            size = os.fstat(self._fd).st_size - self._position
+        data = os.pread(self._fd, size, self._position)
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read into a buffer from the position."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def write(self, data: memoryview | bytes) -> int:
+        """Write at the position; says it did even if it failed, see the class."""
+        count = memoryview(data).nbytes
+        self.write_at(self._position, data)
+        self._position += count
+        return count
+
+    def truncate(self, size: int) -> int:
+        """Change the size of the file."""
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back here."""
+
+    def close(self) -> None:
+        """Close the file; twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _sync(path: Path) -> int:
+    """Force a file, or all files in a folder, to the disk and return their bytes."""
+    if path.is_dir():
+        return sum(_sync(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    """Force a folder's entries to the disk, where that exists."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

@@ -1,0 +1,132 @@
+"""A Zarr folder: its metadata documents, read within bounds and never from outside of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lazyflow_core.errors import FormatError
+
+__all__ = ["Node", "ZarrFolder", "check_key"]
+
+#: More than any metadata document needs; OME-Zarr with thousands of wells stays under a mebibyte.
+_MOST_METADATA_BYTES = 16 * 2**20
+
+_MOST_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One array or group."""
+
+    kind: Literal["array", "group"]
+    version: Literal[2, 3]
+    metadata: dict[str, Any]
+    attributes: dict[str, Any]
+
+
+def check_key(path: str, key: str) -> str:
+    """Return a path inside a store without its outer slashes; refuse one that could lead out of it.
+
+    Raises
+    ------
+    FormatError
+        For ``..``, ``.``, empty parts, NUL and backslashes.
+    """
+    inner = key.strip("/")
+    parts = inner.split("/") if inner else []
+    if any(p in ("", ".", "..") or "\0" in p or "\\" in p or ":" in p for p in parts):
+        raise FormatError(f"{path!r}: {key!r} is no path inside a Zarr store.")
+    return inner
+
+
+class ZarrFolder:
+    """The root folder of a store.
+
+    Parameters
+    ----------
+    path
+        The folder, as the user wrote it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.root = os.path.realpath(path)
+        #: Folders that were found to lie inside, so that each is looked at once. Only grows; setting an
+        #: item is atomic, and two threads that look at the same folder find the same.
+        self._inside: dict[str, bool] = {}
+
+    def locate(self, key: str) -> str:
+        """Return the file of a key; raises `FormatError` if a symbolic link leads out of the store."""
+        place = os.path.join(self.root, *key.split("/"))
+        folder = os.path.dirname(place)
+        if folder not in self._inside:
+            real = os.path.realpath(folder)
+            self._inside[folder] = real == self.root or real.startswith(self.root + os.sep)
+        if not self._inside[folder] or (os.path.islink(place) and not self._leads_inside(place)):
+            raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.")
+        return place
+
+    def _leads_inside(self, place: str) -> bool:
+        return os.path.realpath(place).startswith(self.root + os.sep)
+
+    def node(self, key: str) -> Node | None:
+        """Return the array or group at a path inside the store, ``""`` for the root; None if there is none."""
+        prefix = f"{key}/" if key else ""
+        document = self._document(prefix + "zarr.json")
+        if document is not None:
+            kind = document.get("node_type")
+            if kind not in ("array", "group") or document.get("zarr_format") != 3:
+                raise FormatError(f"{self.path!r}: {prefix}zarr.json describes neither an array nor a group.")
+            attributes = document.get("attributes")
+            return Node(kind, 3, document, attributes if isinstance(attributes, dict) else {})
+        for name, kind in ((".zarray", "array"), (".zgroup", "group")):
+            document = self._document(prefix + name)
+            if document is not None:
+                if document.get("zarr_format") != 2:
+                    raise FormatError(f"{self.path!r}: {prefix}{name} is not of Zarr format 2.")
+                return Node(kind, 2, document, self._document(prefix + ".zattrs") or {})  # type: ignore[arg-type]
+        return None
+
+    def arrays(self) -> list[str]:
+        """Return the paths of the arrays in the store, at most 1000."""
+        found: list[str] = []
+        todo = [""]
+        looked = 0
+        while todo and len(found) < _MOST_LISTED and looked < 10 * _MOST_LISTED:
+            key = todo.pop()
+            looked += 1
+            node = self.node(key)
+            if node is None:
+                continue
+            if node.kind == "array":
+                found.append(key or "/")
+                continue
+            with os.scandir(self.locate(f"{key}/x" if key else "x").removesuffix(f"{os.sep}x")) as entries:
+                todo += [
+                    f"{key}/{e.name}" if key else e.name for e in entries if e.is_dir(follow_symlinks=False)
+                ]
+        return sorted(found)
+
+    def _document(self, key: str) -> dict[str, Any] | None:
+        """Return a JSON document of the store; None if there is none."""
+        try:
+            with open(self.locate(key), "rb") as file:
+                text = file.read(_MOST_METADATA_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            return None
+        if len(text) > _MOST_METADATA_BYTES:
+            raise FormatError(f"{self.path!r}: {key} has more than {_MOST_METADATA_BYTES} bytes.")
+        try:
+            document = json.loads(text.decode())
+        except RecursionError:
+            raise FormatError(f"{self.path!r}: {key} is nested too deeply.") from None
+        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ones
+            raise FormatError(f"{self.path!r}: {key} is no JSON: {error}.") from error
+        if not isinstance(document, dict):
+            raise FormatError(f"{self.path!r}: {key} holds {type(document).__name__}, expected an object.")
+        return document

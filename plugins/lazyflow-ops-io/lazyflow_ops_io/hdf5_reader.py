@@ -1,0 +1,157 @@
+"""Reading HDF5.
+
+Two roads lead to the pixels. Where a dataset is stored in chunks with filters we know, its chunks are read
+straight from the file and unpacked in the caller's thread, so any number of threads work at once. Everything
+else goes through h5py, one thread at a time. Which one is decided when the file is opened, by looking at
+how the dataset is stored.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from lazyflow_core.blocks import BlockGrid
+from lazyflow_core.errors import FormatError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.roi import Roi
+from lazyflow_ops_io._border import check_declared, foreign_errors
+from lazyflow_ops_io._decode import inflate, unshuffle
+from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset
+from lazyflow_ops_io._reader import ArrayReader, PreadFile, copy_chunks, native
+
+__all__ = ["Hdf5Reader", "open_hdf5"]
+
+#: Listing where a chunk lies takes 3 µs and 300 bytes each; beyond this h5py looks them up one by one.
+_MOST_INDEXED_CHUNKS = 500_000
+
+
+def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
+    """Open one dataset of an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dataset
+        Path of the dataset inside it, e.g. ``"/raw"``; may be left out if the file has only one.
+
+    Raises
+    ------
+    FormatError
+        If it is no HDF5 file or damaged; if the dataset does not exist, is not numeric, or has its pixels in
+        other files (external links and storage, virtual datasets).
+    StorageError
+        If the file is missing or may not be read.
+    """
+    with foreign_errors(path, "open"):
+        # Opened by ourselves first: Python says plainly what HDF5 would wrap into a paragraph.
+        raw = PreadFile(path)
+        try:
+            with HDF5_LOCK:
+                file = h5py.File(path, "r")
+                try:
+                    found = find_dataset(file, path, dataset or only_dataset(file, path))
+                    return Hdf5Reader(path, file, found, raw)
+                except BaseException:
+                    file.close()
+                    raise
+        except BaseException:
+            raw.close()
+            raise
+
+
+class Hdf5Reader(ArrayReader):
+    """One open dataset; use `open_hdf5`. Made and released under `HDF5_LOCK`."""
+
+    def __init__(self, path: str, file: h5py.File, dataset: h5py.Dataset, raw: PreadFile) -> None:
+        dtype, shape, chunks = dataset.dtype, dataset.shape, dataset.chunks
+        if shape is None:
+            raise FormatError(f"{path!r}: dataset {dataset.name!r} is empty, without a shape.")
+        check_declared(path, shape, dtype, chunks)
+        super().__init__(
+            path,
+            ArrayMeta(
+                shape,
+                native(dtype),
+                axes_of(dataset),
+                preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
+                extra={"io.path": path, "io.dataset": dataset.name},
+            ),
+        )
+        self._file = file
+        self._dataset = dataset
+        self._raw = raw
+        self._fill = dataset.fillvalue
+        self._stored_dtype = dtype
+        self._chunks: tuple[int, ...] = chunks or ()
+        self._grid = BlockGrid(shape, self._chunks) if chunks else None
+        self._shuffled = False
+        self._deflated = False
+        #: Where each chunk lies, ``(byte offset, bytes)`` by its first pixel; None if h5py has to read.
+        self._index = self._index_chunks()
+
+    def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int]] | None:
+        dataset = self._dataset
+        plist = dataset.id.get_create_plist()
+        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        known = ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE],
+                 [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])  # fmt: skip
+        if (
+            self._grid is None
+            or len(self._grid) > _MOST_INDEXED_CHUNKS
+            or filters not in known
+            or self._file.userblock_size != 0
+            # A number stored with padding bits or an unusual float layout is h5py's to convert.
+            or not dataset.id.get_type().equal(h5py.h5t.py_create(self._stored_dtype, logical=True))
+        ):
+            return None
+        found: list[Any] = []
+        dataset.id.chunk_iter(found.append)
+        if any(info.filter_mask for info in found):
+            return None  # some chunk left a filter out
+        for info in found:
+            if info.byte_offset + info.size > self._raw.size:
+                raise FormatError(
+                    f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end."
+                )
+        self._shuffled = h5py.h5z.FILTER_SHUFFLE in filters
+        self._deflated = h5py.h5z.FILTER_DEFLATE in filters
+        return {tuple(info.chunk_offset): (info.byte_offset, info.size) for info in found}
+
+    def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
+        if self._index is not None and self._grid is not None:
+            copy_chunks(self._grid, self._load, self._fill, roi, out)
+            return
+        dest = (
+            out
+            if out.flags.c_contiguous and out.dtype == self.meta.dtype
+            else np.empty(roi.shape, self.meta.dtype)
+        )
+        with HDF5_LOCK:
+            self._dataset.read_direct(dest, source_sel=roi.slicing)
+        if dest is not out:
+            out[...] = dest
+
+    def _load(self, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        assert self._index is not None
+        place = self._index.get(tuple(i * c for i, c in zip(index, self._chunks, strict=True)))
+        if place is None:
+            return None
+        data: Any = self._raw.read(*place)
+        size = prod(self._chunks) * self._stored_dtype.itemsize
+        if self._deflated:
+            data = inflate(data, size)
+        if self._shuffled:
+            data = unshuffle(data, self._stored_dtype.itemsize)
+        # Chunks are stored whole, also where they reach beyond the end of the array.
+        return np.frombuffer(data, self._stored_dtype).reshape(self._chunks)
+
+    def _release(self) -> None:
+        with HDF5_LOCK:
+            self._file.close()
+        self._raw.close()
