@@ -1,0 +1,264 @@
+"""What all Gaussian filter operators share: axes, regions, dirtiness, metadata.
+
+A subclass declares its scales and says, in `OpFilter.make_filter`, which `Filter` they make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from lazyflow_core import ArrayMeta, Axes, Axis, InputSlot, Operator, OutputSlot, ParameterSlot, Roi
+from lazyflow_core.errors import SetupError
+
+from lazyflow_ops_filters.kernels.backend import Job
+from lazyflow_ops_filters.kernels.border import BORDERS
+from lazyflow_ops_filters.kernels.filters import Filter
+from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
+from lazyflow_ops_filters.units import PIXEL, in_pixels
+
+__all__ = ["OpFilter", "check_sigma"]
+
+Sigma = float | tuple[float, ...]
+
+
+def check_sigma(value: Sigma) -> str | None:
+    """Return why a value is no sigma, or None."""
+    for s in value if isinstance(value, tuple) else (value,):
+        if isinstance(s, bool) or not isinstance(s, (int, float)) or not (isfinite(s) and s > 0):
+            return f"{s!r} is not a positive number"
+    return None
+
+
+def _check_window(value: float) -> str | None:
+    return None if isfinite(value) and value >= 0 else "it is a number of sigmas, or 0 for the usual window"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A filter together with where its axes are in the image."""
+
+    filter: Filter
+    meta: ArrayMeta
+    #: Filtered axes, as positions in the image, in the order z, y, x.
+    filtered: tuple[int, ...]
+    #: Position of the channel axis in the image, None if it has none.
+    channel: int | None
+
+    @property
+    def results(self) -> int:
+        """Number of output channels per input channel."""
+        return len(self.filter.output_names)
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Pixels around a region that its result depends on, per axis of the image."""
+        halo = [0] * self.meta.ndim
+        for axis, h in zip(self.filtered, self.filter.halo(self.filtered_shape), strict=True):
+            halo[axis] = h
+        return tuple(halo)
+
+    @property
+    def filtered_shape(self) -> tuple[int, ...]:
+        return tuple(self.meta.shape[i] for i in self.filtered)
+
+    def input_roi(self, roi: Roi) -> Roi:
+        """Return what a region of the output depends on."""
+        if self.channel is None:
+            roi = Roi(roi.start[: self.meta.ndim], roi.stop[: self.meta.ndim])
+        else:
+            start, stop = roi.start[self.channel], roi.stop[self.channel]
+            roi = roi.with_axis(self.channel, start // self.results, -(-stop // self.results))
+        return roi.with_halo(self.halo, within=self.meta.roi)
+
+    def output_roi(self, roi: Roi) -> Roi:
+        """Return what depends on a region of the input."""
+        roi = roi.with_halo(self.halo, within=self.meta.roi)
+        if self.channel is not None:
+            start, stop = roi.start[self.channel], roi.stop[self.channel]
+            return roi.with_axis(self.channel, start * self.results, stop * self.results)
+        return roi if self.results == 1 else Roi((*roi.start, 0), (*roi.stop, self.results))
+
+
+class OpFilter(Operator):
+    """A filter along the spatial axes of an image of any axis order; time and channels are looped over.
+
+    Inputs
+    ------
+    image : InputSlot, any axes of which at least one is spatial, any real dtype
+        Integers are not rounded on the way. An axis of one pixel is constant: it is not filtered, and
+        derivatives along it are zero.
+    unit : ParameterSlot[str]
+        What sigmas are given in: ``"pixel"``, or a length such as ``"micrometer"`` if the axes have pixel
+        sizes.
+    in_2d : ParameterSlot[bool]
+        Filter each slice along z on its own. A tuple of sigmas then has no number for z.
+    window : ParameterSlot[float]
+        Reach of the kernels in sigmas; 0 for the usual 3 + half the order of the derivative.
+    border : ParameterSlot[str]
+        What lies beyond the border: ``"mirror"``, ``"reflect"``, ``"nearest"`` or ``"zero"``.
+    backend : ParameterSlot[str]
+        Whose kernels run: ``"auto"``, ``"scipy"``, ``"vigra"``, or what a plugin offers.
+
+    Outputs
+    -------
+    output : OutputSlot, shape and axes of ``image``, float32
+        With several results per pixel the channel axis is that much longer, or a new last one.
+
+    Regions
+    -------
+    pull   ``roi`` needs ``roi`` with a halo of the summed kernel radii on filtered axes; none on others.
+    push   a dirty ROI of ``image`` becomes the same ROI with the same halo.
+
+    Memory
+    ------
+    The input region with its halo in its own dtype, and per pixel of one channel `scratch` float32 copies
+    in between; ``ram_per_pixel`` states it for blocks of 64 pixels.
+
+    Threading
+    ---------
+    ``execute`` keeps no state; any number may run at once. All kernels release the GIL.
+
+    Raises
+    ------
+    SetupError
+        If nothing is spatial, an axis is too thin for a sigma, or the backend cannot do it.
+    """
+
+    #: Arrays of float32 that one channel of a region needs besides input and output.
+    scratch = 4
+
+    image = InputSlot(doc="what to filter")
+    unit = ParameterSlot(str, default=PIXEL, doc="unit of sigma: 'pixel', or a length such as 'micrometer'")
+    in_2d = ParameterSlot(bool, default=False, doc="filter each z slice on its own")
+    window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
+    border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
+    backend = ParameterSlot(str, default=AUTO, doc="whose kernels run: 'auto', 'scipy', 'vigra', …")
+    output = OutputSlot()
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        """Return the filter that the parameters describe, for the axes it runs along."""
+        raise NotImplementedError(f"{type(self).__name__} has to define make_filter.")
+
+    def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float, ...]:
+        """Return the value of a sigma parameter in pixels, one per filtered axis."""
+        value = slot.value
+        sigma = tuple(value) if isinstance(value, tuple) else (value,) * len(axes)
+        if len(sigma) != len(axes):
+            keys = "".join(axis.key for axis in axes)
+            raise SetupError(
+                f"{slot.name}={value!r} has {len(sigma)} numbers, but {len(axes)} axes are filtered, in this "
+                f"order: {keys}."
+            )
+        return in_pixels(sigma, self.unit.value, axes)
+
+    def result_names(self, filter: Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
+        """Return the names of the output channels that belong to one input channel."""
+        return tuple(
+            "".join(axes[int(digit)].key for digit in name) if len(name) > 1 else name
+            for name in filter.output_names
+        )
+
+    def setup_outputs(self) -> None:
+        plan = self._plan()
+        axes = [plan.meta.axes[i] for i in plan.filtered]
+        thin = plan.filter.too_thin(plan.filtered_shape, self.border.value)
+        if thin is not None:
+            raise SetupError(
+                f"axis {axes[thin.axis].key} has {thin.length} pixels, too few for a sigma of {thin.sigma:g} "
+                f"pixels with border={self.border.value!r}; the largest possible is {thin.largest_sigma:g}. "
+                "Choose a smaller sigma, another border, or in_2d=True to leave out z."
+            )
+        backend = get_backend(self.backend.value)
+        if reason := backend.refuses(plan.filter, self.border.value):
+            raise SetupError(f"backend {backend.name!r} {reason}.")
+        self.output.meta = self._output_meta(plan, axes)
+
+    def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        if roi.is_empty:
+            return
+        plan = self._plan()
+        backend = get_backend(self.backend.value)
+        input_roi = plan.input_roi(roi)
+        image = self.image.read(input_roi)
+
+        # Give both a channel axis, and bring them into the order: others, channel, filtered axes.
+        channel = plan.channel
+        if channel is None:
+            channel = plan.meta.ndim
+            image = image[..., np.newaxis]
+            out = out if plan.results > 1 else out[..., np.newaxis]
+        first_in, first_out = (r.start[channel] if channel < r.ndim else 0 for r in (input_roi, roi))
+        others = [i for i in range(image.ndim) if i not in plan.filtered and i != channel]
+        order = (*others, channel, *plan.filtered)
+        image, out = image.transpose(order), out.transpose(order)
+
+        region = tuple(
+            slice(roi.start[i] - input_roi.start[i], roi.stop[i] - input_roi.start[i]) for i in plan.filtered
+        )
+        for index in np.ndindex(image.shape[: len(others) + 1]):
+            begin = (first_in + index[-1]) * plan.results - first_out
+            outs = [
+                out[(*index[:-1], i)] if 0 <= i < out.shape[len(others)] else None
+                for i in range(begin, begin + plan.results)
+            ]
+            backend.apply(plan.filter, Job(image[index], self.border.value, region, outs))
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.output.mark_dirty(self._plan().output_roi(roi))
+
+    def _plan(self) -> _Plan:
+        meta = self.image.meta
+        if meta.dtype.kind not in "buif":
+            raise SetupError(
+                f"image has dtype {meta.dtype}, which is not one of real numbers; cast it first."
+            )
+        keys = [axis.key for axis in meta.axes]
+        filtered = [i for i in meta.axes.spatial if not (self.in_2d.value and keys[i] == "z")]
+        if not filtered:
+            raise SetupError(
+                f"image has axes {meta.axes.keys!r}, none of which is a spatial one to filter along."
+            )
+        filtered.sort(key=lambda i: "zyx".find(keys[i]))
+        channels = meta.axes.of_kind("channel")
+        filter = self.make_filter([meta.axes[i] for i in filtered])
+        return _Plan(filter, meta, tuple(filtered), channels[-1] if channels else None)
+
+    def _output_meta(self, plan: _Plan, axes: Sequence[Axis]) -> ArrayMeta:
+        meta, n = plan.meta, plan.results
+        shape, new_axes = meta.shape, meta.axes
+        block, largest = meta.preferred_block, meta.max_block
+        names = meta.channel_names
+        if n > 1:
+            prefixes = [f"{name} " for name in names] or [""]
+            names = tuple(p + name for p in prefixes for name in self.result_names(plan.filter, axes))
+            if plan.channel is None:
+                shape, new_axes = (*shape, n), Axes([*meta.axes, Axis("c")])
+                block, largest = ((*b, n) if b else None for b in (block, largest))
+            else:
+                c = plan.channel
+                shape, block, largest = (
+                    (*s[:c], s[c] * n, *s[c + 1 :]) if s else None for s in (shape, block, largest)
+                )
+                if len(prefixes) != meta.shape[c]:
+                    names = ()
+        return meta.replace(
+            shape=shape,
+            dtype=np.float32,
+            axes=new_axes,
+            value_range=None,
+            semantics="intensities",
+            preferred_block=block,
+            max_block=largest,
+            channel_names=names,
+            ram_per_pixel=self._ram_per_pixel(plan),
+        )
+
+    def _ram_per_pixel(self, plan: _Plan) -> float:
+        """Return bytes per output pixel of a block of 64 pixels along each filtered axis."""
+        sides = [(min(n, 64), min(n, 64 + 2 * plan.halo[i])) for i, n in enumerate(plan.meta.shape)]
+        grown = prod(sides[i][1] / max(sides[i][0], 1) for i in plan.filtered)
+        return 4 + (plan.meta.dtype.itemsize + 4 * self.scratch) * max(grown, 1) / plan.results

@@ -1,0 +1,124 @@
+"""What a library of kernels must offer to compute our filters.
+
+One method is enough: a separable convolution. A backend that knows a faster way to a whole filter
+overrides `Backend.apply` for it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyflow_ops_filters.kernels.filters import Filter
+
+__all__ = ["Backend", "Job", "Region"]
+
+Array = npt.NDArray[Any]
+#: What to compute of an image, as one slice per axis with ``0 <= start <= stop <= length``, no step.
+Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One filter to be run over a region of one image.
+
+    Attributes
+    ----------
+    image
+        Real numbers; only filtered axes. It holds the region and the filter's halo, as far as the whole
+        image reaches: where the halo is missing, there is the border of the whole image.
+    border
+        What lies beyond it, one of `BORDERS`.
+    region
+        What is computed.
+    outs
+        Where to, one array of the region's shape per result of the filter; any strides, never overlapping.
+        None in place of a result that nobody asked for, but never for all of them.
+    """
+
+    image: Array
+    border: str
+    region: Region
+    outs: Sequence[Array | None]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the region."""
+        return tuple(s.stop - s.start for s in self.region)
+
+    def scratch(self, backend: Backend) -> Array:
+        """Return a new array of the region's shape in the precision of a backend."""
+        return np.empty(self.shape, backend.dtype)
+
+    def with_outs(self, outs: Sequence[Array | None]) -> Job:
+        """Return the same job with other destinations."""
+        return replace(self, outs=outs)
+
+    def grown(self, halo: Sequence[int]) -> Job:
+        """Return a job without destinations for the region and what is around it in the image."""
+        region = tuple(
+            slice(max(0, s.start - h), min(n, s.stop + h))
+            for s, h, n in zip(self.region, halo, self.image.shape, strict=True)
+        )
+        return replace(self, region=region, outs=())
+
+    def inside(self, source: Job, image: Array, outs: Sequence[Array | None]) -> Job:
+        """Return the job for this region in an image that was computed as the region of another job."""
+        region = tuple(
+            slice(s.start - o.start, s.stop - o.start)
+            for s, o in zip(self.region, source.region, strict=True)
+        )
+        return Job(image, self.border, region, outs)
+
+
+class Backend(ABC):
+    """A library of kernels.
+
+    Backends keep no state, and any thread may call them; they should release the GIL while they compute.
+
+    Attributes
+    ----------
+    name
+        What users write to choose it.
+    dtype
+        Precision of what it computes in between.
+    """
+
+    name: str = ""
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    @abstractmethod
+    def convolve(
+        self, image: Array, kernels: Sequence[Array | None], border: str, region: Region, out: Array
+    ) -> None:
+        """Correlate along each axis with its weights, one axis after the other, and write a region.
+
+        Parameters
+        ----------
+        image
+            Any real dtype; integers are not rounded on the way.
+        kernels
+            Weights per axis, of odd length, the centre in the middle, `kernel` gives them; None leaves the
+            axis alone.
+        border, region
+            As in `Job`.
+        out
+            The destination, of the region's shape.
+        """
+
+    def apply(self, filter: Filter, job: Job) -> None:
+        """Run a filter; by default as it is defined, by convolutions."""
+        filter.compute(self, job)
+
+    def refuses(self, filter: Filter, border: str) -> str:
+        """Return why this backend cannot run a filter, as the end of a sentence; empty if it can."""
+        return ""
+
+    def describe(self) -> str:
+        """Return what stands behind it, with version, for people."""
+        return self.name

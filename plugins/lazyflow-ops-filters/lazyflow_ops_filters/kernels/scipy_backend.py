@@ -1,0 +1,54 @@
+"""Filters by ``scipy.ndimage.correlate1d``: always there, and in float64 what all others are compared to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+from scipy.ndimage import correlate1d
+
+from lazyflow_ops_filters.kernels.backend import Backend, Region
+
+__all__ = ["ScipyBackend"]
+
+Array = npt.NDArray[Any]
+
+_MODES = {"mirror": "mirror", "reflect": "reflect", "nearest": "nearest", "zero": "constant"}
+
+
+class ScipyBackend(Backend):
+    """scipy: sums in float64, and rounds to ``dtype`` after each axis.
+
+    Parameters
+    ----------
+    dtype
+        ``float32``, or ``float64`` for a reference.
+    """
+
+    name = "scipy"
+
+    def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def convolve(
+        self, image: Array, kernels: Sequence[Array | None], border: str, region: Region, out: Array
+    ) -> None:
+        reach = [0 if k is None else len(k) // 2 for k in kernels]
+        start = [max(0, s.start - r) for s, r in zip(region, reach, strict=True)]
+        stop = [min(n, s.stop + r) for s, r, n in zip(region, reach, image.shape, strict=True)]
+        data = image[tuple(map(slice, start, stop))]
+        if data.dtype.char not in "bBhHiIlLqQfd":
+            data = data.astype(self.dtype)  # scipy has no float16 and no bool
+        for axis, weights in enumerate(kernels):
+            if weights is not None:
+                data = correlate1d(data, weights, axis, output=self.dtype, mode=_MODES[border])
+                kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
+                data = data[(slice(None),) * axis + (kept,)]
+        out[...] = data
+
+    def describe(self) -> str:
+        """Return the version of scipy."""
+        return f"scipy {scipy.__version__}"

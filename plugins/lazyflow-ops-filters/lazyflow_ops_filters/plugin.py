@@ -1,0 +1,25 @@
+"""What the filters tell the core about themselves. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lazyflow_core.plugins import Check, hookimpl
+
+LAZYFLOW_API = (1, 0)
+
+
+@hookimpl
+def lazyflow_doctor() -> Iterator[Check]:
+    """Say which kernels run on this machine, and why others do not."""
+    from lazyflow_ops_filters.kernels.selection import describe_backends
+
+    for name, problem, detail in describe_backends():
+        yield Check(
+            f"filters: {name} kernels",
+            None if problem else True,
+            problem or detail,
+            "optional: Debian's python3-vigra or conda-forge's vigra, with numpy < 2"
+            if problem and name == "vigra"
+            else "",
+        )

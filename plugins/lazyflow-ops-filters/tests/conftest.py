@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lazyflow_ops_filters.kernels import Backend, describe_backends, get_backend
+from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
+
+# pytest's importlib mode does not put the folder of the tests on the path; filter_cases.py is there.
+sys.path.insert(0, str(Path(__file__).parent))
+
+BACKENDS = [name for name, problem, _ in describe_backends() if not problem]
+
+
+@pytest.fixture(params=BACKENDS, scope="session")
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend that runs on this machine."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Backend:
+    """The reference: everything in float64."""
+    return ScipyBackend(np.float64)
