@@ -202,7 +202,7 @@ class Axes:
             raise AxesError(f"axes {self.keys!r}: {len(start)} starts were given for {len(self)} axes.")
         return Axes(axis.cropped(s) for axis, s in zip(self._axes, start, strict=True))
 
-    # -------------------------------------------------------------------------------------- where they come from
+    # --------------------------------------------------------------------------------- where they come from
 
     @classmethod
     def guess(cls, shape: Sequence[int]) -> Axes:
@@ -339,7 +339,7 @@ class Axes:
             raise AxesError(f"not the JSON of vigra axistags: {text[:80]!r} ({error}).") from error
 
     def to_axistags(self) -> str:
-        """Return the JSON text that ``vigra.AxisTags.fromJSON`` reads. Units and translations have no place in it."""
+        """Return the JSON that ``vigra.AxisTags.fromJSON`` reads; it knows no units or translations."""
         return json.dumps(
             {
                 "axes": [

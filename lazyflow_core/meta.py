@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import MetaError
+from lazyflow_core.errors import MetaError, RoiBoundsError
 from lazyflow_core.roi import Roi
 
 __all__ = ["ArrayMeta"]
@@ -157,6 +157,23 @@ class ArrayMeta:
             if len(fields["channel_names"]) != channels:
                 fields["channel_names"] = ()
         return ArrayMeta(**fields)
+
+    def cropped(self, roi: Roi) -> ArrayMeta:
+        """Return the meta of an array that was cut out of this one: its origin moves along.
+
+        Raises
+        ------
+        RoiBoundsError
+            If ``roi`` is not inside the array.
+        """
+        if roi not in self.roi:
+            raise RoiBoundsError(f"{roi} is not inside an array of {self}.")
+        names = self.channel_names
+        channel_axes = self.axes.of_kind("channel")
+        if names and len(channel_axes) == 1:
+            axis = channel_axes[0]
+            names = names[roi.start[axis] : roi.stop[axis]]
+        return self.replace(shape=roi.shape, axes=self.axes.cropped(roi.start), channel_names=names)
 
     @property
     def ndim(self) -> int:

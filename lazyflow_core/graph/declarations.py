@@ -1,0 +1,279 @@
+"""What an operator's class body declares: its slots, and what each of them accepts.
+
+A declaration is shared by all operators of a class and never changes. It makes the bound slot of each
+operator, which lives in the operator's ``__dict__`` under the same name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+import types
+import typing
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyflow_core.errors import ParameterError
+from lazyflow_core.graph.slots import Input, Output, Parameter, Slot
+from lazyflow_core.meta import ArrayMeta
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.operator import Operator
+
+__all__ = ["Declaration", "InputSlot", "OutputSlot", "ParameterSlot"]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Slot)
+
+
+class _Required:
+    """The default of a parameter that has none."""
+
+
+_REQUIRED = _Required()
+
+
+class Declaration(Generic[S]):
+    """A slot in a class body.
+
+    Reading it from an operator gives the bound slot. It has no ``__set__``: the bound slot in the
+    operator's ``__dict__`` is found first, so that access costs no call; `Operator.__setattr__` refuses
+    what would overwrite it.
+    """
+
+    name: str
+    doc: str
+
+    def __init__(self, doc: str) -> None:
+        self.name = ""
+        self.doc = doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> typing.Self: ...
+    @overload
+    def __get__(self, instance: Operator, owner: type) -> S: ...
+    def __get__(self, instance: Operator | None, owner: type) -> typing.Self | S:
+        if instance is None:
+            return self
+        raise AttributeError(
+            f"{owner.__name__}.{self.name} is used before the operator has its slots; "
+            "call super().__init__(**slots) first."
+        )
+
+    def bind(self, operator: Operator) -> S:
+        """Make the slot of one operator."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return what this slot is, in a few words, for error messages and listings."""
+        raise NotImplementedError
+
+
+class InputSlot(Declaration[Input]):
+    """Declare an array that an operator reads by region.
+
+    Parameters
+    ----------
+    optional
+        Whether the operator works without it; it then asks ``self.image.ready`` first.
+    dtype
+        The only dtype accepted, or several of them; default any.
+    axes
+        The axis keys accepted, in this order (``"zyx"``); default any.
+    ndim
+        The number of axes accepted; default any.
+    doc
+        One sentence for listings.
+    """
+
+    def __init__(
+        self,
+        *,
+        optional: bool = False,
+        dtype: npt.DTypeLike | Collection[npt.DTypeLike] | None = None,
+        axes: str | None = None,
+        ndim: int | None = None,
+        doc: str = "",
+    ) -> None:
+        super().__init__(doc)
+        self.optional = optional
+        if dtype is None:
+            self.dtypes: tuple[np.dtype[Any], ...] = ()
+        elif isinstance(dtype, (list, tuple, set, frozenset)):
+            self.dtypes = tuple(np.dtype(d) for d in dtype)
+        else:
+            self.dtypes = (np.dtype(dtype),)
+        self.axes = axes
+        self.ndim = ndim
+
+    def bind(self, operator: Operator) -> Input:
+        """Make the input of one operator."""
+        return Input(operator, self)
+
+    def refusal(self, meta: ArrayMeta) -> str | None:
+        """Return why an array of that meta is not accepted; None if it is."""
+        if self.dtypes and meta.dtype not in self.dtypes:
+            return f"dtype {meta.dtype} is not {' or '.join(map(str, self.dtypes))}"
+        if self.ndim is not None and meta.ndim != self.ndim:
+            return f"{meta.ndim} axes are not {self.ndim}"
+        if self.axes is not None and meta.axes.keys != self.axes:
+            return f"axes {meta.axes.keys!r} are not {self.axes!r}"
+        return None
+
+    def describe(self) -> str:
+        """Return e.g. ``"array, float32, axes 'zyx', optional"``."""
+        parts = ["array", *map(str, self.dtypes)]
+        if self.axes is not None:
+            parts.append(f"axes {self.axes!r}")
+        if self.ndim is not None:
+            parts.append(f"{self.ndim}-D")
+        if self.optional:
+            parts.append("optional")
+        return ", ".join(parts)
+
+
+class OutputSlot(Declaration[Output]):
+    """Declare an array that an operator computes by region.
+
+    Parameters
+    ----------
+    doc
+        One sentence for listings.
+    """
+
+    def __init__(self, *, doc: str = "") -> None:
+        super().__init__(doc)
+
+    def bind(self, operator: Operator) -> Output:
+        """Make the output of one operator."""
+        return Output(operator, self)
+
+    def describe(self) -> str:
+        """Return ``"array"``."""
+        return "array"
+
+
+class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
+    """Declare one typed Python value that an operator depends on.
+
+    Parameters
+    ----------
+    type
+        What a value must be: a class, a union of classes, or ``None`` in a union. Integers are accepted
+        for ``float`` and lists for ``tuple``; booleans are no numbers.
+    default
+        Its value until one is given. Without a default the operator is not ready before it has one.
+    choices
+        The only values accepted.
+    check
+        Called with a value of the right type; returns a sentence that says why it is refused, or None.
+    doc
+        One sentence for listings.
+
+    Examples
+    --------
+    >>> sigma = ParameterSlot(float, default=1.0, check=lambda s: None if s > 0 else "must be positive")
+    >>> sigma.accept(2, "sigma")
+    2.0
+    >>> sigma.accept(-1.0, "OpBlur.sigma")
+    Traceback (most recent call last):
+    ...
+    lazyflow_core.errors.ParameterError: OpBlur.sigma: -1.0 must be positive.
+    """
+
+    def __init__(
+        self,
+        type: type[T] | Any,
+        *,
+        default: T | _Required = _REQUIRED,
+        choices: Collection[T] | None = None,
+        check: Callable[[T], str | None] | None = None,
+        doc: str = "",
+    ) -> None:
+        super().__init__(doc)
+        self.type = type
+        self.choices = None if choices is None else tuple(choices)
+        self.check = check
+        self.has_default = not isinstance(default, _Required)
+        self.default = self.accept(default, "the default of a parameter") if self.has_default else None
+
+    def bind(self, operator: Operator) -> Parameter[T]:
+        """Make the parameter of one operator."""
+        return Parameter(operator, self)
+
+    def accept(self, value: Any, where: str) -> T:
+        """Return a value in the declared type.
+
+        Raises
+        ------
+        ParameterError
+            If it is of another type or not allowed; begins with ``where``.
+        """
+        converted = _convert(value, _alternatives(self.type))
+        if converted is _REFUSED:
+            raise ParameterError(f"{where}: {value!r} is {_article(value)}, not {type_text(self.type)}.")
+        if self.choices is not None and converted not in self.choices:
+            near = difflib.get_close_matches(str(converted), list(map(str, self.choices)), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ParameterError(
+                f"{where}: {value!r} is not one of {', '.join(map(repr, self.choices))}.{hint}"
+            )
+        if self.check is not None:
+            complaint = self.check(converted)
+            if complaint:
+                raise ParameterError(f"{where}: {value!r} {complaint.rstrip('.')}.")
+        return typing.cast(T, converted)
+
+    def describe(self) -> str:
+        """Return e.g. ``"float, default 1.0"``."""
+        parts = [type_text(self.type)]
+        if self.choices is not None:
+            parts.append("one of " + ", ".join(map(repr, self.choices)))
+        parts.append(f"default {self.default!r}" if self.has_default else "required")
+        return ", ".join(parts)
+
+
+def type_text(type_: Any) -> str:
+    """Return how a declared type is written."""
+    return type_.__name__ if isinstance(type_, type) else str(type_).replace("typing.", "")
+
+
+_REFUSED = object()
+
+
+def _alternatives(type_: Any) -> tuple[type, ...]:
+    """Return the classes that a declared type admits."""
+    if typing.get_origin(type_) in (typing.Union, types.UnionType):
+        return tuple(c for part in typing.get_args(type_) for c in _alternatives(part))
+    if type_ is None:
+        return (type(None),)
+    return (typing.get_origin(type_) or type_,)
+
+
+def _convert(value: Any, accepted: tuple[type, ...]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool):
+        return value if bool in accepted or object in accepted else _REFUSED
+    if isinstance(value, accepted):
+        return value
+    if float in accepted and isinstance(value, numbers.Real):
+        return float(value)
+    if tuple in accepted and isinstance(value, list):
+        return _frozen(value)
+    return _REFUSED
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _article(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

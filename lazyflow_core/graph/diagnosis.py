@@ -1,0 +1,38 @@
+"""Why is this slot not ready? The way upstream to the first culprit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.slots import Slot
+
+__all__ = ["why_not_ready"]
+
+
+def why_not_ready(slot: Slot) -> str:
+    """Return a sentence that names the slot at fault, and the way from ``slot`` to it.
+
+    Follows the upstream of a connected slot, and the first input that is not ready of an operator.
+    """
+    way = [slot]
+    while True:
+        last = way[-1]
+        if last.upstream is not None:
+            way.append(last.upstream)
+            continue
+        operator = last.operator
+        if not last.feeds_operator:
+            missing = operator.first_missing()
+            if missing is not None:
+                way.append(missing)
+                continue
+            cause = "was not set up: the operator is closed" if operator.closed else "was declared not ready"
+        else:
+            cause = "has no value"
+        break
+    culprit = f"{way[-1]} {cause}"
+    if len(way) == 1:
+        return f"{slot} is not ready: it {cause}."
+    note = " (not connected, required)" if cause == "has no value" else ""
+    return f"{slot} is not ready: {culprit}.\n  {' ← '.join(map(str, way))}{note}"

@@ -1,0 +1,121 @@
+"""The graph: operators, their connections, one scheduler, one setup at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lazyflow_core.errors import GraphError
+from lazyflow_core.graph.describe import describe
+from lazyflow_core.graph.gate import Gate
+from lazyflow_core.graph.pull import SlotRequest, executing_graph
+from lazyflow_core.graph.setup import Setup
+from lazyflow_core.request import Scheduler, default_scheduler
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.operator import Operator
+
+__all__ = ["Graph"]
+
+
+class Graph:
+    """Operators and what connects them.
+
+    Parameters
+    ----------
+    scheduler
+        Where requests run; default the scheduler of the process, made when it is first used.
+
+    Notes
+    -----
+    Any thread may ask, connect and assign at any time: a setup waits until nothing of this graph is being
+    computed, and what is asked meanwhile waits for the setup.
+
+    Examples
+    --------
+    >>> with Graph() as graph:
+    ...     len(graph.operators)
+    0
+    """
+
+    def __init__(self, scheduler: Scheduler | None = None) -> None:
+        self._scheduler = scheduler
+        self.gate = Gate()
+        #: Operators without parent. Written by the setup transaction only.
+        self._operators: tuple[Operator, ...] = ()
+        #: The transaction under way; touched by its owner only.
+        self._setup: Setup | None = None
+        #: Requests of this graph that are being computed, for cancelling them.
+        self._running: set[SlotRequest] = set()
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Where requests run."""
+        return default_scheduler() if self._scheduler is None else self._scheduler
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """The operators without parent, in the order they were made."""
+        return self._operators
+
+    @contextmanager
+    def transaction(self) -> Iterator[Setup]:
+        """Batch changes: operators are set up once, at the end; if anything raises, nothing was changed.
+
+        Transactions nest; the outermost one is the whole.
+
+        Raises
+        ------
+        GraphError
+            Inside ``execute``: what computes cannot change what is computed.
+
+        Examples
+        --------
+        ::
+
+            with graph.transaction():
+                smooth.sigma.value = 3.0
+                threshold.level.value = 0.4
+        """
+        if self.gate.is_mine():
+            assert self._setup is not None, "the owner of the gate has a transaction"
+            yield self._setup
+            return
+        if executing_graph.get() is self:
+            raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
+        self.gate.begin_setup()
+        setup = self._setup = Setup()
+        try:
+            try:
+                yield setup
+                setup.commit()
+            except BaseException:
+                setup.roll_back()
+                raise
+        finally:
+            self._setup = None
+            self.gate.end_setup()
+            # Also after a failure: operators that were made for nothing release what they hold.
+            setup.notify()
+
+    def close(self) -> None:
+        """Cancel what is being computed, wait for its end, and close all operators."""
+        for request in list(self._running):
+            request.cancel()
+        with self.transaction() as setup:
+            for operator in reversed(self._operators):
+                setup.close(operator)
+
+    def __enter__(self) -> Graph:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def describe(self) -> str:
+        """Return a text that shows operators, slots, connections, meta and what is not ready."""
+        return describe(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self._operators)} operators>"

@@ -1,0 +1,268 @@
+"""Operators: the nodes of a graph, and what their authors answer."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy.typing as npt
+
+from lazyflow_core.errors import GraphError
+from lazyflow_core.graph.declarations import Declaration
+from lazyflow_core.graph.slots import ArraySlot, Input, Output, Parameter, Slot
+from lazyflow_core.roi import Roi
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.graph import Graph
+
+__all__ = ["Operator"]
+
+#: Names that a slot cannot have: keywords of the constructor.
+_CONSTRUCTOR_KEYWORDS = ("graph", "name", "parent")
+
+
+class OperatorType(type):
+    """The class of operator classes: collects their slots, and makes an operator in one transaction.
+
+    A metaclass, because only its ``__call__`` surrounds the whole ``__init__`` chain of a subclass: if any
+    of it raises, the graph forgets the operator and its children, and answers as before.
+    """
+
+    declarations: dict[str, Declaration[Any]]
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+        super().__init__(name, bases, namespace)
+        inherited: dict[str, Declaration[Any]] = {}
+        for base in reversed(cls.__mro__[1:]):
+            inherited.update(getattr(base, "declarations", {}))
+        own = {key: value for key, value in namespace.items() if isinstance(value, Declaration)}
+        for slot in own:
+            if slot in _CONSTRUCTOR_KEYWORDS or slot in _MEMBERS:
+                raise GraphError(f"{name}.{slot}: a slot cannot have the name of a member of Operator.")
+        cls.declarations = inherited | own
+
+    def __call__(
+        cls,
+        *arguments: Any,
+        graph: Graph | None = None,
+        parent: Operator | None = None,
+        name: str | None = None,
+        **keywords: Any,
+    ) -> Any:
+        if parent is not None:
+            graph = parent.graph
+        if graph is None:
+            raise TypeError(f"{cls.__name__}(...) needs graph=, or parent= for the child of an operator.")
+        with graph.transaction() as setup:
+            operator = cls.__new__(cls)
+            operator._attach(graph, parent, name)
+            setup.add(operator)
+            operator.__init__(*arguments, **keywords)
+        return operator
+
+
+#: Members of `Operator`; filled below, after the class exists.
+_MEMBERS: frozenset[str] = frozenset()
+
+
+class Operator(metaclass=OperatorType):
+    """A node of the graph. Authors declare slots in the class body and answer three questions.
+
+    Parameters
+    ----------
+    graph
+        The graph it belongs to; or
+    parent
+        the composite operator whose child it is.
+    name
+        What it is called in errors and pictures; default the name of its class.
+    **slots
+        What to connect or assign to its inputs and parameters.
+
+    Raises
+    ------
+    TypeError
+        For a keyword that is no input or parameter.
+    ConnectError, ParameterError, SetupError
+        If it cannot work with what it gets. The graph then does not have it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph, InputSlot, Operator, OutputSlot, ParameterSlot
+    >>> class OpThreshold(Operator):
+    ...     image = InputSlot()
+    ...     level = ParameterSlot(float, default=0.5)
+    ...     mask = OutputSlot()
+    ...
+    ...     def setup_outputs(self):
+    ...         self.mask.meta = self.image.meta.replace(dtype=np.uint8, value_range=(0, 1))
+    ...
+    ...     def execute(self, slot, roi, out):
+    ...         np.greater(self.image.read(roi), self.level.value, out=out)
+    ...
+    ...     def propagate_dirty(self, slot, roi):
+    ...         self.mask.mark_dirty(roi)
+    >>> threshold = OpThreshold(graph=Graph(), image=np.array([[0.1, 0.9], [0.7, 0.2]]))
+    >>> threshold.mask[0].wait()
+    array([[0, 1]], dtype=uint8)
+    """
+
+    declarations: ClassVar[dict[str, Declaration[Any]]]
+
+    # Set by _attach, before __init__ of the subclass runs.
+    graph: Graph
+    parent: Operator | None
+    name: str
+    #: All its slots by name, in the order of the class body, inherited ones first.
+    slots: dict[str, Slot]
+    inputs: tuple[Input, ...]
+    parameters: tuple[Parameter[Any], ...]
+    outputs: tuple[Output, ...]
+    #: One more than the largest rank of its inputs and parameters. Written by `order`.
+    rank: int
+    #: Whether it left the graph. Written by the setup transaction only.
+    closed: bool
+    #: Its children. Written by the setup transaction only.
+    _operators: tuple[Operator, ...]
+
+    def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
+        self.graph = graph
+        self.parent = parent
+        self.name = name or type(self).__name__
+        self.rank = 1
+        self.closed = False
+        self._operators = ()
+        self.slots = {}
+        for key, declaration in type(self).declarations.items():
+            slot = declaration.bind(self)
+            slot.rank = 0 if slot.feeds_operator else 1
+            self.slots[key] = slot
+            self.__dict__[key] = slot
+        every = self.slots.values()
+        self.inputs = tuple(s for s in every if isinstance(s, Input))
+        self.parameters = tuple(s for s in every if isinstance(s, Parameter))
+        self.outputs = tuple(s for s in every if isinstance(s, Output))
+
+    def __init__(self, **slots: Any) -> None:
+        for key, value in slots.items():
+            slot = self.slots.get(key)
+            if not isinstance(slot, (Input, Parameter)):
+                possible = [s.name for s in (*self.inputs, *self.parameters)]
+                near = difflib.get_close_matches(key, possible, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise TypeError(
+                    f"{self.name} has no input or parameter {key!r}; it has {', '.join(possible)}.{hint}"
+                )
+            slot.accept(value)
+
+    # ------------------------------------------------------------------------------- what authors answer
+
+    def setup_outputs(self) -> None:
+        """What will the outputs look like? Assign the meta of every output.
+
+        Called whenever the meta of an input or a parameter changed and all required ones are ready; never
+        while the operator executes. It does not ask for pixels. What it raises makes the change fail, and
+        the graph answers as before. A composite operator, whose outputs are all connected, needs none.
+        """
+        if any(output.upstream is None for output in self.outputs):
+            raise NotImplementedError(f"{type(self).__name__} has to define setup_outputs.")
+
+    def execute(self, slot: Output, roi: Roi, out: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """Compute one region of one output into ``out``.
+
+        Runs any number of times at once and keeps no state.
+
+        Parameters
+        ----------
+        slot
+            Which output.
+        roi
+            The region, in its coordinates; inside its array.
+        out
+            Array of ``roi.shape`` and the output's dtype, with unknown contents; may be non-contiguous.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            None after writing into ``out``; or an array of the same shape and dtype, which is copied.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define execute.")
+
+    def propagate_dirty(self, slot: Input, roi: Roi) -> None:
+        """An input region went stale: which output regions did? Call ``mark_dirty`` of those.
+
+        Parameters
+        ----------
+        slot
+            Which input.
+        roi
+            The stale region, in the coordinates of that input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to define propagate_dirty.")
+
+    def propagate_change(self, parameter: Parameter[Any]) -> None:
+        """A parameter changed: which output regions are stale? All of them, unless overridden."""
+        for output in self.outputs:
+            if output.upstream is None:
+                output.mark_dirty()
+
+    def release(self) -> None:
+        """Free what it holds besides its slots, such as an open file. Called once, after it closed."""
+
+    # ------------------------------------------------------------------------------------ what users ask
+
+    @property
+    def ready(self) -> bool:
+        """Whether all required inputs and parameters are there, and all outputs can be asked."""
+        return self.first_missing() is None and all(output.ready for output in self.outputs)
+
+    def first_missing(self) -> Input | Parameter[Any] | None:
+        """Return the first required input or parameter that is not ready; None if there is none."""
+        for slot in self.inputs:
+            if slot._meta is None and slot.required:
+                return slot
+        for parameter in self.parameters:
+            if not parameter._has_value:
+                return parameter
+        return None
+
+    @property
+    def children(self) -> tuple[Operator, ...]:
+        """The operators it is made of; empty unless it is composite."""
+        return self._operators
+
+    @property
+    def computes(self) -> bool:
+        """Whether it computes anything itself, rather than being made of others."""
+        return not self.outputs or any(output._upstream is None for output in self.outputs)
+
+    def close(self) -> None:
+        """Leave the graph, with all children. Waits for what is being computed; closing twice is fine.
+
+        Slots downstream become unready.
+        """
+        if not self.closed:
+            with self.graph.transaction() as setup:
+                setup.close(self)
+
+    def __enter__(self) -> Operator:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in type(self).declarations:
+            slot = self.slots[name]
+            how = "connect or assign" if isinstance(slot, ArraySlot) else "value ="
+            raise AttributeError(f"{slot} is a slot; change it by {slot.name}.{how}.")
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "ready" if self.ready else "not ready"
+        name = "" if self.name == type(self).__name__ else f" {self.name!r}"
+        return f"<{type(self).__name__}{name}, {state}>"
+
+
+_MEMBERS = frozenset(dir(Operator)) | frozenset(Operator.__annotations__)

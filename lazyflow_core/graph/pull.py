@@ -1,0 +1,218 @@
+"""Pull: a request for a region travels upstream.
+
+An *outermost* pull comes from outside all operators: it passes the gate, once, however deep it goes.
+Inside it every hop is a plain call, ``execute`` → ``read`` → ``execute``; a request object exists only
+where somebody asked for one.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from operator import le
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lazyflow_core.axes import Axes
+from lazyflow_core.errors import (
+    ConnectError,
+    ExecuteError,
+    LazyflowError,
+    NotReadyError,
+    RequestError,
+    ResultError,
+)
+from lazyflow_core.graph.diagnosis import why_not_ready
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import Request, checkpoint
+from lazyflow_core.request._party import current_party
+from lazyflow_core.request._state import MAX_INLINE_DEPTH, NOTHING
+from lazyflow_core.roi import Roi
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.graph import Graph
+    from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.slots import ArraySlot, Output
+
+__all__ = ["ArraySource", "AssignedArray", "SlotRequest", "execute", "executing_graph", "pull", "reason"]
+
+Array = npt.NDArray[Any]
+
+#: The graph whose operators are executing here. Requests take it with them, so whatever an execution
+#: starts knows that it is inside.
+executing_graph: ContextVar[Graph | None] = ContextVar("executing_graph", default=None)
+
+
+class ArraySource(Protocol):
+    """What answers the requests of a slot: an output of an operator, or an assigned array."""
+
+    rank: int
+
+    def compute(self, roi: Roi, out: Array | None) -> Array:
+        """Return one region that is known to lie inside the array, in ``out`` if that is given."""
+
+
+class AssignedArray:
+    """An array that was assigned to an input.
+
+    Parameters
+    ----------
+    array
+        A numpy array, or an object with ``shape``, ``dtype`` and slicing that is read by region.
+    meta
+        What is known of it; None for its shape and dtype.
+    axes
+        Its axes where no meta is given; None for the usual ones.
+    where
+        Name of the slot, for error messages.
+    """
+
+    __slots__ = ("array", "meta", "rank")
+
+    def __init__(self, array: Any, meta: ArrayMeta | None, axes: Axes | str | None, where: str) -> None:
+        if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
+            if isinstance(array, (str, bytes, dict, set)) or not np.ndim(array):
+                raise ConnectError(f"{where}: {array!r} is neither a slot nor an array.")
+            array = np.asarray(array)
+        if np.dtype(array.dtype).hasobject:
+            raise ConnectError(f"{where}: an array of Python objects (dtype object) has no pixels.")
+        if isinstance(array, np.ndarray):
+            array = array.view()
+            array.flags.writeable = False
+        if meta is None:
+            meta = ArrayMeta(tuple(array.shape), array.dtype, axes)
+        elif meta.shape != tuple(array.shape) or meta.dtype != array.dtype:
+            raise ConnectError(
+                f"{where}: the array has shape {tuple(array.shape)} and dtype {array.dtype}, "
+                f"but its meta says {meta}."
+            )
+        self.array = array
+        self.meta = meta
+        self.rank = 0
+
+    def compute(self, roi: Roi, out: Array | None) -> Array:
+        """Return a view, or a copy in ``out``."""
+        region = np.asarray(self.array[roi.slicing])
+        if out is None:
+            return region
+        np.copyto(out, region)
+        return out
+
+
+class SlotRequest(Request[Array]):
+    """A request for one region of one slot.
+
+    Attributes
+    ----------
+    slot
+        The slot that was asked.
+    roi
+        The region, in the coordinates of the slot's array.
+    """
+
+    __slots__ = ("roi", "slot")
+
+    def __init__(self, slot: ArraySlot, roi: Roi) -> None:
+        super().__init__(None, scheduler=slot.operator.graph._scheduler)
+        self.slot = slot
+        self.roi = roi
+
+    def _run(self, out: Any) -> Array:
+        graph = self.slot.operator.graph
+        nested = executing_graph.get() is graph
+        graph.gate.enter(nested)
+        token = None if nested else executing_graph.set(graph)
+        try:
+            return _answer(self.slot, self.roi, None if out is NOTHING else out)
+        finally:
+            if token is not None:
+                executing_graph.reset(token)
+            graph.gate.leave()
+
+    def _make_error(self, cause: BaseException) -> RequestError:
+        if isinstance(cause, ExecuteError):
+            return ExecuteError(cause.args[0], cause.path)
+        return ExecuteError(f"{self.slot} {self.roi}: {reason(cause)}")
+
+    def _describe_work(self) -> str:
+        return f"read {self.slot} {self.roi}"
+
+
+def pull(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
+    """Compute one region of a slot in the caller's thread; see `ArraySlot.read`."""
+    graph = slot.operator.graph
+    if executing_graph.get() is graph:
+        return _answer(slot, roi, out)
+    graph.gate.enter()
+    token = executing_graph.set(graph)
+    try:
+        return _answer(slot, roi, out)
+    finally:
+        executing_graph.reset(token)
+        graph.gate.leave()
+
+
+def _answer(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
+    meta, source = slot._meta, slot._source
+    if meta is None or source is None:
+        raise NotReadyError(why_not_ready(slot))
+    if roi is None:
+        roi = meta.roi
+    elif len(roi.stop) != len(meta.shape) or not all(map(le, roi.stop, meta.shape)):
+        raise slot._outside(roi)
+    if out is not None and (out.dtype != meta.dtype or out.shape != roi.shape):
+        raise ResultError(
+            f"{slot}: `out` has shape {out.shape} and dtype {out.dtype}, "
+            f"but {roi} has shape {roi.shape} and dtype {meta.dtype}."
+        )
+    # Operators on this stack count like requests that run inside each other: beyond a depth that stays far
+    # from Python's recursion limit, the next one runs as a request on a fresh stack.
+    party = current_party()
+    if party.depth >= MAX_INLINE_DEPTH:
+        return _on_fresh_stack(slot, roi, out)
+    party.depth += 1
+    try:
+        return source.compute(roi, out)
+    finally:
+        party.depth -= 1
+
+
+def _on_fresh_stack(slot: ArraySlot, roi: Roi, out: Array | None) -> Array:
+    request = SlotRequest(slot, roi)
+    if out is not None:
+        request.write_into(out)
+    return request.submit().wait()
+
+
+def execute(operator: Operator, slot: Output, roi: Roi, out: Array | None) -> Array:
+    """Let an operator compute one region; name operator, slot and region in what it raises."""
+    checkpoint()
+    if out is None:
+        out = np.empty(roi.shape, slot._meta.dtype)  # type: ignore[union-attr]  # checked by _answer
+    try:
+        result = operator.execute(slot, roi, out)
+        if result is not None and result is not out:
+            _copy_result(result, out, slot, roi)
+    except ExecuteError as error:
+        error.path = (*error.path, f"{slot} {roi}")
+        raise
+    except Exception as error:
+        raise ExecuteError(f"{slot} {roi}: {reason(error)}") from error
+    return out
+
+
+def _copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
+    array = np.asarray(result)
+    if array.shape != out.shape or array.dtype != out.dtype:
+        raise ResultError(
+            f"{slot.operator.name}.execute returned shape {array.shape}, dtype {array.dtype}; expected shape "
+            f"{out.shape}, dtype {out.dtype} for {roi}. Write into `out`, or return such an array."
+        )
+    np.copyto(out, array)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, with its class where it is not one of ours."""
+    text = str(error).strip() or "no further words"
+    return text if isinstance(error, LazyflowError) else f"{type(error).__name__}: {text}"

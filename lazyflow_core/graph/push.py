@@ -1,0 +1,170 @@
+"""Push: a stale region travels downstream, as one walk per change.
+
+The walk visits slots and operators by rank, so a slot is announced once however many ways lead to it: by
+then all its regions are known. It has two phases. First every operator downstream hears of the change,
+while no setup can run; only then are subscribers called. A subscriber that asks for pixels at once
+therefore meets no cache that has not heard yet.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from lazyflow_core.graph.pull import executing_graph
+from lazyflow_core.roi import Roi, hull
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.slots import ArraySlot, Parameter, Slot
+
+__all__ = ["Walk", "mark_dirty"]
+
+_logger = logging.getLogger("lazyflow_core")
+
+#: More boxes than this in one announcement are replaced by their hull: telling them apart costs more than
+#: the pixels between them.
+_MOST_BOXES = 16
+
+#: The walk this thread or request is in, so that ``mark_dirty`` inside ``propagate_dirty`` joins it.
+_current: ContextVar[Walk | None] = ContextVar("dirty_walk", default=None)
+
+
+def mark_dirty(slot: ArraySlot, roi: Roi) -> None:
+    """Announce a stale region: as part of the walk or setup under way here, else as a walk of its own."""
+    if roi.is_empty:
+        return
+    walk = _current.get()
+    if walk is not None and walk.thread == threading.get_ident():
+        walk.mark(slot, roi)
+        return
+    graph = slot.graph
+    if graph.gate.is_mine():
+        with graph.transaction() as setup:
+            setup.mark_dirty(slot, roi)
+        return
+    walk = Walk()
+    walk.mark(slot, roi)
+    graph.gate.enter(nested=executing_graph.get() is graph)
+    try:
+        walk.run()
+    finally:
+        graph.gate.leave()
+    walk.notify()
+
+
+class Walk:
+    """The regions one change makes stale, on their way downstream."""
+
+    def __init__(self) -> None:
+        #: The thread it runs in; None while nobody may join it.
+        self.thread: int | None = None
+        #: Stale boxes of slots that were not announced yet.
+        self._marks: dict[ArraySlot, list[Roi]] = {}
+        #: Parameters that changed, by operator that was not visited yet.
+        self._changed: dict[Operator, list[Parameter[object]]] = {}
+        #: Stale boxes of inputs, by operator that was not visited yet.
+        self._inputs: dict[Operator, list[tuple[ArraySlot, Roi]]] = {}
+        #: (rank, phase, tie break, what). At one rank operators come first (0), then the outputs they
+        #: computed (1), then slots that were marked although their source is clean (2).
+        self._heap: list[tuple[int, int, int, Slot | Operator]] = []
+        self._count = itertools.count()
+        self._announced: list[tuple[ArraySlot, Roi]] = []
+
+    def mark(self, slot: ArraySlot, roi: Roi) -> None:
+        """Add a stale box; of a slot that was announced already it is announced again."""
+        boxes = self._marks.get(slot)
+        if boxes is None:
+            self._marks[slot] = [roi]
+            self._push(slot.rank, 2 if slot.upstream is not None else 1, slot)
+        else:
+            boxes.append(roi)
+
+    def parameter_changed(self, parameter: Parameter[object]) -> None:
+        """Let the operator of a parameter say what is stale now."""
+        operator = parameter.operator
+        if operator not in self._changed:
+            self._changed[operator] = []
+            self._push(operator.rank, 0, operator)
+        self._changed[operator].append(parameter)
+
+    def run(self) -> None:
+        """Tell every operator downstream. Never raises; errors of operators are reported."""
+        self.thread = threading.get_ident()
+        token = _current.set(self)
+        try:
+            while self._heap:
+                item = heapq.heappop(self._heap)[-1]
+                if item in self._marks:
+                    self._announce(item, coalesce(self._marks.pop(item)))  # type: ignore[arg-type, index]
+                elif item in self._inputs or item in self._changed:
+                    self._visit(item)  # type: ignore[arg-type]
+        finally:
+            _current.reset(token)
+            self.thread = None
+
+    def notify(self) -> None:
+        """Call the subscribers, in the order of the walk."""
+        for slot, roi in self._announced:
+            slot._emit("dirty", roi)
+
+    def _push(self, rank: int, phase: int, what: Slot | Operator) -> None:
+        heapq.heappush(self._heap, (rank, phase, next(self._count), what))
+
+    def _announce(self, slot: ArraySlot, boxes: list[Roi]) -> None:
+        """Announce a slot and everything that is connected to it, which has the same pixels."""
+        pending = [(slot, boxes)]
+        while pending:
+            slot, boxes = pending.pop()
+            own = self._marks.pop(slot, None)
+            if own:
+                boxes = coalesce(boxes + own)
+            if slot._signals is not None:
+                self._announced += [(slot, box) for box in boxes]
+            operator = slot.operator
+            if slot.feeds_operator and operator.computes:
+                if operator not in self._inputs:
+                    self._inputs[operator] = []
+                    self._push(operator.rank, 0, operator)
+                self._inputs[operator] += [(slot, box) for box in boxes]
+            pending += [(follower, boxes) for follower in slot.downstream]  # type: ignore[misc]
+
+    def _visit(self, operator: Operator) -> None:
+        """Ask an operator what a stale input makes stale."""
+        changed, inputs = self._changed.pop(operator, ()), self._inputs.pop(operator, ())
+        if operator.closed:
+            return
+        try:
+            for parameter in changed:
+                operator.propagate_change(parameter)
+            for slot, box in inputs:
+                operator.propagate_dirty(slot, box)
+        except Exception:
+            _logger.exception(
+                "%s.propagate_dirty failed; all its outputs are taken for stale.", operator.name
+            )
+            for output in operator.outputs:
+                if output.upstream is None:
+                    output.mark_dirty()
+
+
+def coalesce(boxes: list[Roi]) -> list[Roi]:
+    """Return few boxes that hold all pixels of the given ones: none inside another, at most 16.
+
+    Examples
+    --------
+    >>> coalesce([Roi((0,), (4,)), Roi((1,), (2,)), Roi((6,), (8,))])
+    [Roi(start=(0,), stop=(4,)), Roi(start=(6,), stop=(8,))]
+    """
+    if len(boxes) == 1:
+        return boxes
+    ndim = boxes[0].ndim
+    kept: list[Roi] = []
+    for box in sorted(boxes, key=lambda b: b.size, reverse=True):
+        if box.ndim == ndim and not any(box in other for other in kept):
+            kept.append(box)
+    return kept if len(kept) <= _MOST_BOXES else [hull(kept)]

@@ -1,0 +1,216 @@
+"""Which plugin reads or writes a file, and why no other."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from lazyflow_core.errors import FormatError, PluginError, StorageError
+from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
+from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
+
+if TYPE_CHECKING:
+    from lazyflow_core.meta import ArrayMeta
+    from lazyflow_core.storage import Reader, Writer
+
+__all__ = ["Verdict", "explain_reader", "open_reader", "open_writer"]
+
+#: How far into a file its kind shows.
+_HEAD_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How well a reader fits a path.
+
+    Parameters
+    ----------
+    spec
+        The reader.
+    rank
+        Larger is better; compared as a tuple. Empty if it does not fit at all.
+    reason
+        Why, in a few words.
+    """
+
+    spec: ReaderSpec
+    rank: tuple[int, ...]
+    reason: str
+
+
+def explain_reader(specs: Iterable[ReaderSpec], path: str) -> list[Verdict]:
+    """Return how well each reader fits a path, the best first.
+
+    What the file begins with counts more than its name, a longer pattern more than a shorter one, then the
+    priority a plugin gave; the id decides what is left.
+
+    Raises
+    ------
+    StorageError
+        If the path does not exist or cannot be read.
+    """
+    directory, head, entries = _look(path)
+    verdicts = [_judge(spec, path, directory, head, entries) for spec in specs]
+    by_id = sorted(verdicts, key=lambda v: v.spec.id)
+    return sorted(by_id, key=lambda v: v.rank, reverse=True)
+
+
+def open_reader(
+    specs: Sequence[ReaderSpec], path: str, *, dataset: str | None = None, format: str | None = None
+) -> Reader:
+    """Open an array for reading.
+
+    Parameters
+    ----------
+    specs
+        The readers there are.
+    path
+        File or folder.
+    dataset
+        Name of the array inside, where the format has several.
+    format
+        Name of the reader, e.g. ``"hdf5"`` or ``"io.hdf5"``; default the one that fits best.
+
+    Raises
+    ------
+    FormatError
+        If nothing installed reads it, or it is damaged.
+    StorageError
+        If it does not exist or cannot be read.
+    PluginError
+        If the format is unknown.
+    """
+    if format:
+        _look(path)  # a missing file is a clearer complaint than whatever the library would say
+        spec = _by_format(specs, format, "read")
+    else:
+        best = explain_reader(specs, path)
+        if not best or not best[0].rank:
+            raise FormatError(_nobody(path, [f"{v.spec.id}: {v.reason}" for v in best], "opens"))
+        spec = best[0].spec
+    return cast("Reader", _load(spec.target)(path, dataset=dataset or None))
+
+
+def open_writer(
+    specs: Sequence[WriterSpec],
+    path: str,
+    meta: ArrayMeta,
+    *,
+    dataset: str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Writer:
+    """Open a new array for writing.
+
+    Parameters
+    ----------
+    specs
+        The writers there are.
+    path
+        File or folder that will hold it.
+    meta
+        What will be written.
+    dataset
+        Name of the array inside, where the format has names.
+    format
+        Name of the writer, e.g. ``"zarr"``; default the one whose pattern fits the path.
+    overwrite
+        Replace what is there, once the new array is complete.
+    **options
+        What the writer takes besides.
+
+    Raises
+    ------
+    FormatError
+        If no writer fits the path.
+    PluginError
+        If the format or an option is unknown.
+    TargetExistsError
+        If the target exists and is not to be overwritten.
+    StorageError
+        If it cannot be written.
+    """
+    spec = find_writer(specs, path, format)
+    unknown = sorted(options.keys() - set(spec.options))
+    if unknown:
+        possible = ", ".join(spec.options) or "none"
+        raise PluginError(f"{spec.id} has no option {unknown[0]!r}; it has {possible}.")
+    target = _load(spec.target)
+    return cast("Writer", target(path, meta, dataset=dataset or None, overwrite=overwrite, **options))
+
+
+def find_writer(specs: Sequence[WriterSpec], path: str, format: str | None = None) -> WriterSpec:
+    """Return the writer for a path; raises as `open_writer`, and touches no file."""
+    if format:
+        return _by_format(specs, format, "write")
+    fitting = [(spec.priority, len(p), spec) for spec in specs for p in spec.patterns if _matches(path, p)]
+    if not fitting:
+        patterns = [f"{spec.id} ({', '.join(spec.patterns)})" for spec in specs]
+        raise FormatError(_nobody(path, patterns, "writes"))
+    return max(fitting, key=lambda item: item[:2])[-1]
+
+
+def _by_format(specs: Sequence[Any], format: str, verb: str) -> Any:
+    for spec in specs:
+        if format in (spec.id, spec.id.partition(".")[2]):
+            return spec
+    names = sorted(spec.id.partition(".")[2] for spec in specs)
+    near = difflib.get_close_matches(format, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise PluginError(
+        f"nothing installed can {verb} the format {format!r}; possible: {', '.join(names) or 'none'}.{hint}"
+    )
+
+
+def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
+    """Return whether a path is a folder, the first bytes of a file, and the entries of a folder."""
+    try:
+        if os.path.isdir(path):
+            return True, b"", frozenset(os.listdir(path))
+        with open(path, "rb") as file:
+            return False, file.read(_HEAD_BYTES), frozenset()
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:  # a NUL in the name
+        raise StorageError(f"{path!r} is no path: {error}.") from error
+
+
+def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: frozenset[str]) -> Verdict:
+    if spec.directory is not directory:
+        return Verdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}")
+    begins = any(head[offset : offset + len(magic)] == magic for offset, magic in spec.magic)
+    marked = any(name in entries for name in spec.marker)
+    pattern = max((len(p) for p in spec.patterns if _matches(path, p)), default=0)
+    if begins or marked:
+        return Verdict(spec, (1, pattern, spec.priority), "its contents look like it")
+    if not directory and not head:
+        return Verdict(spec, (), "the file is empty")
+    if pattern:
+        return Verdict(spec, (0, pattern, spec.priority), "its name looks like it")
+    return Verdict(spec, (), "neither its contents nor its name look like it")
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatch(os.path.basename(os.path.normpath(path)).lower(), pattern.lower())
+
+
+def _nobody(path: str, candidates: Iterable[str], verb: str) -> str:
+    asked = "; ".join(candidates) or "no plugin is installed that could"
+    text = f"nothing installed {verb} {path} ({asked})."
+    suffix = os.path.splitext(os.path.normpath(path))[1].lower()
+    if suffix in DISTRIBUTION_OF_SUFFIX and DISTRIBUTION_OF_SUFFIX[suffix].split("-")[-1] not in text:
+        text += f" Try: pip install {DISTRIBUTION_OF_SUFFIX[suffix]}"
+    return text
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)

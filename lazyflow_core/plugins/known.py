@@ -1,0 +1,22 @@
+"""What the project publishes: for telling somebody what to install.
+
+A table and no registry: it names distributions, it imports and decides nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["DISTRIBUTION_OF_NAMESPACE", "DISTRIBUTION_OF_SUFFIX"]
+
+DISTRIBUTION_OF_NAMESPACE: Final = {
+    "array": "lazyflow-ops-array",
+    "cache": "lazyflow-ops-cache",
+    "cli": "lazyflow-cli",
+    "filters": "lazyflow-ops-filters",
+    "io": "lazyflow-ops-io",
+}
+
+DISTRIBUTION_OF_SUFFIX: Final = dict.fromkeys(
+    (".h5", ".hdf5", ".ilp", ".npy", ".tif", ".tiff", ".zarr"), "lazyflow-ops-io"
+)

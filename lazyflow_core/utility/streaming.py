@@ -1,0 +1,344 @@
+"""Streaming: computing a region that need not fit in memory, block by block, in parallel.
+
+The region is divided into blocks, a fixed number of which are computed at a time; each is handed on and
+forgotten before the next one begins. How large blocks are follows from a number of bytes, not from hope.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from lazyflow_core.blocks import BlockGrid, choose_block_shape
+from lazyflow_core.errors import RoiBoundsError
+from lazyflow_core.graph import ArraySlot
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import RequestPool
+from lazyflow_core.roi import Roi
+from lazyflow_core.storage import Writer
+from lazyflow_core.utility.memory import available_memory
+
+__all__ = [
+    "BlockPlan",
+    "ExportResult",
+    "Progress",
+    "export",
+    "plan_blocks",
+    "process_blocks",
+    "stream_blocks",
+]
+
+#: Larger blocks gain little: at 128 pixels a side a halo of 3 adds 15 %, and caches of a CPU are long full.
+_MOST_PIXELS_PER_BLOCK: Final = 128**3
+
+#: Share of the available memory that streaming takes when no budget is given: others live here too.
+_SHARE_OF_MEMORY: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come.
+
+    Parameters
+    ----------
+    blocks, blocks_total
+        Blocks that are done, and all.
+    pixels, pixels_total
+        Pixels that are done, and all.
+    seconds
+        Since the run began.
+    """
+
+    blocks: int
+    blocks_total: int
+    pixels: int
+    pixels_total: int
+    seconds: float
+
+
+OnProgress = Callable[[Progress], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlan:
+    """How a region will be divided: made before anything is computed, so it can be shown and refused.
+
+    Parameters
+    ----------
+    roi
+        The region.
+    grid
+        Its blocks, counted from the start of the region.
+    in_flight
+        How many blocks are computed at a time.
+    bytes_per_block
+        Memory one block is expected to need at the peak.
+    """
+
+    roi: Roi
+    grid: BlockGrid
+    in_flight: int
+    bytes_per_block: int
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Memory that all blocks in flight are expected to need at the peak."""
+        return self.bytes_per_block * min(self.in_flight, len(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export has written.
+
+    Parameters
+    ----------
+    meta
+        Of the array that was written.
+    blocks
+        Number of blocks.
+    bytes_stored
+        Size in storage, in bytes.
+    seconds
+        How long it took.
+    """
+
+    meta: ArrayMeta
+    blocks: int
+    bytes_stored: int
+    seconds: float
+
+
+def plan_blocks(
+    meta: ArrayMeta,
+    roi: Roi | None = None,
+    *,
+    step: Sequence[int] | None = None,
+    block_shape: Sequence[int] | None = None,
+    memory_bytes: int | None = None,
+    workers: int,
+) -> BlockPlan:
+    """Return how to divide a region into blocks.
+
+    Parameters
+    ----------
+    meta
+        Of the array.
+    roi
+        The region; default all of it.
+    step
+        What a block is a multiple of per axis, in pixels: the chunks of whoever takes the blocks. Default
+        the array's preferred block.
+    block_shape
+        The block, where it is known already.
+    memory_bytes
+        Budget for all blocks in flight; default a quarter of the available memory.
+    workers
+        How many blocks may be computed at a time.
+
+    Raises
+    ------
+    RoiBoundsError
+        If the region reaches outside the array.
+    """
+    roi = meta.roi if roi is None else roi
+    if roi not in meta.roi:
+        raise RoiBoundsError(f"{roi} is not inside an array of {meta}.")
+    bytes_per_pixel = _bytes_per_pixel(meta)
+    budget = int(available_memory() * _SHARE_OF_MEMORY) if memory_bytes is None else memory_bytes
+    if block_shape is None:
+        affordable = int(budget / (workers * bytes_per_pixel))
+        block_shape = choose_block_shape(
+            tuple(max(1, n) for n in roi.shape),
+            most_pixels=max(1, min(affordable, _MOST_PIXELS_PER_BLOCK)),
+            step=step or meta.preferred_block,
+            most=meta.max_block,
+        )
+    grid = BlockGrid(roi.stop, tuple(block_shape), origin=roi.start)
+    pixels = min(roi.size, Roi.from_shape(block_shape).size)
+    bytes_per_block = max(1, int(pixels * bytes_per_pixel))
+    # Where one step alone is too large for the budget of all workers, fewer blocks are in flight.
+    in_flight = max(1, min(workers, budget // bytes_per_block))
+    return BlockPlan(roi, grid, in_flight, bytes_per_block)
+
+
+def process_blocks(
+    slot: ArraySlot,
+    consume: Callable[[Roi, npt.NDArray[Any]], object],
+    plan: BlockPlan,
+    *,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Compute all blocks of a plan and hand each one to ``consume`` in the worker that computed it.
+
+    Parameters
+    ----------
+    slot
+        Where to ask.
+    consume
+        Called with the ROI of a block in the slot's coordinates and its array; several at once.
+    plan
+        From `plan_blocks`.
+    on_progress
+        Called in the caller's thread after every block, and once before the first.
+
+    Raises
+    ------
+    ExecuteError
+        If an operator fails.
+    RequestError
+        If ``consume`` fails; ``__cause__`` is why. Either way no block runs any more when it is raised.
+    """
+    for _ in _run(slot, consume, plan, on_progress):
+        pass
+
+
+def stream_blocks(
+    slot: ArraySlot,
+    roi: Roi | None = None,
+    *,
+    block_shape: Sequence[int] | None = None,
+    memory_bytes: int | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
+    """Give the blocks of a region as they come, in no particular order.
+
+    A block that was taken makes room for the next one, so only a few are in memory at a time.
+
+    Parameters
+    ----------
+    slot
+        Where to ask.
+    roi, block_shape, memory_bytes
+        See `plan_blocks`.
+    workers
+        How many blocks are computed at a time; default the workers of the graph's scheduler.
+    on_progress
+        See `process_blocks`.
+
+    Yields
+    ------
+    tuple of Roi and numpy.ndarray
+        Region in the slot's coordinates, and its pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph, InputSlot, Operator, OutputSlot
+    >>> class OpPass(Operator):
+    ...     image = InputSlot()
+    ...     output = OutputSlot()
+    ...
+    ...     def __init__(self, **slots):
+    ...         super().__init__(**slots)
+    ...         self.output.connect(self.image)
+    >>> op = OpPass(graph=Graph(), image=np.ones((100, 100)))
+    >>> int(sum(array.sum() for roi, array in stream_blocks(op.output, block_shape=(30, 30))))
+    10000
+    """
+    plan = plan_blocks(
+        slot.meta,
+        roi,
+        block_shape=block_shape,
+        memory_bytes=memory_bytes,
+        workers=workers or slot.graph.scheduler.worker_count,
+    )
+    return _run(slot, lambda _, array: array, plan, on_progress)
+
+
+def export(
+    slot: ArraySlot,
+    writer: Writer,
+    *,
+    roi: Roi | None = None,
+    memory_bytes: int | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> ExportResult:
+    """Write a region block by block; the target appears when it is complete, or not at all.
+
+    Parameters
+    ----------
+    slot
+        Where to ask.
+    writer
+        Opened for ``slot.meta.cropped(roi)``. It is committed at the end, or aborted if anything fails, a
+        cancelled request and Ctrl-C included.
+    roi
+        The region; default all of it.
+    memory_bytes
+        See `plan_blocks`.
+    workers, on_progress
+        See `stream_blocks`.
+
+    Raises
+    ------
+    RequestError
+        If an operator or the writer fails; ``__cause__`` is why.
+    StorageError
+        If the end of writing fails.
+    """
+    began = time.perf_counter()
+    try:
+        plan = plan_blocks(
+            slot.meta,
+            roi,
+            step=writer.step,
+            memory_bytes=memory_bytes,
+            workers=workers or slot.graph.scheduler.worker_count,
+        )
+        process_blocks(
+            slot,
+            lambda block, array: writer.write(block.relative_to(plan.roi), array),
+            plan,
+            on_progress=on_progress,
+        )
+        stored = writer.commit()
+    except BaseException:
+        writer.abort()
+        raise
+    return ExportResult(slot.meta.cropped(plan.roi), len(plan), stored, time.perf_counter() - began)
+
+
+def _run(
+    slot: ArraySlot,
+    consume: Callable[[Roi, npt.NDArray[Any]], Any],
+    plan: BlockPlan,
+    on_progress: OnProgress | None,
+) -> Iterator[tuple[Roi, Any]]:
+    """Give ``(block, what consume returned)`` as blocks are done."""
+
+    def compute(block: Roi) -> tuple[Roi, Any]:
+        return block, consume(block, slot.read(block))
+
+    began = time.perf_counter()
+    done = pixels = 0
+
+    def report() -> None:
+        if on_progress is not None:
+            seconds = time.perf_counter() - began
+            on_progress(Progress(done, len(plan), pixels, plan.roi.size, seconds))
+
+    report()
+    with RequestPool(plan.in_flight, scheduler=slot.graph.scheduler) as pool:
+        for block, result in pool.map(lambda block: partial(compute, block), plan.grid):
+            done += 1
+            pixels += block.size
+            yield block, result
+            report()
+
+
+def _bytes_per_pixel(meta: ArrayMeta) -> float:
+    """Return what one pixel is expected to cost, with a guess where the operators do not say.
+
+    The guess is the result, its input and one float64 in between.
+    """
+    return meta.ram_per_pixel or 2 * meta.dtype.itemsize + 8
