@@ -23,10 +23,31 @@ MAX_CHUNK_BYTES = 2**31 - 1
 #: Causes that lie in what is around a file. Everything else is blamed on its contents.
 _AROUND = {
     code
-    for name in (
-        "ENOENT EACCES EPERM EROFS ENOSPC EDQUOT EFBIG EIO ENAMETOOLONG EMFILE ENFILE EISDIR ENOTDIR "
-        "EEXIST ENOTEMPTY ELOOP ESTALE ETIMEDOUT EBUSY ETXTBSY EAGAIN ENODEV ENXIO"
-    ).split()
+    for name in [
+        "ENOENT",
+        "EACCES",
+        "EPERM",
+        "EROFS",
+        "ENOSPC",
+        "EDQUOT",
+        "EFBIG",
+        "EIO",
+        "ENAMETOOLONG",
+        "EMFILE",
+        "ENFILE",
+        "EISDIR",
+        "ENOTDIR",
+        "EEXIST",
+        "ENOTEMPTY",
+        "ELOOP",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EBUSY",
+        "ETXTBSY",
+        "EAGAIN",
+        "ENODEV",
+        "ENXIO",
+    ]  # fmt: skip
     if (code := getattr(errno, name, None)) is not None
 }
 
@@ -97,8 +118,8 @@ def check_declared(
         raise FormatError(f"{path!r} declares chunks {tuple(chunks)} for the shape {tuple(shape)}.")
     if prod(chunks) * dtype.itemsize > MAX_CHUNK_BYTES:
         raise FormatError(
-            f"{path!r} declares chunks {tuple(chunks)} of {dtype}, {prod(chunks) * dtype.itemsize} bytes each; "
-            f"at most {MAX_CHUNK_BYTES} bytes can be read."
+            f"{path!r} declares chunks {tuple(chunks)} of {dtype}, "
+            f"{prod(chunks) * dtype.itemsize} bytes each; at most {MAX_CHUNK_BYTES} bytes can be read."
         )
 
 

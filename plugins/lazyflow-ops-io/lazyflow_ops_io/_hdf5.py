@@ -85,11 +85,9 @@ def find_dataset(file: h5py.File, path: str, name: str) -> h5py.Dataset:
     if not isinstance(group, h5py.Dataset):
         raise _no_dataset(file, path, name)
     if group.is_virtual:
-        raise FormatError(
-            f"{path!r}: dataset {name!r} is virtual, its pixels are in other files; not supported."
-        )
+        raise FormatError(f"{path!r}: dataset {name!r} is virtual: its pixels are in other files.")
     if group.external:
-        raise FormatError(f"{path!r}: dataset {name!r} keeps its pixels in other files; not supported.")
+        raise FormatError(f"{path!r}: dataset {name!r} keeps its pixels in other files.")
     return group
 
 
@@ -98,7 +96,7 @@ def _no_dataset(file: h5py.File, path: str, name: str) -> FormatError:
 
 
 def only_dataset(file: h5py.File, path: str) -> str:
-    """Return the name of the one dataset in a file; raises `FormatError` listing them if there are several."""
+    """Return the name of the only dataset in a file; raises `FormatError` listing them if there are more."""
     names = list_datasets(file)
     if len(names) != 1:
         holds = f"{len(names)} datasets: {_listed(names)}; give one as dataset" if names else "no dataset"
@@ -107,7 +105,7 @@ def only_dataset(file: h5py.File, path: str) -> str:
 
 
 def list_datasets(file: h5py.File) -> list[str]:
-    """Return the paths of all datasets in a file, each once, at most 1000; follows no link out of the file."""
+    """Return the paths of all datasets in a file, each once, at most 1000; follows no soft links."""
     names: list[str] = []
     seen = set()
     todo: list[tuple[str, h5py.Group]] = [("", file["/"])]

@@ -17,7 +17,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 
-__all__ = ["ArrayReader", "PreadFile", "copy_chunks"]
+__all__ = ["ArrayReader", "MappedReader", "PreadFile", "copy_chunks", "native"]
 
 
 class ArrayReader:
@@ -99,6 +99,21 @@ class ArrayReader:
         """Let go of the file; called exactly once."""
 
 
+class MappedReader(ArrayReader):
+    """An array that lies in a file as one piece and is mapped into memory."""
+
+    def __init__(self, path: str, meta: ArrayMeta, pixels: npt.NDArray[Any]) -> None:
+        super().__init__(path, meta)
+        self._pixels: npt.NDArray[Any] | None = pixels
+
+    def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
+        assert self._pixels is not None
+        out[...] = self._pixels[roi.slicing]
+
+    def _release(self) -> None:
+        self._pixels = None  # the mapping ends with its last reference
+
+
 class PreadFile:
     """A file read at absolute positions from any number of threads."""
 
@@ -116,9 +131,7 @@ class PreadFile:
                 self._file.seek(offset)
                 data = self._file.read(count)
         if len(data) != count:
-            raise EOFError(
-                f"the file ends at byte {offset + len(data)}, expected {count} bytes from {offset}"
-            )
+            raise EOFError(f"it ends at byte {offset + len(data)}, expected {count} bytes from {offset}")
         return data
 
     def close(self) -> None:

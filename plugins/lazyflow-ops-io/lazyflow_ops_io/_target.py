@@ -66,9 +66,7 @@ class Target:
         except FileNotFoundError:
             return
         if not self._overwrite:
-            raise TargetExistsError(
-                f"{self.path!r} exists already; choose another name or ask to overwrite it."
-            )
+            raise TargetExistsError(f"{self.path!r} exists already; choose another name or overwrite it.")
         if not there.st_mode & 0o222 and not stat.S_ISLNK(there.st_mode):
             raise StorageError(f"cannot overwrite {self.path!r}: it is read-only.")
         is_folder = stat.S_ISDIR(there.st_mode)

@@ -14,9 +14,9 @@ from lazyflow_core.errors import ResultError, RoiBoundsError, RoiError, StorageE
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import MAX_CHUNK_BYTES, foreign_errors
-from lazyflow_ops_io._target import Target
+from lazyflow_ops_io._target import DiskFile, Target
 
-__all__ = ["ArrayWriter", "choose_chunks"]
+__all__ = ["ArrayWriter", "PlainWriter", "choose_chunks"]
 
 #: Chunks of about a mebibyte: 64 pixels cubed of float32, 101 cubed of uint8.
 _CHUNK_BYTES = 2**20
@@ -144,7 +144,7 @@ class ArrayWriter:
         for a, b, unit, length in zip(roi.start, roi.stop, self.step, self.meta.shape, strict=True):
             if a % unit or (b % unit and b != length):
                 raise RoiError(
-                    f"{self.path!r}: block {roi} does not begin and end at multiples of the chunks {self.step}."
+                    f"{self.path!r}: block {roi} does not begin and end at multiples of {self.step}."
                 )
 
     def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
@@ -158,6 +158,36 @@ class ArrayWriter:
     def _discard(self) -> None:
         """Close everything; nothing of it is needed any more. Never raises."""
         raise NotImplementedError
+
+
+class PlainWriter(ArrayWriter):
+    """An array stored as one piece in C order, somewhere in a file whose room is reserved before."""
+
+    def __init__(self, target: Target, meta: ArrayMeta, disk: DiskFile, offset: int) -> None:
+        super().__init__(target, meta, (1,) * len(meta.shape))
+        self._disk = disk
+        self._offset = offset
+
+    def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
+        # Runs that lie together in the file are written together: whole trailing axes join.
+        shape, itemsize = self.meta.shape, self.meta.dtype.itemsize
+        joined = len(shape) - 1
+        while joined and roi.shape[joined] == shape[joined]:
+            joined -= 1
+        data = np.ascontiguousarray(data)
+        strides = np.cumprod((itemsize, *shape[:0:-1]))[::-1].tolist() if shape else []
+        first = sum(a * s for a, s in zip(roi.start, strides, strict=True))
+        for index in np.ndindex(*roi.shape[:joined]):
+            at = first + sum(i * s for i, s in zip(index, strides, strict=False))
+            self._disk.write_at(self._offset + at, memoryview(data[index]).cast("B"))
+        self._disk.check()
+
+    def _finish(self) -> None:
+        self._disk.check()
+        self._disk.close()
+
+    def _discard(self) -> None:
+        self._disk.close()
 
 
 def choose_chunks(path: str, meta: ArrayMeta, given: Sequence[int] | None) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ class ZarrFolder:
         return os.path.realpath(place).startswith(self.root + os.sep)
 
     def node(self, key: str) -> Node | None:
-        """Return the array or group at a path inside the store, ``""`` for the root; None if there is none."""
+        """Return the array or group at a path in the store, ``""`` for its root; None if there is none."""
         prefix = f"{key}/" if key else ""
         document = self._document(prefix + "zarr.json")
         if document is not None:

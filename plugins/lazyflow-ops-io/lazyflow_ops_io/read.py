@@ -101,7 +101,7 @@ class OpRead(Operator):
         with self._lock:
             if self._opened != wanted or self._reader is None:
                 path, dataset, format_ = wanted
-                reader = open_reader(path, dataset or None, format_ or None)
+                reader = open_reader(path, dataset=dataset or None, format=format_ or None)
                 if self._reader is not None:
                     self._reader.close()  # reads under way finish first
                 self._reader, self._opened = reader, wanted

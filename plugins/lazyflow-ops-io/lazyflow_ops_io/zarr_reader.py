@@ -64,9 +64,7 @@ def open_zarr(path: str, *, dataset: str | None = None) -> ZarrReader:
             if not os.path.lexists(path):
                 raise StorageError(f"cannot open {path!r}: there is no such folder.")
             if not dataset:
-                raise FormatError(
-                    f"{path!r} is no Zarr store: it has neither zarr.json, .zarray nor .zgroup."
-                )
+                raise FormatError(f"{path!r} is no Zarr store: zarr.json, .zarray and .zgroup are missing.")
             raise FormatError(f"{path!r} has no array {dataset!r}; it holds {_listed(store.arrays())}.")
         if node.kind == "group":
             key = _choose_array(store, path, key, node)

@@ -64,7 +64,7 @@ def create_zarr(
         raise StorageError(f"{path!r}: Zarr is written in format 2 or 3, not {zarr_format!r}.")
     if compression not in ("zstd", "blosc", "gzip", None, "none"):
         raise StorageError(
-            f"{path!r}: Zarr is written with compression 'zstd', 'blosc', 'gzip' or None, not {compression!r}."
+            f"{path!r}: the compression of Zarr is 'zstd', 'blosc', 'gzip' or None, not {compression!r}."
         )
     key = check_key(path, "0" if dataset is None or dataset == "" else dataset)
     shape = choose_chunks(path, meta, chunks)

@@ -1,0 +1,245 @@
+"""Reading TIFF: plain, tiled, compressed, OME, ImageJ.
+
+tifffile says what is in a file. The positions of all strips and tiles are taken over when it is opened,
+since its pages must not be touched by two threads; afterwards each thread reads and unpacks its own.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from lazyflow_core.blocks import BlockGrid
+from lazyflow_core.errors import FormatError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.roi import Roi
+from lazyflow_ops_io._border import check_declared, foreign_errors
+from lazyflow_ops_io._decode import inflate
+from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native
+from lazyflow_ops_io._tiff_guard import check_directories
+from lazyflow_ops_io._tiff_meta import axes_from, check_ome_sizes, kept_dimensions, ome_axes_keys
+
+__all__ = ["TiffReader", "open_tiff"]
+
+_DEFLATE = (8, 32946)  # both numbers mean zlib data
+_PLAIN = 1
+_HORIZONTAL = 2
+
+
+def open_tiff(path: str, *, dataset: str | None = None) -> ArrayReader:
+    """Open one series of pages of a TIFF file.
+
+    Parameters
+    ----------
+    path
+        The file. Pages of an OME image that are in other files are not looked for.
+    dataset
+        Number of the series; may be left out if there is only one. Levels of a pyramid are no series.
+
+    Raises
+    ------
+    FormatError
+        If it is no TIFF file or damaged, there is no such series, or its compression is not supported.
+    StorageError
+        If it is missing or may not be read.
+    """
+    with foreign_errors(path, "open"):
+        with open(path, "rb") as file:
+            pages = check_directories(path, file)
+        with tifffile.TiffFile(path, _multifile=False) as tif:
+            ome = tif.ome_metadata if tif.is_ome else None
+            if ome:
+                check_ome_sizes(path, ome, pages)
+            number = _choose_series(path, tif.series, dataset)
+            return _open_series(path, tif, number, ome)
+
+
+def _choose_series(path: str, series: list[Any], dataset: str | None) -> int:
+    if not series:
+        raise FormatError(f"{path!r} holds no image.")
+    listed = ", ".join(f"{i} ({' x '.join(map(str, s.shape))})" for i, s in enumerate(series[:20]))
+    if not dataset:
+        if len(series) > 1:
+            raise FormatError(f"{path!r} holds {len(series)} series: {listed}; give its number as dataset.")
+        return 0
+    text = dataset.strip("/")
+    if not (text.isascii() and text.isdigit() and int(text) < len(series)):
+        raise FormatError(f"{path!r} has no series {dataset!r}; it holds {listed}.")
+    return int(text)
+
+
+def _open_series(path: str, tif: tifffile.TiffFile, number: int, ome: str | None) -> ArrayReader:
+    series = tif.series[number]
+    key = series.keyframe
+    if series.dtype is None or key.dtype is None:
+        raise FormatError(f"{path!r}: its pixels have {key.bitspersample} bits of format {key.sampleformat}.")
+    letters, shape = series.get_axes(False), tuple(map(int, series.get_shape(False)))
+    check_declared(path, shape, series.dtype)
+    kept = kept_dimensions(letters, shape, ome_axes_keys(ome) if ome else "")
+    kept_shape = tuple(shape[i] for i in kept)
+    axes = axes_from(
+        "".join(letters[i] for i in kept), kept_shape, ome, number, tif.imagej_metadata, key.tags
+    )
+    meta = ArrayMeta(
+        kept_shape, native(series.dtype), axes, extra={"io.path": path, "io.dataset": str(number)}
+    )
+    stored = series.dtype.newbyteorder(tif.byteorder)
+    if series.dataoffset is not None:
+        end = series.dataoffset + meta.nbytes
+        if end > tif.filehandle.size:
+            raise FormatError(f"{path!r} is truncated: it has {tif.filehandle.size} bytes, expected {end}.")
+        pixels = np.memmap(path, stored, "r", series.dataoffset, kept_shape)
+        return MappedReader(path, meta, pixels)
+    return TiffReader(path, meta, series, stored, kept)
+
+
+class TiffReader(ArrayReader):
+    """An open series of strips or tiles; use `open_tiff`."""
+
+    def __init__(
+        self, path: str, meta: ArrayMeta, series: Any, stored: np.dtype[Any], kept: list[int]
+    ) -> None:
+        shape = tuple(map(int, series.get_shape(False)))
+        page = series.keyframe
+        leading = len(shape) - len(page.shape)
+        if page.is_tiled:
+            tile = (1, page.tiledepth, page.tilelength, page.tilewidth)
+        else:
+            tile = (1, 1, min(page.rowsperstrip, page.imagelength), page.imagewidth)
+        segment = (*tile, page.shaped[4])
+        #: The grid of strips or tiles in one page: separate samples, depth, length, width, samples.
+        self._page_grid = BlockGrid(page.shaped, segment)
+        #: Which of those five each page dimension of the array is.
+        self._five = _match(page.shape, page.shaped)
+        chunks = (1,) * leading + tuple(segment[i] for i in self._five)
+        check_declared(path, shape, stored, chunks)
+        if prod(shape[:leading]) != len(series.pages):
+            raise FormatError(f"{path!r} has {len(series.pages)} pages for an image of {shape}.")
+        chunk = tuple(min(chunks[i], shape[i]) for i in kept)
+        super().__init__(path, meta.replace(preferred_block=chunk) if all(meta.shape) else meta)
+        self._shape, self._kept, self._leading = shape, kept, leading
+        self._grid = BlockGrid(shape, chunks)
+        self._segment = segment
+        self._tiled = page.is_tiled
+        self._decode = _own_decoder(page, stored) or page.decode
+        self._jpeg = {}
+        if page.compression in (6, 7, 34892, 33007):
+            self._jpeg = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        self._own = self._decode is not page.decode
+        self._nodata = page.nodata
+        self._file = PreadFile(path)
+        #: Offset and bytes of every strip or tile, page after page.
+        self._places = self._list_places(series)
+
+    def _list_places(self, series: Any) -> list[tuple[int, int]]:
+        places: list[tuple[int, int]] = []
+        expected = len(self._page_grid)
+        try:
+            for number, page in enumerate(series.pages):
+                if page is None:
+                    raise FormatError(f"{self.path!r}: page {number} is in another file or missing.")
+                offsets, counts = page.dataoffsets, page.databytecounts
+                if len(offsets) < expected or len(counts) < expected:
+                    raise FormatError(
+                        f"{self.path!r} is damaged: page {number} has {len(offsets)} strips or tiles, "
+                        f"expected {expected}."
+                    )
+                for offset, count in zip(offsets[:expected], counts[:expected], strict=True):
+                    if offset + count > self._file.size:
+                        raise FormatError(
+                            f"{self.path!r} is truncated: pixels of page {number} lie beyond its end."
+                        )
+                    places.append((offset, count))
+        except BaseException:
+            self._file.close()
+            raise
+        return places
+
+    def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
+        start, stop = [0] * len(self._shape), [1] * len(self._shape)
+        for i, a, b in zip(self._kept, roi.start, roi.stop, strict=True):
+            start[i], stop[i] = a, b
+        dropped = tuple(i for i in range(len(self._shape)) if i not in self._kept)
+        copy_chunks(self._grid, self._load, self._nodata, Roi(start, stop), np.expand_dims(out, dropped))
+
+    def _load(self, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        five = [0] * 5
+        for i, position in zip(self._five, index[self._leading :], strict=True):
+            five[i] = position
+        segment = _ravel(five, self._page_grid.counts)
+        page = _ravel(index[: self._leading], self._shape[: self._leading])
+        offset, count = self._places[page * len(self._page_grid) + segment]
+        if not count:
+            return None
+        data = self._file.read(offset, count)
+        if self._own:
+            pixels = self._decode(data, self._segment_shape(five))
+        else:
+            pixels, _, _ = self._decode(data, segment, **self._jpeg)
+            if pixels is None:
+                return None
+        # Separate samples are one segment each; what a page does not have as a dimension is one pixel.
+        whole = np.asarray(pixels).reshape(1, *pixels.shape)
+        shape = tuple(whole.shape[i] for i in self._five)
+        return whole.reshape((1,) * self._leading + shape)
+
+    def _segment_shape(self, five: list[int]) -> tuple[int, ...]:
+        """Return depth, length, width, samples of a stored segment; the last strip of a page is shorter."""
+        _, depth, length, width, samples = self._segment
+        if not self._tiled:
+            length = min(length, self._page_grid.shape[2] - five[2] * length)
+        return depth, length, width, samples
+
+    def _release(self) -> None:
+        self._file.close()
+
+
+def _match(page: tuple[int, ...], shaped: tuple[int, ...]) -> list[int]:
+    """Return which of the five dimensions each dimension of a page is; the others have one pixel."""
+    found, at = [], 0
+    for n in page:
+        at = next(i for i in range(at, len(shaped)) if shaped[i] == n)
+        found.append(at)
+        at += 1
+    return found
+
+
+def _ravel(index: Any, shape: Any) -> int:
+    """Return the position of an index in C order."""
+    position = 0
+    for i, n in zip(index, shape, strict=True):
+        position = position * n + i
+    return position
+
+
+def _own_decoder(page: Any, stored: np.dtype[Any]) -> Any:
+    """Return a decoder for what needs no tifffile, None otherwise.
+
+    tifffile without imagecodecs unpacks deflate without a bound; with it, it is not faster.
+    """
+    simple = (
+        page.compression in (_PLAIN, *_DEFLATE)
+        and page.predictor in (_PLAIN, _HORIZONTAL)
+        and page.fillorder == 1
+        and page.bitspersample == stored.itemsize * 8
+        and (page.predictor == _PLAIN or stored.kind in "iu")
+        and not page.is_subsampled
+    )
+    if not simple:
+        return None
+
+    def decode(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        size = prod(shape) * stored.itemsize
+        plain = inflate(data, size) if page_deflated else data[:size]
+        pixels = np.frombuffer(plain, stored).reshape(shape)
+        if summed:
+            pixels = np.cumsum(pixels, axis=-2, dtype=native(stored))
+        return pixels
+
+    page_deflated = page.compression in _DEFLATE
+    summed = page.predictor == _HORIZONTAL
+    return decode

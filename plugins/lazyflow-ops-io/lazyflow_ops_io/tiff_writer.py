@@ -1,0 +1,133 @@
+"""Writing TIFF: uncompressed OME-TIFF with all pixels in one piece, so every block has its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tifffile
+
+from lazyflow_core.errors import StorageError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_ops_io._border import foreign_errors
+from lazyflow_ops_io._target import DiskFile, Target
+from lazyflow_ops_io._tiff_meta import AXES_ANNOTATION, UNIT_SYMBOLS
+from lazyflow_ops_io._writer import PlainWriter
+
+__all__ = ["TiffWriter", "create_tiff"]
+
+#: What OME-XML has names for; bool would be packed to bits.
+_TYPES = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
+
+#: A classic TIFF addresses 4 GiB; some of that is needed for its directories.
+_MOST_CLASSIC_BYTES = 2**32 - 2**25
+
+
+def create_tiff(
+    path: str, meta: ArrayMeta, *, dataset: str | None = None, overwrite: bool = False
+) -> TiffWriter:
+    """Begin an OME-TIFF file, BigTIFF where it has to be.
+
+    Parameters
+    ----------
+    path, meta
+        The file, and what the array is. Its axes are some of t, c and z in any order, then y and x, then c
+        if it has not come before. Pixel sizes of x, y, z and t are kept, translations are not.
+    dataset
+        Must be left out.
+    overwrite
+        Whether an existing file of that name is replaced, at the end.
+
+    Raises
+    ------
+    TargetExistsError
+        If the file exists and ``overwrite`` is false.
+    StorageError
+        If TIFF has no place for such an array, it cannot be written there, or the disk has not enough room
+        for all of it.
+    """
+    if dataset:
+        raise StorageError(
+            f"{path!r}: a TIFF file is written with one image without a name, not {dataset!r}."
+        )
+    letters = _letters(path, meta)
+    if meta.dtype.name not in _TYPES:
+        raise StorageError(
+            f"{path!r}: OME-TIFF has no {meta.dtype.name}; cast it to one of {', '.join(_TYPES)}."
+        )
+    target = Target(path, overwrite=overwrite)
+    try:
+        with foreign_errors(path, "write"):
+            return TiffWriter(target, meta, letters)
+    except BaseException:
+        target.abort()
+        raise
+
+
+def _letters(path: str, meta: ArrayMeta) -> str:
+    """Return tifffile's letters for the axes."""
+    keys = meta.axes.keys
+    leading = keys.removesuffix("yxc") if keys.endswith("yxc") else keys.removesuffix("yx")
+    if leading == keys or not set(leading) <= set("tcz") or not all(meta.shape):
+        raise StorageError(
+            f"{path!r}: TIFF holds axes t, c, z in any order, then y, x, then perhaps c, none of them empty; "
+            f"not {meta}. Reorder the axes first, or write HDF5 or Zarr."
+        )
+    return leading.upper() + ("YXS" if keys.endswith("yxc") else "YX")
+
+
+class TiffWriter(PlainWriter):
+    """A new OME-TIFF file; use `create_tiff`."""
+
+    def __init__(self, target: Target, meta: ArrayMeta, letters: str) -> None:
+        shape = meta.shape
+        if letters.endswith("S") and shape[-1] == 1:  # a single sample is no axis for tifffile
+            letters, shape = letters[:-1], shape[:-1]
+        big = meta.nbytes > _MOST_CLASSIC_BYTES
+        order = ">" if meta.dtype.str.startswith(">") else "<"
+        with tifffile.TiffWriter(target.temporary, bigtiff=big, byteorder=order, ome=True) as tif:
+            tif.write(
+                None,
+                shape=shape,
+                dtype=meta.dtype,
+                photometric="minisblack",
+                planarconfig="contig" if letters.endswith("S") else None,
+                metadata=_ome(meta, letters),
+                software="lazyflow-ops-io",
+            )
+        with tifffile.TiffFile(target.temporary) as tif:
+            offset = tif.series[0].dataoffset
+            if offset is None:
+                raise StorageError(f"{target.path!r}: TIFF cannot hold {meta} in one piece.")
+            size = tif.filehandle.size
+        disk = DiskFile(target.temporary)
+        try:
+            disk.reserve(size)
+        except BaseException:
+            disk.close()
+            raise
+        super().__init__(target, meta, disk, offset)
+
+
+def _ome(meta: ArrayMeta, letters: str) -> dict[str, Any]:
+    """Return what tifffile makes OME-XML of."""
+    found: dict[str, Any] = {"axes": letters, "MapAnnotation": {AXES_ANNOTATION: meta.axes.keys}}
+    for axis in meta.axes:
+        name = {"t": "TimeIncrement"}.get(axis.key, f"PhysicalSize{axis.key.upper()}")
+        if axis.key == "c" or axis.resolution is None:
+            continue
+        found[name] = axis.resolution
+        # OME takes micrometers and seconds where no unit is given; "pixel" is its word for not knowing.
+        unknown = "s" if axis.key == "t" else "pixel"
+        found[f"{name}Unit"] = UNIT_SYMBOLS.get(axis.unit or "", unknown)
+    return found
