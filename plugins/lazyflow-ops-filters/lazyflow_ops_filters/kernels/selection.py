@@ -74,7 +74,7 @@ def _load(name: str) -> Backend | str:
 def _ask_plugins(name: str) -> Backend | str:
     from lazyflow_core import plugins
 
-    found = plugins.default_manager().hook.lazyflow_filter_backend(name=name)
+    found = plugins.default().hook.lazyflow_filter_backend(name=name)
     if isinstance(found, Backend):
         return found
     if found is not None:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from lazyflow_core import plugins
+
+from lazyflow_ops_filters import kernels as k
+from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
+
+
+def test_the_plugin_module_imports_nothing_heavy():
+    code = (
+        "import sys, lazyflow_ops_filters.plugin;"
+        "print([m for m in ('numpy', 'scipy', 'vigra', 'ctypes') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_doctor_says_which_kernels_run_and_why_others_do_not():
+    from lazyflow_ops_filters.plugin import lazyflow_doctor
+
+    checks = {check.name: check for check in lazyflow_doctor()}
+    scipy = checks["filters: scipy kernels"]
+    assert scipy.ok
+    assert "scipy" in scipy.detail
+    vigra = checks["filters: vigra kernels"]
+    assert vigra.ok or (vigra.ok is None and "Error" in vigra.detail and "python3-vigra" in vigra.hint)
+
+
+def test_a_backend_of_a_plugin_is_used_by_name(monkeypatch):
+    class Counting(ScipyBackend):
+        name = "counting"
+        calls = 0
+
+        def convolve(self, *arguments):
+            Counting.calls += 1
+            super().convolve(*arguments)
+
+    class Hooks:
+        @staticmethod
+        def lazyflow_filter_backend(name):
+            return Counting() if name == "counting" else None
+
+    class Manager:
+        hook = Hooks
+
+    monkeypatch.setattr(plugins, "default", Manager)
+    k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="counting")
+    assert Counting.calls == 1
+    with pytest.raises(k.functions.ParameterError, match="'other' cannot be used: no such backend"):
+        k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="other")
+
+
+def test_the_environment_chooses_what_auto_means(monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "scipy")
+    assert k.get_backend().name == "scipy"
+    monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "nonsense")
+    with pytest.raises(k.functions.ParameterError, match="'nonsense' cannot be used"):
+        k.get_backend()
