@@ -1,0 +1,149 @@
+"""Making the operators of a checked pipeline, connected, in a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lazyflow_core.errors import (
+    ConnectError,
+    FormatError,
+    NotReadyError,
+    ParameterError,
+    PipelineError,
+    RoiError,
+    SetupError,
+    StorageError,
+    UnknownOperatorError,
+)
+from lazyflow_core.graph import Graph, Operator, Output
+from lazyflow_core.pipeline._check import parse_slicing
+from lazyflow_core.roi import Roi
+
+if TYPE_CHECKING:
+    from lazyflow_core.pipeline._check import CheckedPipeline, CheckedStep, Registry
+    from lazyflow_core.pipeline._description import Export, Pipeline
+
+__all__ = ["BuiltExport", "BuiltPipeline", "build_pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltExport:
+    """An export with its slot.
+
+    Parameters
+    ----------
+    export
+        The description.
+    slot
+        What is written: the output it names, cast if it asks for that.
+    roi
+        The part of ``slot`` that is written.
+    path
+        The target, seen from the current directory.
+    """
+
+    export: Export
+    slot: Output
+    roi: Roi
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPipeline:
+    """The operators of a pipeline in a graph; nothing has been computed.
+
+    Parameters
+    ----------
+    pipeline
+        The description.
+    operators
+        By the names of their steps.
+    exports
+        In the order of the description.
+    """
+
+    pipeline: Pipeline
+    operators: Mapping[str, Operator]
+    exports: tuple[BuiltExport, ...]
+    _sources: Mapping[str, str]
+
+    def slot(self, text: str) -> Output:
+        """Return the output slot that ``"step.slot"`` names."""
+        name, _, slot = text.partition(".")
+        self.pipeline.step(name)
+        output: Output = getattr(self.operators[name], slot)
+        return output
+
+    def source_of(self, text: str) -> Output:
+        """Return the output of the source that ``"step.slot"`` comes from, following the first inputs."""
+        while True:
+            upstream = self._sources.get(text.partition(".")[0])
+            if upstream is None:
+                return self.slot(text)
+            text = upstream
+
+
+def build_pipeline(checked: CheckedPipeline, graph: Graph) -> BuiltPipeline:
+    """Return the operators of a checked pipeline; see `Pipeline.build`."""
+    origin = checked.pipeline.origin
+    operators: dict[str, Operator] = {}
+    sources: dict[str, str] = {}
+    for step in checked.steps:
+        operators[step.step.name] = _make(step, graph, operators, origin.where(step.step.name))
+        for source, slot in step.connections.values():
+            sources.setdefault(step.step.name, f"{source}.{slot}")
+    built = BuiltPipeline(checked.pipeline, operators, (), sources)
+    exports = tuple(
+        _built_export(export, number, built, checked.registry, graph)
+        for number, export in enumerate(checked.pipeline.exports)
+    )
+    return BuiltPipeline(checked.pipeline, operators, exports, sources)
+
+
+def _make(step: CheckedStep, graph: Graph, operators: Mapping[str, Operator], where: str) -> Operator:
+    inputs = {key: getattr(operators[name], slot) for key, (name, slot) in step.connections.items()}
+    try:
+        operator: Operator = step.operator(graph=graph, name=step.step.name, **inputs, **step.parameters)
+    except (SetupError, ConnectError, ParameterError) as error:
+        cause: BaseException | None = error
+        while cause is not None:  # what a file is to blame for is told in the words of its reader
+            if isinstance(cause, FormatError | StorageError):
+                raise cause from None
+            cause = cause.__cause__
+        sentence = str(error).removeprefix(f"{step.step.name}: ")
+        raise PipelineError(f"{where}: {sentence}") from error
+    return operator
+
+
+def _built_export(
+    export: Export, number: int, built: BuiltPipeline, registry: Registry, graph: Graph
+) -> BuiltExport:
+    where = built.pipeline.origin.where
+    slot = built.slot(export.slot)
+    try:
+        meta = slot.meta
+    except NotReadyError as error:
+        raise PipelineError(f"{where('export', number, 'slot')}: {error}") from None
+    try:
+        roi = meta.roi if export.roi is None else Roi.from_slicing(parse_slicing(export.roi), meta.shape)
+    except RoiError as error:
+        raise PipelineError(
+            f"{where('export', number, 'roi')}: roi = {export.roi!r} of {export.slot} ({meta}): {error}"
+        ) from None
+    if roi.is_empty:
+        raise PipelineError(
+            f"{where('export', number, 'roi')}: roi = {export.roi!r} of {export.slot} ({meta}) "
+            "holds no pixel."
+        )
+    if export.dtype is not None and np.dtype(export.dtype) != meta.dtype:
+        try:
+            cast = registry.get_operator("array.cast")
+        except UnknownOperatorError as error:
+            raise PipelineError(f"{where('export', number, 'dtype')}: dtype needs {error}") from None
+        slot = cast(graph=graph, image=slot, dtype=export.dtype).output  # type: ignore[attr-defined]
+    return BuiltExport(export, slot, roi, built.pipeline.path(export.path))

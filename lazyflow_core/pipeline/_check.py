@@ -1,0 +1,305 @@
+"""Comparing a description with the operators it names: every mistake becomes one sentence.
+
+Importing an operator's class is all that happens here; no file is opened, nothing is computed. Mistakes
+that need the data (a sigma too large for the volume, a region outside of it) are found by building.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from lazyflow_core.errors import (
+    FormatError,
+    ParameterError,
+    PipelineError,
+    PluginError,
+    UnknownOperatorError,
+)
+from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.pipeline._words import near_miss, possible
+from lazyflow_core.plugins.files import find_writer
+from lazyflow_core.plugins.specs import WriterSpec
+
+if TYPE_CHECKING:
+    from lazyflow_core.pipeline._description import Export, Origin, Pipeline, Step
+
+__all__ = ["CheckedPipeline", "CheckedStep", "Registry", "check_pipeline"]
+
+
+class Registry(Protocol):
+    """What a pipeline asks of the installed plugins; `lazyflow_core.plugins.PluginManager` is one."""
+
+    def get_operator(self, id: str, /) -> type[Operator]:
+        """Return the class of that id; raises `UnknownOperatorError` with near misses."""
+
+    def writers(self) -> Sequence[WriterSpec]:
+        """Return the kinds of files that can be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedStep:
+    """A step whose settings were told apart by the operator's class."""
+
+    step: Step
+    operator: type[Operator]
+    #: Input slot to ``(step, output slot)``.
+    connections: Mapping[str, tuple[str, str]]
+    #: Parameters in their declared types; paths begin at the current directory.
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPipeline:
+    """A pipeline that fits the installed operators, ready to be built.
+
+    Parameters
+    ----------
+    pipeline
+        The description.
+    steps
+        In an order in which every step comes after those it takes from.
+    registry
+        Where the operators came from.
+    """
+
+    pipeline: Pipeline
+    steps: tuple[CheckedStep, ...]
+    registry: Registry
+
+
+def check_pipeline(pipeline: Pipeline, registry: Registry | None = None) -> CheckedPipeline:
+    """Return the pipeline with everything resolved that can be without data; see `Pipeline.check`."""
+    if registry is None:
+        from lazyflow_core import plugins
+
+        registry = plugins.default()
+    classes = {step.name: _operator_of(step, registry, pipeline.origin) for step in pipeline.steps}
+    steps = {step.name: _check_step(step, pipeline, classes) for step in pipeline.steps}
+    order = _in_order(steps, pipeline.origin)
+    _check_exports(pipeline, classes, steps, registry.writers())
+    return CheckedPipeline(pipeline, tuple(steps[name] for name in order), registry)
+
+
+def slots_of(operator: type[Operator], kind: type) -> dict[str, Any]:
+    """Return the slots that an operator's class declares, of one kind, in the order of the class body."""
+    return {name: slot for name, slot in operator.declarations.items() if isinstance(slot, kind)}
+
+
+# ----------------------------------------------------------------------------------------------------- steps
+
+
+def _operator_of(step: Step, registry: Registry, origin: Origin) -> type[Operator]:
+    try:
+        return registry.get_operator(step.operator)
+    except UnknownOperatorError as error:
+        raise PipelineError(f"{origin.where(step.name, 'operator')}: {error}") from None
+
+
+def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Operator]]) -> CheckedStep:
+    origin = pipeline.origin
+    inputs = slots_of(classes[step.name], InputSlot)
+    declared = slots_of(classes[step.name], ParameterSlot)
+    connections: dict[str, tuple[str, str]] = {}
+    parameters: dict[str, Any] = {}
+    for key, value in step.settings.items():
+        where = origin.where(step.name, key)
+        if key in inputs:
+            connections[key] = _connection(f"{where}: {key}", value, classes)
+        elif key in declared:
+            try:
+                parameters[key] = declared[key].accept(value, f"{where}: {key}")
+            except ParameterError as error:
+                raise PipelineError(f"{error}") from None
+        else:
+            raise PipelineError(
+                f"{where}: {step.operator} has no slot or parameter {key!r}"
+                f"{near_miss(key, [*inputs, *declared])}"
+                f"{possible('Its inputs', inputs)}{possible('Its parameters', declared)}"
+            )
+    where = origin.where(step.name)
+    for key, slot in inputs.items():
+        if key not in connections and not slot.optional:
+            raise PipelineError(
+                f"{where}: the input {key!r} of {step.operator} is not connected; "
+                f'add a line such as {key} = "{_example_output(step, classes)}".'
+            )
+    for key, parameter in declared.items():
+        if key not in parameters and not parameter.has_default:
+            raise PipelineError(
+                f"{where}: the parameter {key!r} of {step.operator} ({parameter.describe()}) has no value; "
+                f"add a line {key} = …"
+            )
+    if isinstance(parameters.get("path"), str):
+        parameters["path"] = str(_input_path(step, parameters["path"], bool(inputs), pipeline))
+    return CheckedStep(step, classes[step.name], connections, parameters)
+
+
+def _connection(where: str, value: Any, classes: Mapping[str, type[Operator]]) -> tuple[str, str]:
+    """Return the step and output that ``"step.slot"`` names."""
+    name, dot, slot = value.partition(".") if isinstance(value, str) else ("", "", "")
+    if not (name and dot and slot):
+        raise PipelineError(
+            f"{where} = {value!r} is not a connection; an input slot takes 'step.slot', "
+            "such as 'volume.output'."
+        )
+    if name not in classes:
+        raise PipelineError(
+            f"{where} = {value!r}: no step {name!r}{near_miss(name, classes)}{possible('Steps', classes)}"
+        )
+    outputs = slots_of(classes[name], OutputSlot)
+    if slot not in outputs:
+        raise PipelineError(
+            f"{where} = {value!r}: step {name!r} has no output {slot!r}"
+            f"{near_miss(slot, outputs)}{possible('Its outputs', outputs)}"
+        )
+    return name, slot
+
+
+def _example_output(step: Step, classes: Mapping[str, type[Operator]]) -> str:
+    for name, operator in classes.items():
+        outputs = slots_of(operator, OutputSlot)
+        if name != step.name and outputs:
+            return f"{name}.{next(iter(outputs))}"
+    return "step.output"
+
+
+def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -> Path:
+    """Return the path in a parameter called ``path``, which begins at the pipeline's folder.
+
+    An operator without array inputs is a source: what it reads must be there.
+    """
+    path = pipeline.path(text)
+    if not takes_arrays and not path.exists():
+        raise PipelineError(
+            f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no such file"
+            f" (looked for {str(path.absolute())!r}){_similar_file(path)}"
+        )
+    return path
+
+
+def _similar_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "; its folder does not exist either."
+    return near_miss(path.name, (entry.name for entry in path.parent.iterdir()))
+
+
+def _in_order(steps: Mapping[str, CheckedStep], origin: Origin) -> list[str]:
+    """Return the names of the steps, sources first."""
+    sources = {name: [source for source, _ in step.connections.values()] for name, step in steps.items()}
+    try:
+        return list(graphlib.TopologicalSorter(sources).static_order())
+    except graphlib.CycleError as error:
+        loop: list[str] = error.args[1]
+        raise PipelineError(
+            f"{origin.where(loop[-1])}: the connections go in a circle: {' → '.join(loop)}; "
+            "a step cannot take from itself, not even through others."
+        ) from None
+
+
+# --------------------------------------------------------------------------------------------------- exports
+
+
+def _check_exports(
+    pipeline: Pipeline,
+    classes: Mapping[str, type[Operator]],
+    steps: Mapping[str, CheckedStep],
+    writers: Sequence[WriterSpec],
+) -> None:
+    taken = {
+        Path(step.parameters["path"]).resolve(): f"is read by [{name}]"
+        for name, step in steps.items()
+        if isinstance(step.parameters.get("path"), str)
+    }
+    for number, export in enumerate(pipeline.exports):
+
+        def where(key: str, number: int = number) -> str:
+            return pipeline.origin.where("export", number, key)
+
+        _connection(f"{where('slot')}: slot", export.slot, classes)
+        target = pipeline.path(export.path).resolve()
+        if target in taken:
+            raise PipelineError(
+                f"{where('path')}: path = {export.path!r} {taken[target]} already; "
+                "every export needs a target of its own."
+            )
+        taken[target] = f"is the target of export {number + 1}"
+        if export.roi is not None:
+            try:
+                parse_slicing(export.roi)
+            except ValueError as error:
+                raise PipelineError(f"{where('roi')}: {error}") from None
+        if export.dtype is not None:
+            _check_dtype(export.dtype, f"{where('dtype')}: dtype")
+        _check_format(export, where, writers)
+
+
+def _check_dtype(text: str, where: str) -> None:
+    try:
+        known = np.dtype(text).kind in "biuf"
+    except TypeError:
+        known = False
+    if not known:
+        raise PipelineError(
+            f"{where} = {text!r} is not a type of pixels; "
+            "write 'uint8', 'uint16', 'float32' or another numpy name."
+        )
+
+
+def _check_format(export: Export, where: Callable[[str], str], writers: Sequence[WriterSpec]) -> None:
+    key = "path" if export.format is None else "format"
+    try:
+        writer = find_writer(writers, export.path, export.format)
+    except (FormatError, PluginError) as error:
+        raise PipelineError(f"{where(key)}: {error}") from None
+    for key in export.options:
+        if key not in writer.options:
+            known = ["slot", "path", "format", "dataset", "dtype", "roi", *writer.options]
+            raise PipelineError(
+                f"{where(key)}: exports by {writer.id} have no option {key!r}"
+                f"{near_miss(key, known)}{possible('Options', writer.options)}"
+            )
+
+
+def parse_slicing(text: str) -> tuple[Any, ...]:
+    """Return the indices and slices of a text in numpy's slicing notation.
+
+    Examples
+    --------
+    >>> parse_slicing("10:20, :, -5:")
+    (slice(10, 20, None), slice(None, None, None), slice(-5, None, None))
+    >>> parse_slicing("..., 3")
+    (Ellipsis, 3)
+
+    Raises
+    ------
+    ValueError
+        With a sentence, if it is something else.
+    """
+
+    def number(part: str) -> int | None:
+        return int(part) if part.strip() else None
+
+    items: list[Any] = []
+    for item in text.strip().removeprefix("[").removesuffix("]").split(","):
+        parts = item.split(":")
+        try:
+            if item.strip() == "...":
+                items.append(Ellipsis)
+            elif len(parts) == 1:
+                items.append(int(item))
+            elif len(parts) == 2:
+                items.append(slice(*map(number, parts)))
+            else:
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"roi = {text!r}: {item.strip()!r} is not a range of pixels; "
+                "write one for each axis, such as '10:20,:,:'."
+            ) from None
+    return tuple(items)

@@ -1,0 +1,5 @@
+"""``python -m lazyflow_cli``, the same as ``lazyflow``."""
+
+from lazyflow_cli.main import main
+
+main()

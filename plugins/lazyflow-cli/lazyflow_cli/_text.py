@@ -1,0 +1,54 @@
+"""Plain text for terminals and pipes: aligned columns, durations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+__all__ = ["columns", "echo_json", "time_text"]
+
+
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as lines with aligned columns; styled text counts by what is seen.
+
+    Examples
+    --------
+    >>> print(columns([("io.read", "1.0"), ("a.b", "2.0")]))
+    io.read  1.0
+    a.b      2.0
+    """
+    table = [list(map(str, row)) for row in rows]
+    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [
+            cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def echo_json(data: Any) -> None:
+    """Write data as JSON to the standard output."""
+    click.echo(json.dumps(data, indent=2))
+
+
+def time_text(seconds: float) -> str:
+    """Return a duration as people read it.
+
+    Examples
+    --------
+    >>> time_text(0.0312), time_text(7.26), time_text(3725)
+    ('31 ms', '7.3 s', '1 h 02 min')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

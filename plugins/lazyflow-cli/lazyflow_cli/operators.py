@@ -1,0 +1,121 @@
+"""``lazyflow operators``: what can stand in a pipeline file."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lazyflow_cli._text import columns, echo_json
+from lazyflow_cli.main import traceback_option
+
+if TYPE_CHECKING:
+    from lazyflow_core.plugins import OperatorSpec
+
+__all__ = ["command"]
+
+
+@click.group("operators", invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List and describe the operators that are installed."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_command)
+
+
+@command.command("list")
+@click.option("--long", "-l", is_flag=True, help="Also say what each operator does; imports all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+@traceback_option
+def list_command(long: bool = False, as_json: bool = False) -> None:
+    """List all operators by id. Imports none of them, unless asked for more with --long."""
+    from lazyflow_core import plugins
+
+    specs = plugins.default().operators()
+    ids = [spec.id for spec in specs]
+    entries = [_entry(spec, conflict=ids.count(spec.id) > 1, long=long) for spec in specs]
+    if as_json:
+        echo_json({"version": 1, "operators": entries})
+    elif not entries:
+        click.echo("No operators are installed. Try: pip install lazyflow-ops-filters lazyflow-ops-io")
+    else:
+        click.echo(columns([_row(entry, long) for entry in entries]))
+        if any(entry["conflict"] for entry in entries):
+            click.echo(
+                "! is offered by two distributions; choose with LAZYFLOW_PREFER=ID=DISTRIBUTION.", err=True
+            )
+
+
+def _entry(spec: OperatorSpec, *, conflict: bool, long: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "id": spec.id,
+        "distribution": spec.distribution,
+        "version": spec.version,
+        "target": spec.target,
+        "conflict": conflict,
+    }
+    if long:
+        entry |= _summary(spec)
+    return entry
+
+
+def _summary(spec: OperatorSpec) -> dict[str, str]:
+    """Import one operator and return the first sentence about it, or why it cannot be had."""
+    from lazyflow_core import plugins
+    from lazyflow_core.errors import PluginError
+
+    try:
+        operator = plugins.default().get_operator(spec.id)
+    except PluginError as error:
+        return {"error": " ".join(str(error).split())}
+    return {"summary": (inspect.getdoc(operator) or "").split("\n\n")[0].replace("\n", " ")}
+
+
+def _row(entry: dict[str, Any], long: bool) -> list[str]:
+    mark = click.style("!", fg="red") if entry["conflict"] else " "
+    origin = f"{entry['distribution']} {entry['version']}".strip() or "registered in this process"
+    row = [f"{mark} {click.style(entry['id'], bold=True)}", origin]
+    if not long:
+        return [*row, click.style(entry["target"], dim=True)]
+    return [*row, entry.get("summary") or click.style(entry.get("error", ""), fg="red")]
+
+
+@command.command("show")
+@click.argument("operator_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+@traceback_option
+def show_command(operator_id: str, as_json: bool) -> None:
+    """Show the slots and parameters of an operator, and its documentation."""
+    from lazyflow_core import plugins
+    from lazyflow_core.graph import InputSlot, OutputSlot, ParameterSlot
+
+    manager = plugins.default()
+    operator = manager.get_operator(operator_id)
+    spec = next(spec for spec in manager.operators() if spec.id == operator_id)
+    kinds = {"input": InputSlot, "parameter": ParameterSlot, "output": OutputSlot}
+    slots = [
+        {"name": name, "kind": kind, "type": slot.describe(), "doc": slot.doc}
+        for kind, declaration in kinds.items()
+        for name, slot in operator.declarations.items()
+        if isinstance(slot, declaration)
+    ]
+    doc = inspect.getdoc(operator) or ""
+    if as_json:
+        echo_json({"version": 1, **_entry(spec, conflict=False, long=False), "slots": slots, "doc": doc})
+        return
+    click.echo(f"{click.style(spec.id, bold=True)}  {spec.distribution} {spec.version}  {spec.target}\n")
+    click.echo(columns([(f"  {s['kind']}", s["name"], s["type"], s["doc"]) for s in slots]))
+    click.echo(f"\n{doc}\n\nIn a pipeline file:\n\n{_example(operator_id, slots)}")
+
+
+def _example(operator_id: str, slots: list[dict[str, str]]) -> str:
+    """Return a table for a pipeline file, with the lines that are required."""
+    lines = ["  [step]", f'  operator = "{operator_id}"']
+    lines += [
+        f'  {s["name"]} = "volume.output"'
+        for s in slots
+        if s["kind"] == "input" and "optional" not in s["type"]
+    ]
+    lines += [f"  {s['name']} = …" for s in slots if s["kind"] == "parameter" and "required" in s["type"]]
+    return "\n".join(lines)
