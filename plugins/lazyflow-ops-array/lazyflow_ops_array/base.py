@@ -1,0 +1,41 @@
+"""What operators with one image and one output share: same-region dirtiness, passing through, memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lazyflow_core import ArrayMeta, InputSlot, Operator, OutputSlot, Roi
+from lazyflow_core.errors import SetupError
+
+__all__ = ["OpPointwise", "check_real", "ram_per_pixel"]
+
+
+class OpPointwise(Operator):
+    """Base of operators whose output pixel depends on the input pixel at the same place only."""
+
+    image = InputSlot(doc="the array to work on")
+    output = OutputSlot()
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.output.mark_dirty(roi)
+
+    def set_output(self, meta: ArrayMeta | None) -> None:
+        """Let the output have that meta; None connects it to the input, where there is nothing to do."""
+        if meta is None:
+            self.output.connect(self.image)
+            return
+        if self.output.upstream is not None:
+            self.output.disconnect()
+        self.output.meta = meta
+
+
+def check_real(meta: ArrayMeta) -> None:
+    """Raise `SetupError` unless the pixels are real numbers."""
+    if meta.dtype.kind not in "buif":
+        raise SetupError(f"image has dtype {meta.dtype}, which is not one of real numbers.")
+
+
+def ram_per_pixel(meta: ArrayMeta, dtype: Any, scratch: float = 0) -> float:
+    """Return bytes at the peak per pixel: what the input needs, the result, and scratch besides."""
+    return max(meta.ram_per_pixel or 0, meta.dtype.itemsize) + np.dtype(dtype).itemsize + scratch

@@ -1,0 +1,3 @@
+"""What the plumbing operators tell the core about themselves. Imports nothing heavy."""
+
+LAZYFLOW_API = (1, 0)
