@@ -21,35 +21,12 @@ __all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "one_line"]
 MAX_CHUNK_BYTES = 2**31 - 1
 
 #: Causes that lie in what is around a file. Everything else is blamed on its contents.
-_AROUND = {
-    code
-    for name in [
-        "ENOENT",
-        "EACCES",
-        "EPERM",
-        "EROFS",
-        "ENOSPC",
-        "EDQUOT",
-        "EFBIG",
-        "EIO",
-        "ENAMETOOLONG",
-        "EMFILE",
-        "ENFILE",
-        "EISDIR",
-        "ENOTDIR",
-        "EEXIST",
-        "ENOTEMPTY",
-        "ELOOP",
-        "ESTALE",
-        "ETIMEDOUT",
-        "EBUSY",
-        "ETXTBSY",
-        "EAGAIN",
-        "ENODEV",
-        "ENXIO",
-    ]  # fmt: skip
-    if (code := getattr(errno, name, None)) is not None
-}
+_AROUND_NAMES = (
+    "ENOENT", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EFBIG", "EIO", "ENAMETOOLONG", "EMFILE",
+    "ENFILE", "EISDIR", "ENOTDIR", "EEXIST", "ENOTEMPTY", "ELOOP", "ESTALE", "ETIMEDOUT", "EBUSY", "ETXTBSY",
+    "EAGAIN", "ENODEV", "ENXIO",
+)  # fmt: skip
+_AROUND = {getattr(errno, name) for name in _AROUND_NAMES if hasattr(errno, name)}
 
 #: HDF5 puts the number into its text instead of the exception.
 _ERRNO_IN_TEXT = re.compile(r"errno = (\d+)")

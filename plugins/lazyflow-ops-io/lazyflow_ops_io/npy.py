@@ -6,7 +6,6 @@ The format has no room for axes or pixel sizes; what is read has the usual axes 
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 

@@ -113,7 +113,7 @@ def _renamed(axes: Axes, keys: str, path: str) -> Axes:
     wanted = keys.split(",") if "," in keys else list(keys)
     if len(wanted) != len(axes):
         raise SetupError(
-            f"OpRead.axes: {keys!r} names {len(wanted)} axes, but {path!r} has {len(axes)} ({axes.keys})."
+            f"axes={keys!r} names {len(wanted)} axes, but {path!r} has {len(axes)} ({axes.keys})."
         )
     named = (Axis(key.strip()) for key in wanted)
     return Axes(
