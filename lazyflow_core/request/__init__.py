@@ -1,0 +1,41 @@
+"""Requests: computations that wait for each other without blocking threads. Usable for any Python callable.
+
+Knows no numpy, no region, no operator. `Request` is the handle, the schedulers decide where it runs,
+`RequestPool` and `gather` hold several together, `RequestLock` and its kin synchronise them. ``DESIGN.md``
+beside this file tells how it works and why.
+"""
+
+from __future__ import annotations
+
+from ._condition import RequestCondition
+from ._event import RequestEvent
+from ._inline import InlineScheduler
+from ._lock import RequestLock
+from ._pool import RequestPool, gather
+from ._request import Request, checkpoint, current_request
+from ._scheduler import Scheduler, default_scheduler
+from ._seeded import SeededScheduler
+from ._semaphore import RequestSemaphore
+from ._state import Priority, RequestState
+from ._threaded import ThreadedScheduler
+from ._waitgraph import describe_blocked
+
+__all__ = [
+    "InlineScheduler",
+    "Priority",
+    "Request",
+    "RequestCondition",
+    "RequestEvent",
+    "RequestLock",
+    "RequestPool",
+    "RequestSemaphore",
+    "RequestState",
+    "Scheduler",
+    "SeededScheduler",
+    "ThreadedScheduler",
+    "checkpoint",
+    "current_request",
+    "default_scheduler",
+    "describe_blocked",
+    "gather",
+]

@@ -1,0 +1,136 @@
+"""Requests, `concurrent.futures` and asyncio: each can wait for the others without holding a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from ._links import DELIVERED, Links, logger
+from ._mutex import mutex
+from ._party import Verdict, current_party
+from ._request import Request
+from ._state import RequestState
+
+__all__ = ["await_request", "future_of_request", "request_of_future"]
+
+T = TypeVar("T")
+
+
+class Bridge:
+    """Stands among the waiters of a request for somebody outside the framework. Has the face of a `Waiter`."""
+
+    __slots__ = ("_cancelled", "_tell", "_waiting", "host", "timeout", "verdict")
+
+    def __init__(self, request: Request[Any], tell: Callable[[], object]) -> None:
+        self.host = self
+        self.timeout = None
+        self.verdict: Verdict | None = None
+        self._waiting = None
+        #: Whoever stands behind it has lost interest. An uncancelled bridge keeps the request alive.
+        self._cancelled = False
+        self._tell = tell
+        with mutex:
+            if request._links is not DELIVERED:
+                if request._links is None:
+                    request._links = Links()
+                request._links.waiters[self] = None  # type: ignore[index]
+                return
+        self.decide(Verdict.WOKEN)
+
+    def decide(self, verdict: Verdict) -> bool:
+        with mutex:
+            if self.verdict is not None:
+                return False
+            self.verdict = verdict
+        try:
+            self._tell()
+        except Exception:
+            logger.exception("telling the outside about the end of a request failed")
+        return True
+
+    def give_up(self, request: Request[Any]) -> None:
+        """Leave, and cancel the request unless somebody else wants it."""
+        with mutex:
+            self._cancelled = True
+            links = request._links
+            if links is not None and links is not DELIVERED:
+                links.waiters.pop(self, None)  # type: ignore[call-overload]
+        request.cancel()
+
+
+def future_of_request(request: Request[T]) -> concurrent.futures.Future[T]:
+    """See `Request.future`."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def tell() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = request.wait()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    request.submit()
+    bridge = Bridge(request, tell)
+    future.add_done_callback(lambda done: bridge.give_up(request) if done.cancelled() else None)
+    return future
+
+
+def await_request(request: Request[T]) -> Generator[Any, None, T]:
+    """See `Request.__await__`."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def arrive() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    request.submit()
+    bridge = Bridge(request, lambda: loop.call_soon_threadsafe(arrive))
+    try:
+        yield from arrived
+    except BaseException:
+        bridge.give_up(request)
+        raise
+    return request.wait()
+
+
+class FutureRequest(Request[T]):
+    """A request whose work is done by somebody else's future. RUNNING from the beginning, on no worker."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Any, name: str | None) -> None:
+        super().__init__(None, name=f"future of {future!r}" if name is None else name)
+        self._future = future
+        self._claim()
+        future.add_done_callback(self._future_is_done)
+
+    def _future_is_done(self, future: Any) -> None:
+        state, outcome = RequestState.FINISHED, None
+        if future.cancelled() or self._cancelled:
+            self._cancelled = True
+            state = RequestState.CANCELLED
+        else:
+            error = future.exception()
+            if error is not None:
+                state, outcome = RequestState.FAILED, error
+            else:
+                outcome = future.result()
+        self._finish(state, outcome, current_party())
+
+    def _interrupt(self) -> None:
+        future = self._future
+        if isinstance(future, asyncio.Future):
+            future.get_loop().call_soon_threadsafe(future.cancel)
+        else:
+            future.cancel()
+
+
+def request_of_future(future: Any, name: str | None) -> Request[Any]:
+    """See `Request.from_future`."""
+    return FutureRequest(future, name)

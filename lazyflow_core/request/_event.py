@@ -1,0 +1,77 @@
+"""`RequestEvent`: something that happens once, and many wait for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lazyflow_core.errors import CancelledError
+
+from ._mutex import mutex
+from ._party import Verdict, current_party
+from ._queue import WaitQueue, check_not_cancelled
+
+__all__ = ["RequestEvent"]
+
+
+class RequestEvent:
+    """A flag to wait for, for requests and foreign threads; as `threading.Event`.
+
+    Examples
+    --------
+    >>> loaded = RequestEvent("loaded")
+    >>> loaded.wait(timeout=0)
+    False
+    >>> loaded.set()
+    >>> loaded.wait()
+    True
+    """
+
+    __slots__ = ("__weakref__", "_is_set", "_name", "_queue")
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        #: Guarded by the mutex. Invariant: nobody waits while it is True.
+        self._is_set = False
+        self._queue = WaitQueue(self)
+
+    def describe(self) -> str:
+        """Return name and flag, for reports."""
+        name = f" {self._name!r}" if self._name else ""
+        return f"RequestEvent{name} ({'set' if self._is_set else 'not set'})"
+
+    def __repr__(self) -> str:
+        # "set" and "unset" as in the standard library.
+        return f"<RequestEvent at {id(self):#x}: {'set' if self._is_set else 'unset'}>"
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        return ()  # anybody may set it
+
+    def is_set(self) -> bool:
+        """Return whether it has happened."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Let it have happened, and wake all who wait."""
+        with mutex:
+            self._is_set = True
+            self._queue.wake_all()
+
+    def clear(self) -> None:
+        """Let it not have happened."""
+        with mutex:
+            self._is_set = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it happens; return whether it did within the timeout."""
+        party = current_party()
+        check_not_cancelled(party)
+        with mutex:
+            if self._is_set:
+                return True
+            if timeout is not None and timeout <= 0:
+                return False
+            waiter = self._queue.enter(party, timeout)
+        verdict = self._queue.park(waiter)
+        if verdict is Verdict.CANCELLED:
+            raise CancelledError(f"{waiter.host!r} was cancelled")
+        return verdict is Verdict.WOKEN

@@ -1,0 +1,80 @@
+"""What waiters of a request without a result are told, and what is kept of an exception."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from lazyflow_core.errors import (
+    CancelledError,
+    RequestCancelledError,
+    RequestError,
+    RequestStateError,
+    SchedulerClosedError,
+)
+
+from ._links import Failure
+from ._state import RequestState
+from ._traceback import lighten
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._scheduler import Scheduler
+
+__all__ = ["describe_failure", "keep_error", "pass_on_interrupt", "waiter_error"]
+
+
+def describe_failure(request: Request[Any], cause: BaseException) -> str:
+    """Return the text of the error a waiter gets."""
+    return f"{request.describe()} failed: {type(cause).__name__}: {cause}"
+
+
+def waiter_error(request: Request[Any], me: Request[Any] | None) -> BaseException:
+    """Return a new exception for one waiter (`me`, or a foreign thread) of a request without a result."""
+    state = request._state
+    if state is RequestState.FAILED:
+        failure: Failure = request._outcome
+        failure.retrieved = True
+        cause = failure.error
+        if isinstance(cause, SchedulerClosedError) and cause.__cause__ is None:
+            return SchedulerClosedError(str(cause))
+        error = request._make_error(cause)
+        error.__cause__ = cause
+        return error
+    if state is RequestState.CANCELLED:
+        if me is not None and me._cancelled:
+            return CancelledError(f"{me.describe()} was cancelled")
+        if request._outcome is not None:
+            return SchedulerClosedError(f"{request.describe()}: {request._outcome}")
+        return RequestCancelledError(f"{request.describe()} was cancelled; it has no result")
+    return RequestStateError(f"{request.describe()} runs this callback; it has no result to wait for")
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the exception that began a chain of failed requests.
+
+    A workload that fails because a request it waited for failed is not wrapped twice: the error of its own
+    waiters has the same cause.
+    """
+    while isinstance(error, RequestError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def keep_error(error: BaseException, scheduler: Scheduler | None) -> BaseException:
+    """Return what to keep of an exception: its root cause, with a traceback that holds no data.
+
+    With a scheduler that `keeps_frames` the traceback stays as it is, for a debugger.
+    """
+    root = root_cause(error)
+    if scheduler is None or not scheduler.keeps_frames:
+        lighten(root)
+    return root
+
+
+def pass_on_interrupt(failure: Failure) -> None:
+    """Raise a Ctrl-C that hit a request run directly in the main thread as what it is."""
+    error = failure.error
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        failure.retrieved = True
+        raise error

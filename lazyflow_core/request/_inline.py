@@ -1,0 +1,61 @@
+"""`InlineScheduler`: everything at once, in the calling thread, with ordinary tracebacks."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from ._party import current_party
+from ._request import finish_torn
+from ._scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from ._request import Request
+
+__all__ = ["InlineScheduler"]
+
+
+class InlineScheduler(Scheduler):
+    """Runs a request while it is submitted, in the thread that submits it. For debugging.
+
+    A breakpoint in a workload stops where one expects, with the submitter on the stack. The price: requests
+    that wait for something the submitter does later wait for ever, and deep chains end in a RecursionError.
+
+    Examples
+    --------
+    >>> Request(lambda: print("now"), scheduler=InlineScheduler()).submit().state.name
+    now
+    'FINISHED'
+    """
+
+    keeps_frames = True
+
+    def __init__(self, *, name: str = "inline", observers: tuple[Any, ...] = ()) -> None:
+        super().__init__(name=name, observers=observers)
+
+    def enqueue(self, request: Request[Any]) -> None:
+        """Run it right here."""
+        if request._claim():
+            context = request._context
+            (copy_context() if context is None else context).run(self._run, request)
+
+    def _run(self, request: Request[Any]) -> None:
+        party = current_party()
+        outer = party.request
+        party.request = request
+        party.depth += 1
+        try:
+            request._execute(party)
+        except BaseException as error:
+            party.torn.append((request, error))
+            raise
+        finally:
+            party.depth -= 1
+            party.request = outer
+            if party.torn and outer is None:
+                finish_torn(party)
+
+    def close(self, grace: float = 5.0) -> None:
+        """Accept nothing more; nothing can be pending."""
+        self.is_open = False
+        self.why_closed = "its scheduler was closed"

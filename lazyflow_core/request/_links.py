@@ -1,0 +1,61 @@
+"""What hangs on a request besides its outcome: callbacks, waiters, children. Made only when needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ._state import RequestState
+
+if TYPE_CHECKING:
+    from ._party import Party, Waiter
+    from ._request import Request
+
+__all__ = ["DELIVERED", "Failure", "Links"]
+
+logger = logging.getLogger("lazyflow_core")
+
+
+class Links:
+    """The callbacks, waiters and children of one request. Guarded by the mutex.
+
+    `Request._links` is None (nothing hangs on it), a `Links`, or `DELIVERED`: the outcome is there, all
+    callbacks have run, nobody waits any more.
+    """
+
+    __slots__ = ("callbacks", "children", "deliverer", "waiters")
+
+    def __init__(self) -> None:
+        #: (outcome it is for or None for any, function), in the order of subscription.
+        self.callbacks: list[tuple[RequestState | None, Callable[..., object]]] | None = None
+        #: Parties to be woken after the callbacks. A dict for its order and O(1) removal.
+        self.waiters: dict[Waiter, None] = {}
+        #: Requests submitted by this one that have no outcome yet; cancellation spreads to them.
+        self.children: set[Request[Any]] | None = None
+        #: Who runs the callbacks right now. It may wait for the request without waiting for itself.
+        self.deliverer: Party | None = None
+
+
+#: `Request._links` of a request that is over and done with.
+DELIVERED: Final = Links()
+
+
+class Failure:
+    """The exception of a failed request, and whether anybody ever asked for it."""
+
+    __slots__ = ("error", "name", "retrieved")
+
+    def __init__(self, error: BaseException, name: Any) -> None:
+        self.error = error
+        self.name = name
+        self.retrieved = False
+
+    def __del__(self) -> None:
+        # An error that no waiter, callback or pool has seen must not vanish without a trace.
+        if not self.retrieved and logger is not None:
+            logger.error(
+                "request %r failed and nobody asked for its outcome",
+                self.name() if callable(self.name) else self.name,
+                exc_info=self.error,
+            )

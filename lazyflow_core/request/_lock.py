@@ -1,0 +1,149 @@
+"""`RequestLock`: mutual exclusion that suspends a request instead of blocking its worker."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from lazyflow_core.errors import CancelledError
+
+from . import _debug
+from ._mutex import mutex
+from ._party import Party, Verdict, current_party
+from ._queue import WaitQueue, check_not_cancelled
+
+__all__ = ["RequestLock", "timeout_of"]
+
+
+def timeout_of(blocking: bool, timeout: float | None) -> float | None:
+    """Translate the arguments of `threading.Lock.acquire` to a timeout: None for ever, 0 not at all."""
+    if not blocking:
+        if timeout not in (None, -1):
+            raise ValueError(f"timeout={timeout!r} makes no sense with blocking=False; leave one of them out")
+        return 0.0
+    if timeout is None or timeout == -1:
+        return None
+    if timeout < 0:
+        raise ValueError(f"timeout is {timeout!r} s; it must be positive, or None to wait for ever")
+    return timeout
+
+
+class RequestLock:
+    """A lock for requests and foreign threads alike; the interface of `threading.Lock`.
+
+    Not re-entrant. Served in the order of arrival: at a release the lock goes straight to the first who
+    waits, so nobody starves. Owned by the request (or thread) that acquired it: waiting for a lock whose owner
+    waits for oneself raises `CircularWaitError`, as does acquiring it twice. Anybody may release it; to hand
+    permission from one request to another on purpose, take a `RequestSemaphore`.
+
+    A cancelled request gets a `CancelledError` instead of the lock, and never keeps one it was just given.
+
+    Parameters
+    ----------
+    name
+        For reports.
+
+    Examples
+    --------
+    >>> lock = RequestLock("log file")
+    >>> with lock:
+    ...     lock.locked()
+    True
+    >>> lock.locked()
+    False
+    """
+
+    __slots__ = ("__weakref__", "_name", "_owner", "_queue")
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name
+        #: The request or party that holds it, None if free. Guarded by the mutex.
+        self._owner: Any = None
+        self._queue = WaitQueue(self)
+
+    def describe(self) -> str:
+        """Return name and owner, for reports."""
+        name = f" {self._name!r}" if self._name else ""
+        owner = self._owner
+        if owner is None:
+            return f"RequestLock{name} (free)"
+        owner_name = owner.describe() if hasattr(owner, "describe") else repr(owner)
+        return f"RequestLock{name} held by {owner_name}"
+
+    def __repr__(self) -> str:
+        # "locked" and "unlocked" as in the standard library's locks.
+        return f"<{'un' if self._owner is None else ''}locked {self.describe()} at {id(self):#x}>"
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        owner = self._owner
+        return () if owner is None else (owner,)
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take the lock; return whether it was had within the timeout.
+
+        Raises
+        ------
+        CancelledError
+            If the request that calls this was cancelled, also while it waited.
+        CircularWaitError
+            If the owner waits for the caller.
+        """
+        limit = timeout_of(blocking, timeout)
+        party = current_party()
+        check_not_cancelled(party)
+        return self._acquire(party, limit)
+
+    def _acquire(self, party: Party, limit: float | None, *, shield: bool = False) -> bool:
+        if _debug.checks:
+            _debug.checks.about_to_acquire(self, party)
+        host = party.request or party
+        with mutex:
+            if self._owner is None:
+                self._owner = host
+                return True
+            if limit == 0.0:
+                return False
+            waiter = self._queue.enter(party, limit, shield=shield)
+        try:
+            verdict = self._queue.park(waiter)
+        except BaseException:
+            if waiter.verdict is Verdict.WOKEN:  # interrupted with the lock just handed over
+                self.release()
+            raise
+        if verdict is Verdict.WOKEN:
+            if host._cancelled and not shield:
+                self.release()
+                raise CancelledError(f"{host!r} was cancelled")
+            return True
+        if verdict is Verdict.CANCELLED:
+            raise CancelledError(f"{host!r} was cancelled")
+        return False
+
+    def release(self) -> None:
+        """Give the lock to the first who waits, or set it free.
+
+        Raises
+        ------
+        RuntimeError
+            If it is not locked.
+        """
+        with mutex:
+            if self._owner is None:
+                raise RuntimeError(f"{self.describe()}: release of an unlocked lock")
+            if _debug.checks:
+                _debug.checks.released(self, self._owner)
+            following = self._queue.wake_one()
+            # After the decision, in the same section: a waiter that gave up never becomes the owner.
+            self._owner = None if following is None else following.host
+
+    def locked(self) -> bool:
+        """Return whether somebody holds it."""
+        return self._owner is not None
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.release()

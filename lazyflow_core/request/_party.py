@@ -1,0 +1,282 @@
+"""Who can wait: a fiber (a greenlet of a worker) or a foreign thread. The only file that knows greenlets.
+
+A *party* is a stack on which requests run or wait. Both kinds have the same fields, so a request does not care
+on which it runs:
+
+* `Fiber`: a greenlet that runs requests one after another. To wait, it leaves its thread to another fiber.
+  A greenlet can only be resumed by the thread that made it, so each belongs to one `Carrier`.
+* `ThreadParty`: any thread that is no worker. To wait, it blocks.
+
+A `Waiter` is one wait of one party. Whoever ends the wait first - the thing waited for, a deadline, a
+cancellation, the end of the scheduler - decides its verdict; everybody later is told "too late". This is the
+ownership rule that keeps locks from leaking: what is handed to a waiter is handed over only if the decision
+succeeded.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from ._mutex import mutex
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._scheduler import Scheduler
+
+__all__ = [
+    "MAX_IDLE_FIBERS",
+    "STOP",
+    "Carrier",
+    "Fiber",
+    "Party",
+    "ThreadParty",
+    "Verdict",
+    "Waiter",
+    "WaiterHost",
+    "current_party",
+]
+
+T = TypeVar("T")
+
+#: Returned by a fiber that ended because there will be no more work.
+STOP = object()
+
+#: Idle fibers kept per carrier. More only exist while more requests were suspended at once; the rest end.
+MAX_IDLE_FIBERS = 64
+
+
+class Verdict(IntEnum):
+    """Why a wait ended."""
+
+    WOKEN = 1  #: what was waited for is done, or was handed over
+    TIMED_OUT = 2
+    CANCELLED = 3
+    CLOSED = 4  #: the scheduler that was to do it has gone
+
+
+class WaiterHost(Protocol):
+    """On whose behalf somebody waits: a request, or a party without one."""
+
+    #: True: this one no longer wants what it waits for.
+    _cancelled: bool
+    #: What it waits for right now: a `Waiter`, a request that runs inline, or None. The edges of the
+    #: wait-for graph. Written by its own party only; read under the mutex.
+    _waiting: Any
+
+
+class Fiber(greenlet):
+    """A greenlet that runs requests for a carrier, one after another."""
+
+    _cancelled = False
+
+    def __init__(self, carrier: Carrier) -> None:
+        super().__init__(_run_fiber, carrier.hub)
+        #: Whose thread may resume this fiber. Never changes.
+        self.carrier = carrier
+        #: The request whose code runs on this stack right now, the innermost of the inline ones.
+        self.request: Request[Any] | None = None
+        #: How many requests run inside each other on this stack.
+        self.depth = 0
+        self._waiting: Any = None
+        #: Requests whose end was torn off by an exception in our own code, with that exception.
+        self.torn: list[tuple[Request[Any], BaseException]] = []
+
+
+class ThreadParty:
+    """A thread that is no worker, as one that may wait and run requests directly."""
+
+    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread_name", "torn")
+
+    _cancelled = False
+
+    def __init__(self) -> None:
+        self.request: Request[Any] | None = None
+        self.depth = 0
+        self._waiting: Any = None
+        #: Requests whose end was torn off by an exception in our own code, with that exception.
+        self.torn: list[tuple[Request[Any], BaseException]] = []
+        self.thread_name = threading.current_thread().name
+
+    def __repr__(self) -> str:
+        return f"<thread {self.thread_name!r}>"
+
+
+Party = Fiber | ThreadParty
+
+
+def current_party() -> Party:
+    """Return the stack this code runs on."""
+    here = getcurrent()
+    if type(here) is Fiber:
+        return here
+    # Kept on the thread's main greenlet (or on somebody else's greenlet): it dies with it.
+    try:
+        return here.lazyflow_party  # type: ignore[attr-defined, no-any-return]
+    except AttributeError:
+        party = here.lazyflow_party = ThreadParty()  # type: ignore[attr-defined]
+        return party
+
+
+def run_on_empty_stack(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a greenlet of its own, so that its frames have nobody above them."""
+    return greenlet(function).switch(*arguments)  # type: ignore[no-any-return]
+
+
+class Waiter:
+    """One wait of one party.
+
+    Parameters
+    ----------
+    party
+        The stack that is going to park.
+    target
+        What is waited for; asked for its name and, in the wait-for graph, for what it depends on.
+    timeout
+        Seconds, or None for ever.
+    is_shielded
+        Whether a cancellation leaves this wait alone; for waits that put something in order.
+    """
+
+    __slots__ = ("_gate", "host", "is_shielded", "party", "target", "timeout", "verdict")
+
+    def __init__(
+        self, party: Party, target: Any, timeout: float | None = None, is_shielded: bool = False
+    ) -> None:
+        self.party = party
+        self.is_shielded = is_shielded
+        self.host: WaiterHost = party.request or party
+        self.target = target
+        self.timeout = timeout
+        #: None until decided, then fixed. Guarded by the mutex.
+        self.verdict: Verdict | None = None
+        # A new lock per wait, not one per thread: a Ctrl-C between two of our statements can leave a
+        # lock of the thread released once too often. threading.Event would cost 5.6 µs instead of 0.2.
+        self._gate: _thread.LockType | None = None
+        if type(party) is not Fiber:
+            self._gate = _thread.allocate_lock()
+            self._gate.acquire()
+
+    def decide(self, verdict: Verdict) -> bool:
+        """End the wait with this verdict, unless it has ended already; say whether this call ended it."""
+        with mutex:
+            if self.verdict is not None:
+                return False
+            self.verdict = verdict
+        gate = self._gate
+        if gate is not None:
+            gate.release()
+        else:
+            # The fiber may not have left its thread yet. No harm: only its own thread takes it from the
+            # queue, and that thread is busy with this fiber until it has left.
+            self.party.carrier.resume(self.party)  # type: ignore[union-attr, arg-type]
+        return True
+
+    def park(self) -> Verdict:
+        """Leave the thread to others (fiber) or block (thread) until somebody decided."""
+        party = self.party
+        if type(party) is Fiber:
+            party.carrier.park(party, self)
+        else:
+            self.block()
+        assert self.verdict is not None
+        return self.verdict
+
+    def block(self) -> None:
+        """Block this thread until somebody decided or the time is over."""
+        gate = self._gate
+        assert gate is not None
+        if self.timeout is None:
+            gate.acquire()
+        elif not gate.acquire(timeout=min(max(self.timeout, 0.0), threading.TIMEOUT_MAX)):
+            self.decide(Verdict.TIMED_OUT)
+
+
+class Carrier:
+    """The greenlets of one thread: fibers that run requests, and the hub that starts them.
+
+    New fibers are started from the hub, never from a deep stack: a greenlet inherits the recursion depth of
+    whoever starts it.
+    """
+
+    #: For whom the fibers run requests.
+    scheduler: Scheduler
+
+    def __init__(self) -> None:
+        #: The main greenlet of the thread that carries; set by that thread.
+        self.hub: greenlet
+        #: Fibers to go on with. Appended by any thread, taken by this one.
+        self.ready: deque[Fiber] = deque()
+        #: Fibers between two requests. Touched by this carrier's thread only.
+        self.idle: list[Fiber] = []
+        #: All fibers of this carrier that have not ended.
+        self.fibers: set[Fiber] = set()
+        #: A request claimed by a fiber too deep to run it inline; the next idle or new fiber runs it.
+        self.hop: Request[Any] | None = None
+
+    def adopt_thread(self) -> None:
+        """Make the calling thread the one that carries."""
+        self.hub = getcurrent()
+
+    def resume(self, fiber: Fiber) -> None:
+        """Let a parked fiber go on, soon, in its own thread; callable from any thread."""
+        raise NotImplementedError
+
+    def park(self, fiber: Fiber, waiter: Waiter) -> None:
+        """Leave the thread to another fiber until the waiter's verdict is there."""
+        raise NotImplementedError
+
+    def now(self) -> float:
+        """Return the time by which deadlines are meant."""
+        return time.monotonic()
+
+    def checkpoint(self, fiber: Fiber) -> None:
+        """Give others a chance, if this carrier does so at checkpoints."""
+
+    def run_loop(self, fiber: Fiber) -> Any:
+        """What a fiber does: take work until there is none.
+
+        Returns the fiber the thread is to continue with, or `STOP`.
+        """
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Switch from the current fiber to the next one that has something to do."""
+        if self.hop is None and self.ready:
+            self.ready.popleft().switch()
+        elif self.idle:
+            self.idle.pop().switch()
+        else:
+            self.hub.switch(None)
+
+    def run_hub(self) -> None:
+        """Start fibers until one reports that the work is over. Runs on the thread's own stack."""
+        following = Fiber(self)
+        while True:
+            # Control comes back with None from `leave`: all fibers are busy or parked, so start another.
+            # Or with what a fiber that ended returned: the one to continue with, or STOP.
+            answer = following.switch()
+            if answer is STOP:
+                if not self.idle:
+                    return
+                following = self.idle.pop()  # its loop sees the end, too
+            else:
+                following = Fiber(self) if answer is None else answer
+
+
+def _run_fiber() -> Any:
+    fiber = getcurrent()
+    assert type(fiber) is Fiber
+    fibers = fiber.carrier.fibers
+    fibers.add(fiber)
+    try:
+        return fiber.carrier.run_loop(fiber)
+    finally:
+        fibers.discard(fiber)

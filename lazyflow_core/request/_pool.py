@@ -1,0 +1,367 @@
+"""`RequestPool`: a scope that requests cannot outlive, and `gather`, its shortest use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestStateError
+
+from ._failure import waiter_error
+from ._mutex import mutex
+from ._party import Fiber, Party, Verdict, current_party
+from ._queue import WaitQueue, check_not_cancelled
+from ._request import Request
+from ._scheduler import Scheduler, default_scheduler, runs_here
+from ._state import MAX_INLINE_DEPTH, RequestState
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["RequestPool", "gather"]
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class RequestPool(Generic[T]):
+    """Requests that are waited for together.
+
+    Leaving the ``with`` block waits for all members. The first that fails cancels the others; its error is
+    raised when every one of them has ended, so nothing of the pool runs afterwards. If the block itself
+    raises, the members are cancelled and joined, too. A member that is cancelled from outside is no error.
+
+    Parameters
+    ----------
+    max_in_flight
+        Members that may be unfinished at the same time. `submit` waits while there are as many; a generator of
+        a million blocks can be fed to it. None: no limit.
+    name
+        For reports.
+    scheduler
+        For members that have none. Threads are the scheduler's: however pools are nested, no more
+        workloads run at once than it has workers.
+    keep_results
+        False: forget each member as soon as it has ended; there is nothing to iterate over then.
+
+    Examples
+    --------
+    >>> with RequestPool() as pool:
+    ...     for k in range(4):
+    ...         _ = pool.submit(lambda k=k: k * k)
+    ...     sorted(pool)
+    [0, 1, 4, 9]
+
+    A million blocks, never more than eight of them in memory:
+
+    >>> with RequestPool(max_in_flight=8) as pool:
+    ...     total = sum(pool.map(lambda block: block % 10, range(1000)))
+    >>> total
+    4500
+    """
+
+    def __init__(
+        self,
+        max_in_flight: int | None = None,
+        *,
+        name: str | None = None,
+        scheduler: Scheduler | None = None,
+        keep_results: bool = True,
+    ) -> None:
+        if max_in_flight is not None and max_in_flight < 1:
+            raise ValueError(f"max_in_flight is {max_in_flight}; at least 1 is needed, or None for no limit")
+        self._max_in_flight = max_in_flight
+        self._name = name
+        self._scheduler = scheduler
+        self._keeps_results = keep_results
+        # All below is guarded by the mutex.
+        #: Members without outcome, in order of submission.
+        self._unfinished: dict[Request[T], None] = {}
+        #: Members with an outcome that nobody has taken yet, in order of completion.
+        self._finished: deque[Request[T]] = deque()
+        #: The member that failed first.
+        self._failed: Request[T] | None = None
+        self._is_cancelled = False
+        self._is_left = False
+        self._for_room = WaitQueue(_Part(self, "room in", waits_for_all=False))
+        self._for_next = WaitQueue(_Part(self, "the next result of", waits_for_all=False))
+        self._for_all = WaitQueue(_Part(self, "all members of", waits_for_all=True))
+
+    # --------------------------------------------------------------------------------------------- the scope
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.cancel()
+        try:
+            self._wait_for_all(shield=error is not None)
+        except BaseException:
+            # Cancelled, or Ctrl-C, while joining: the members go first.
+            self.cancel()
+            self._wait_for_all(shield=True)
+            raise
+        finally:
+            self._is_left = True
+        if error is None:
+            self._raise_failure()
+
+    def join(self) -> None:
+        """Wait for all members there are; more may be submitted afterwards.
+
+        Raises
+        ------
+        RequestError
+            The error of the first member that failed, after all have ended.
+        RequestCancelledError
+            If the pool was cancelled.
+        """
+        self._wait_for_all(shield=False)
+        self._raise_failure()
+        if self._is_cancelled:
+            raise RequestCancelledError(f"{self.describe()} was cancelled")
+
+    def cancel(self) -> None:
+        """Cancel all members and accept no more. Members somebody else waits for go on."""
+        with mutex:
+            self._is_cancelled = True
+            members = list(self._unfinished)
+            self._for_room.wake_all()
+        for member in members:
+            member.cancel()
+
+    # -------------------------------------------------------------------------------------- work in, results out
+
+    def submit(self, work: Callable[[], T] | Request[T]) -> Request[T]:
+        """Add a workload or request and start it; wait first while the pool is full.
+
+        Raises
+        ------
+        RequestError
+            The error of a member that failed meanwhile.
+        RequestCancelledError
+            If the pool was cancelled.
+        RequestStateError
+            If its block was left.
+        """
+        request = work if isinstance(work, Request) else Request(work, scheduler=self._scheduler)
+        limit = self._max_in_flight
+        while True:
+            party = current_party()
+            check_not_cancelled(party)
+            with mutex:
+                self._check_open()
+                if limit is None or len(self._unfinished) < limit:
+                    self._unfinished[request] = None
+                    break
+                waiter = self._for_room.enter(party)
+            self._park(self._for_room, waiter)
+        # In this order: the callback must be there before the request can end.
+        request.on_done(self._on_member_done)
+        try:
+            request.submit()
+        except BaseException:
+            with mutex:
+                self._unfinished.pop(request, None)
+            raise
+        return request
+
+    def as_completed(self) -> Iterator[Request[T]]:
+        """Yield the members in the order in which they end; raise the first error.
+
+        Ends when every member so far was yielded.
+        """
+        while True:
+            member = self._next_completed()
+            if member is None:
+                return
+            yield member
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the results in the order in which they come."""
+        for member in self.as_completed():
+            if member._state is RequestState.FINISHED:
+                yield member._outcome
+
+    def map(self, function: Callable[[Item], T], items: Iterable[Item]) -> Iterator[T]:
+        """Yield ``function(item)`` for all items, in the order in which the results come.
+
+        Items are taken, and results kept, at most ``max_in_flight`` at a time (twice the number of workers
+        if that is None).
+        """
+        limit = self._max_in_flight
+        if limit is None:
+            limit = 2 * (self._scheduler or default_scheduler()).worker_count
+        remaining = iter(items)
+        is_exhausted = False
+        while True:
+            while not is_exhausted and len(self._unfinished) + len(self._finished) < limit:
+                try:
+                    item = next(remaining)
+                except StopIteration:
+                    is_exhausted = True
+                else:
+                    self.submit(partial(function, item))
+            member = self._next_completed()
+            if member is None:
+                if is_exhausted:
+                    return
+            elif member._state is RequestState.FINISHED:
+                yield member._outcome
+
+    def __len__(self) -> int:
+        """Return how many members have no outcome yet."""
+        return len(self._unfinished)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def describe(self) -> str:
+        """Return name and number of unfinished members, for reports."""
+        name = f" {self._name!r}" if self._name else ""
+        return f"RequestPool{name} with {len(self._unfinished)} unfinished"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
+
+    # ----------------------------------------------------------------------------------------------- inside
+
+    def _on_member_done(self, member: Request[T]) -> None:
+        siblings: list[Request[T]] = []
+        with mutex:
+            self._unfinished.pop(member, None)
+            if member._state is RequestState.FAILED:
+                if self._failed is None:
+                    self._failed = member
+                    siblings = list(self._unfinished)
+            elif self._keeps_results:
+                self._finished.append(member)
+            self._for_room.wake_one()
+            self._for_next.wake_one()
+            if siblings or not self._unfinished:
+                self._for_room.wake_all()
+                self._for_next.wake_all()
+            if not self._unfinished:
+                self._for_all.wake_all()
+        for sibling in siblings:
+            sibling.cancel()
+
+    def _next_completed(self) -> Request[T] | None:
+        while True:
+            party = current_party()
+            check_not_cancelled(party)
+            with mutex:
+                failed = self._failed
+                if failed is None:
+                    if self._finished:
+                        return self._finished.popleft()
+                    if not self._unfinished:
+                        return None
+                    if self._is_cancelled:
+                        raise RequestCancelledError(f"{self.describe()} was cancelled")
+                    waiter = self._for_next.enter(party)
+            if failed is not None:
+                raise waiter_error(failed, party.request)
+            self._park(self._for_next, waiter)
+
+    def _wait_for_all(self, *, shield: bool) -> None:
+        party = current_party()
+        if not shield:
+            check_not_cancelled(party)
+        if type(party) is Fiber and not shield:
+            self._help(party)
+        while True:
+            with mutex:
+                if not self._unfinished:
+                    return
+                waiter = self._for_all.enter(party, shield=shield)
+            self._park(self._for_all, waiter)
+
+    def _help(self, party: Fiber) -> None:
+        """Run members that have not begun inside the request that waits for all of them anyway."""
+        if party.depth >= MAX_INLINE_DEPTH:
+            return
+        for member in list(self._unfinished):
+            scheduler = member._scheduler
+            if scheduler is not None and runs_here(scheduler, party) and member._claim():
+                member._run_here(party, _Consent(self, party))
+                if party.request is not None and party.request._cancelled:
+                    return
+
+    def _park(self, queue: WaitQueue, waiter: Any) -> None:
+        scheduler = self._scheduler
+        if scheduler is None:
+            first = next(iter(self._unfinished), None)
+            scheduler = None if first is None else first._scheduler
+        if queue.park(waiter, scheduler) is Verdict.CANCELLED:
+            raise CancelledError(f"{waiter.host!r} was cancelled")
+
+    def _check_open(self) -> None:
+        if self._is_left:
+            raise RequestStateError(f"{self.describe()}: its block was left; make a new pool")
+        self._raise_failure()
+        if self._is_cancelled:
+            raise RequestCancelledError(f"{self.describe()} was cancelled and takes no more work")
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise waiter_error(self._failed, current_party().request)
+
+
+class _Part:
+    """What a party waits for at a pool."""
+
+    __slots__ = ("pool", "waits_for_all", "what")
+
+    def __init__(self, pool: RequestPool[Any], what: str, *, waits_for_all: bool) -> None:
+        self.pool = pool
+        self.what = what
+        self.waits_for_all = waits_for_all
+
+    def describe(self) -> str:
+        return f"{self.what} {self.pool.describe()}"
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        # Room and the next result come from any member, so no single one closes a circle.
+        return tuple(self.pool._unfinished) if self.waits_for_all else ()
+
+
+class _Consent:
+    """Stands for a pool's owner who runs a member inline but agrees to its cancellation by the pool."""
+
+    __slots__ = ("_host", "_pool", "_waiting")
+
+    def __init__(self, pool: RequestPool[Any], party: Party) -> None:
+        self._pool = pool
+        self._host = party.request
+        self._waiting: Any = None
+
+    @property
+    def _cancelled(self) -> bool:
+        pool = self._pool
+        owner = self._host
+        return pool._is_cancelled or pool._failed is not None or (owner is not None and owner._cancelled)
+
+
+def gather(*work: Callable[[], T] | Request[T]) -> list[T]:
+    """Run several workloads or requests at the same time and return their results in this order.
+
+    The first failure cancels the rest, waits for their end, and is raised.
+
+    Examples
+    --------
+    >>> gather(lambda: 1, lambda: 2, Request(lambda: 3))
+    [1, 2, 3]
+    """
+    if len(work) == 1:
+        only = work[0]
+        return [(only if isinstance(only, Request) else Request(only)).wait()]
+    with RequestPool[T](keep_results=False, name="gather") as pool:
+        members = [pool.submit(each) for each in work]
+    return [member.wait() for member in members]

@@ -1,0 +1,32 @@
+"""Raising the priority of a request that somebody looks at now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._mutex import mutex
+from ._state import Priority, RequestState
+from ._waitgraph import dependencies
+
+if TYPE_CHECKING:
+    from ._request import Request
+
+__all__ = ["raise_priority"]
+
+
+def raise_priority(request: Request[Any], priority: Priority) -> None:
+    """Make a request at least this urgent, with its unfinished children and what it waits for."""
+    todo: list[Any] = [request]
+    while todo:
+        current = todo.pop()
+        with mutex:
+            if current._state.is_terminal or current.priority <= priority:
+                continue
+            current._priority = priority
+            is_queued = current._state is RequestState.QUEUED
+            todo += (needed for needed in dependencies(current._waiting) if hasattr(needed, "_priority"))
+            if current._links is not None and current._links.children:
+                todo += current._links.children
+        if is_queued:
+            # The entry in the slower queue stays behind; whoever takes it finds the request claimed.
+            current._scheduler.enqueue(current)

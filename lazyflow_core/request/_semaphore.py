@@ -1,0 +1,105 @@
+"""`RequestSemaphore`: at most so many at once."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from lazyflow_core.errors import CancelledError
+
+from ._lock import timeout_of
+from ._mutex import mutex
+from ._party import Verdict, current_party
+from ._queue import WaitQueue, check_not_cancelled
+
+__all__ = ["RequestSemaphore"]
+
+
+class RequestSemaphore:
+    """A counter of permits for requests and foreign threads; as `threading.Semaphore`.
+
+    Has no owner: one may acquire and another release. So a circle of waits through a semaphore is not found.
+
+    Parameters
+    ----------
+    value
+        Permits at the beginning.
+    is_bounded
+        Whether a release beyond ``value`` is a ValueError, as in `threading.BoundedSemaphore`.
+    name
+        For reports.
+
+    Examples
+    --------
+    >>> slots = RequestSemaphore(2)
+    >>> slots.acquire(), slots.acquire(), slots.acquire(blocking=False)
+    (True, True, False)
+    """
+
+    __slots__ = ("__weakref__", "_bound", "_name", "_queue", "_value")
+
+    def __init__(self, value: int = 1, *, is_bounded: bool = False, name: str | None = None) -> None:
+        if value < 0:
+            raise ValueError(f"a semaphore cannot begin with {value} permits")
+        #: Free permits. Invariant: 0 while somebody waits. Guarded by the mutex.
+        self._value = value
+        self._bound = value if is_bounded else None
+        self._name = name
+        self._queue = WaitQueue(self)
+
+    def describe(self) -> str:
+        """Return name and free permits, for reports."""
+        name = f" {self._name!r}" if self._name else ""
+        return f"RequestSemaphore{name} with {self._value} permits"
+
+    def __repr__(self) -> str:
+        return f"<{self.describe()}>"
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        return ()
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+        """Take a permit; return whether it was had within the timeout."""
+        limit = timeout_of(blocking, timeout)
+        party = current_party()
+        check_not_cancelled(party)
+        with mutex:
+            if self._value > 0:
+                self._value -= 1
+                return True
+            if limit == 0.0:
+                return False
+            waiter = self._queue.enter(party, limit)
+        try:
+            verdict = self._queue.park(waiter)
+        except BaseException:
+            if waiter.verdict is Verdict.WOKEN:
+                self.release()
+            raise
+        if verdict is Verdict.WOKEN:
+            if waiter.host._cancelled:
+                self.release()
+                raise CancelledError(f"{waiter.host!r} was cancelled")
+            return True
+        if verdict is Verdict.CANCELLED:
+            raise CancelledError(f"{waiter.host!r} was cancelled")
+        return False
+
+    def release(self, n: int = 1) -> None:
+        """Give back ``n`` permits; each goes straight to the first who waits."""
+        if n < 1:
+            raise ValueError(f"n is {n}; at least one permit must be released")
+        with mutex:
+            if self._bound is not None and self._value + n > self._bound:
+                raise ValueError(f"{self.describe()} released too many times (bound {self._bound})")
+            for _ in range(n):
+                if self._queue.wake_one() is None:
+                    self._value += 1
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.release()

@@ -1,0 +1,36 @@
+"""A request that is finished from the beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._links import DELIVERED
+from ._mutex import mutex
+from ._request import Request
+from ._state import RequestState
+
+if TYPE_CHECKING:
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class ValueRequest(Request[T]):
+    """What `Request.from_value` returns."""
+
+    __slots__ = ()
+
+    def __init__(self, value: T, *, name: str | Callable[[], str] | None = None) -> None:
+        super().__init__(None, name="a value" if name is None else name)
+        with mutex:
+            self._outcome = value
+            self._move(RequestState.RUNNING)
+            self._move(RequestState.FINISHED)
+            self._links = DELIVERED
+
+    def write_into(self, destination: Any) -> Self:
+        """Copy the value by ``destination[...] = value``; the result is the destination from now on."""
+        destination[...] = self._outcome
+        self._outcome = destination
+        return self

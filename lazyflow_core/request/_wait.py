@@ -1,0 +1,145 @@
+"""Waiting that really has to wait: entering the queue of a request or lock, parking, and leaving it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lazyflow_core.errors import CancelledError, RequestTimeoutError, SchedulerClosedError
+
+from . import _debug
+from ._links import DELIVERED, Links
+from ._mutex import mutex
+from ._party import Fiber, Party, Verdict, Waiter
+from ._scheduler import runs_here
+from ._state import MAX_INLINE_DEPTH, RequestState
+from ._waitgraph import check_no_circle, parked
+
+if TYPE_CHECKING:
+    from ._request import Request
+    from ._scheduler import Scheduler
+
+__all__ = ["park", "wait_until_delivered"]
+
+NEW = RequestState.NEW
+QUEUED = RequestState.QUEUED
+
+
+def park(
+    waiter: Waiter,
+    leave_queue: Callable[[Waiter], object],
+    scheduler: Scheduler | None = None,
+) -> Verdict:
+    """Park the current party until its waiter's verdict is there; return it.
+
+    Called after the waiter was entered into a queue and into the wait-for graph by `enter`, without the mutex.
+    The party has left the queue when this returns or raises.
+
+    Parameters
+    ----------
+    leave_queue
+        Takes the waiter out of the queue it stands in, if it still does. Called under the mutex.
+    scheduler
+        Who has to move while a foreign thread waits; only the seeded one cares.
+    """
+    if _debug.checks:
+        _debug.checks.about_to_park(waiter)
+    try:
+        if scheduler is not None and type(waiter.party) is not Fiber:
+            scheduler.block_thread(waiter)
+            verdict = waiter.verdict
+        else:
+            verdict = waiter.park()
+    except BaseException:
+        # Ctrl-C in the main thread, or a greenlet that is being killed.
+        with mutex:
+            waiter.decide(Verdict.CANCELLED)
+            leave_queue(waiter)
+        raise
+    finally:
+        parked.discard(waiter)
+        waiter.host._waiting = None
+    assert verdict is not None
+    if verdict is not Verdict.WOKEN:
+        with mutex:
+            leave_queue(waiter)
+    return verdict
+
+
+def enter(waiter: Waiter) -> None:
+    """Enter a wait into the wait-for graph. The caller holds the mutex and has not parked yet.
+
+    Raises
+    ------
+    CircularWaitError
+        If the wait would close a circle.
+    CancelledError
+        If the request was cancelled since it last looked: a cancellation that comes after this section finds
+        the waiter and decides it, one that came before is seen here.
+    """
+    host = waiter.host
+    if host._cancelled and not waiter.is_shielded:
+        raise CancelledError(f"{host!r} was cancelled")
+    if waiter.timeout is None:
+        check_no_circle(host, waiter.target)
+    host._waiting = waiter
+    parked.add(waiter)
+
+
+def wait_until_delivered(
+    request: Request[Any], party: Party, timeout: float | None, *, shield: bool = False
+) -> None:
+    """Wait for the outcome of a request that cannot be had at once by running it inline.
+
+    The first line of `Request.wait` has looked for a cancelled caller and for an outcome already there.
+    """
+    must_hop = False
+    if request._state is NEW or request._state is QUEUED:
+        scheduler = request._scheduler
+        if timeout is None and type(party) is Fiber and (scheduler is None or runs_here(scheduler, party)):
+            # Only the awaited request is run inline, never other work: that could need a lock which is
+            # held further down on this very stack.
+            if party.request is not None:
+                request._adopt(party.request)
+            if party.depth >= MAX_INLINE_DEPTH:
+                must_hop = True
+            elif request._claim():
+                request._run_here(party)
+                return
+        elif request._state is NEW:
+            request.submit()
+    me = party.request
+    waiter = Waiter(party, request, timeout, shield)
+    with mutex:
+        links = request._links
+        if links is DELIVERED:
+            return
+        if links is None:
+            links = request._links = Links()
+        elif links.deliverer is party:
+            return  # called from one of its own callbacks
+        scheduler = request._scheduler
+        if scheduler is not None and not scheduler.is_alive:
+            raise SchedulerClosedError(f"{request.describe()} will not run: {scheduler.why_closed}")
+        enter(waiter)
+        links.waiters[waiter] = None
+    if must_hop and request._claim():
+        # Claimed only now that nothing can raise any more: a claimed request must be run.
+        assert type(party) is Fiber
+        party.carrier.hop = request
+    queue = links.waiters
+    try:
+        verdict = park(waiter, lambda waiter: queue.pop(waiter, None), scheduler)
+    except KeyboardInterrupt:
+        # The one who wanted it has been interrupted; work nobody else waits for is not worth going on with.
+        request.cancel()
+        raise
+    if verdict is Verdict.WOKEN:
+        if me is not None and me._cancelled and not shield:
+            raise CancelledError(f"{me.describe()} was cancelled")
+    elif verdict is Verdict.TIMED_OUT:
+        raise RequestTimeoutError(f"{request.describe()} has no outcome after {timeout:g} s; it goes on")
+    elif verdict is Verdict.CLOSED:
+        raise SchedulerClosedError(f"{request.describe()}: its scheduler was closed")
+    else:
+        raise CancelledError(f"{waiter.host!r} was cancelled")
