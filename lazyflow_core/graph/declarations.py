@@ -11,7 +11,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,9 @@ class Declaration(Generic[S]):
     def __get__(self, instance: None, owner: type) -> typing.Self: ...
     @overload
     def __get__(self, instance: Operator, owner: type) -> S: ...
-    def __get__(self, instance: Operator | None, owner: type) -> typing.Self | S:
+    @overload  # never happens; for type checkers, which take `Slot.declaration` for a class attribute
+    def __get__(self, instance: Slot, owner: type) -> typing.Self: ...
+    def __get__(self, instance: Operator | Slot | None, owner: type) -> typing.Self | S:
         if instance is None:
             return self
         raise AttributeError(
@@ -105,10 +107,9 @@ class InputSlot(Declaration[Input]):
         self.optional = optional
         if dtype is None:
             self.dtypes: tuple[np.dtype[Any], ...] = ()
-        elif isinstance(dtype, (list, tuple, set, frozenset)):
-            self.dtypes = tuple(np.dtype(d) for d in dtype)
         else:
-            self.dtypes = (np.dtype(dtype),)
+            several = dtype if isinstance(dtype, (list, tuple, set, frozenset)) else (dtype,)
+            self.dtypes = tuple(np.dtype(cast("npt.DTypeLike", d)) for d in several)
         self.axes = axes
         self.ndim = ndim
 
@@ -228,7 +229,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
             complaint = self.check(converted)
             if complaint:
                 raise ParameterError(f"{where}: {value!r} {complaint.rstrip('.')}.")
-        return typing.cast(T, converted)
+        return cast(T, converted)
 
     def describe(self) -> str:
         """Return e.g. ``"float, default 1.0"``."""

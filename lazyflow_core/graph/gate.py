@@ -10,7 +10,9 @@ Waiting suspends a request and blocks a foreign thread, never a worker.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
+from lazyflow_core.errors import GraphError
 from lazyflow_core.request import Request, RequestEvent, current_request
 
 __all__ = ["Gate"]
@@ -29,17 +31,28 @@ class Gate:
         #: Setups that wait to get in; keep new executions out.
         self._setups_waiting = 0
         #: The request or thread that sets up; None if nobody does.
-        self._owner: Request | int | None = None
+        self._owner: Request[Any] | int | None = None
         #: What those who found the gate shut wait for. Set and dropped whenever it may have opened.
         self._opened: RequestEvent | None = None
 
     def enter(self, nested: bool = False) -> None:
-        """Begin an execution; ``nested`` says that it was started inside another one."""
+        """Begin an execution; ``nested`` says that it was started inside another one.
+
+        Raises
+        ------
+        GraphError
+            If the caller is setting up: it would wait for itself.
+        """
         while True:
             with self._lock:
                 if nested or (self._owner is None and not self._setups_waiting):
                     self._running += 1
                     return
+                if self._owner is not None and self._owner == _caller():
+                    raise GraphError(
+                        "setup_outputs asked for pixels, or a transaction did before its end; during a setup "
+                        "only meta and parameters are known."
+                    )
                 event = self._event()
             event.wait()
 
@@ -94,6 +107,6 @@ class Gate:
         return self._opened
 
 
-def _caller() -> Request | int:
+def _caller() -> Request[Any] | int:
     request = current_request()
     return threading.get_ident() if request is None else request

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy.typing as npt
 
@@ -54,7 +54,7 @@ class OperatorType(type):
         if graph is None:
             raise TypeError(f"{cls.__name__}(...) needs graph=, or parent= for the child of an operator.")
         with graph.transaction() as setup:
-            operator = cls.__new__(cls)
+            operator: Any = object.__new__(cast("type[Any]", cls))
             operator._attach(graph, parent, name)
             setup.add(operator)
             operator.__init__(*arguments, **keywords)

@@ -111,12 +111,14 @@ class SlotRequest(Request[Array]):
         The region, in the coordinates of the slot's array.
     """
 
-    __slots__ = ("roi", "slot")
+    __slots__ = ("_failed", "roi", "slot")
 
     def __init__(self, slot: ArraySlot, roi: Roi) -> None:
         super().__init__(None, scheduler=slot.operator.graph._scheduler)
         self.slot = slot
         self.roi = roi
+        #: What the operators say of a failure; the request itself keeps only the root cause.
+        self._failed: ExecuteError | None = None
 
     def _run(self, out: Any) -> Array:
         graph = self.slot.operator.graph
@@ -125,14 +127,18 @@ class SlotRequest(Request[Array]):
         token = None if nested else executing_graph.set(graph)
         try:
             return _answer(self.slot, self.roi, None if out is NOTHING else out)
+        except ExecuteError as error:
+            self._failed = ExecuteError(error.args[0], error.path)
+            raise
         finally:
             if token is not None:
                 executing_graph.reset(token)
             graph.gate.leave()
 
     def _make_error(self, cause: BaseException) -> RequestError:
-        if isinstance(cause, ExecuteError):
-            return ExecuteError(cause.args[0], cause.path)
+        failed = self._failed
+        if failed is not None:
+            return ExecuteError(failed.args[0], failed.path)
         return ExecuteError(f"{self.slot} {self.roi}: {reason(cause)}")
 
     def _describe_work(self) -> str:

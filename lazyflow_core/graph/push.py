@@ -13,14 +13,14 @@ import itertools
 import logging
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lazyflow_core.graph.pull import executing_graph
 from lazyflow_core.roi import Roi, hull
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
-    from lazyflow_core.graph.slots import ArraySlot, Parameter, Slot
+    from lazyflow_core.graph.slots import ArraySlot, Input, Parameter, Slot
 
 __all__ = ["Walk", "mark_dirty"]
 
@@ -68,7 +68,7 @@ class Walk:
         #: Parameters that changed, by operator that was not visited yet.
         self._changed: dict[Operator, list[Parameter[object]]] = {}
         #: Stale boxes of inputs, by operator that was not visited yet.
-        self._inputs: dict[Operator, list[tuple[ArraySlot, Roi]]] = {}
+        self._inputs: dict[Operator, list[tuple[Input, Roi]]] = {}
         #: (rank, phase, tie break, what). At one rank operators come first (0), then the outputs they
         #: computed (1), then slots that were marked although their source is clean (2).
         self._heap: list[tuple[int, int, int, Slot | Operator]] = []
@@ -100,9 +100,9 @@ class Walk:
             while self._heap:
                 item = heapq.heappop(self._heap)[-1]
                 if item in self._marks:
-                    self._announce(item, coalesce(self._marks.pop(item)))  # type: ignore[arg-type, index]
+                    self._announce(item, coalesce(self._marks.pop(item)))
                 elif item in self._inputs or item in self._changed:
-                    self._visit(item)  # type: ignore[arg-type]
+                    self._visit(item)
         finally:
             _current.reset(token)
             self.thread = None
@@ -130,8 +130,8 @@ class Walk:
                 if operator not in self._inputs:
                     self._inputs[operator] = []
                     self._push(operator.rank, 0, operator)
-                self._inputs[operator] += [(slot, box) for box in boxes]
-            pending += [(follower, boxes) for follower in slot.downstream]  # type: ignore[misc]
+                self._inputs[operator] += [(cast("Input", slot), box) for box in boxes]
+            pending += [(cast("ArraySlot", follower), boxes) for follower in slot.downstream]
 
     def _visit(self, operator: Operator) -> None:
         """Ask an operator what a stale input makes stale."""

@@ -97,7 +97,7 @@ class Setup:
         else:
             parameter = cast("Parameter[Any]", slot)
             self._set(parameter, "_assigned", False)
-            self._set_value(parameter, parameter._declaration.has_default, parameter._declaration.default)
+            self._set_value(parameter, parameter.declaration.has_default, parameter.declaration.default)
 
     def assign_array(self, slot: Input, source: AssignedArray) -> None:
         """Let ``slot`` take an array."""
@@ -235,7 +235,7 @@ class Setup:
         while pending:
             parameter, value = pending.pop()
             if has_value:
-                value = parameter._declaration.accept(value, str(parameter))
+                value = parameter.declaration.accept(value, str(parameter))
             if parameter._has_value == has_value and same_value(parameter._value, value):
                 continue
             self._before.setdefault(parameter, (parameter._has_value, parameter._value))

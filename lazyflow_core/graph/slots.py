@@ -48,7 +48,7 @@ class Slot:
 
     def __init__(self, operator: Operator, declaration: Declaration[Any]) -> None:
         self.operator = operator
-        self._declaration = declaration
+        self._declaration: Any = declaration
         #: Made when somebody subscribes; most slots of most graphs have none.
         self._signals: dict[str, Signal] | None = None
         #: Written by the setup transaction only.
@@ -60,9 +60,14 @@ class Slot:
         self.rank = 0
 
     @property
+    def declaration(self) -> Declaration[Any]:
+        """What its operator's class body says of it."""
+        return cast("Declaration[Any]", self._declaration)
+
+    @property
     def name(self) -> str:
         """Name of the slot in its operator's class."""
-        return self._declaration.name
+        return self.declaration.name
 
     @property
     def graph(self) -> Graph:
@@ -137,7 +142,7 @@ class Slot:
     @property
     def kind(self) -> str:
         """Name, class and contents in a few words, for error messages."""
-        return f"{self} ({type(self).__name__}, {self._declaration.describe()})"
+        return f"{self} ({type(self).__name__}, {self.declaration.describe()})"
 
     def __str__(self) -> str:
         return f"{self.operator.name}.{self.name}"
@@ -280,12 +285,16 @@ class Input(ArraySlot):
     """An array that an operator reads: connected to another slot, or assigned."""
 
     __slots__ = ()
-    _declaration: InputSlot
+
+    @property
+    def declaration(self) -> InputSlot:
+        """What its operator's class body says of it."""
+        return cast("InputSlot", self._declaration)
 
     @property
     def required(self) -> bool:
         """Whether its operator is not ready without it."""
-        return not self._declaration.optional
+        return not self.declaration.optional
 
     def assign(self, array: Any, meta: ArrayMeta | None = None, *, axes: Axes | str | None = None) -> None:
         """Take an array from now on, instead of what was connected or assigned before.
@@ -324,7 +333,7 @@ class Input(ArraySlot):
             self._check_contract(meta, upstream.kind)
 
     def _check_contract(self, meta: ArrayMeta, given: str) -> None:
-        refusal = self._declaration.refusal(meta)
+        refusal = self.declaration.refusal(meta)
         if refusal:
             raise ConnectError(f"cannot connect {given} to {self.kind}: {refusal}.")
 
@@ -362,7 +371,6 @@ class Parameter(Slot, Generic[T]):
     __slots__ = ("_assigned", "_has_value", "_value")
     is_array = False
     _signal_names = ("ready_changed", "value_changed")
-    _declaration: ParameterSlot[T]
 
     def __init__(self, operator: Operator, declaration: ParameterSlot[T]) -> None:
         super().__init__(operator, declaration)
@@ -371,6 +379,11 @@ class Parameter(Slot, Generic[T]):
         self._value: Any = declaration.default
         #: Whether the value was given rather than being the default.
         self._assigned = False
+
+    @property
+    def declaration(self) -> ParameterSlot[T]:
+        """What its operator's class body says of it."""
+        return cast("ParameterSlot[T]", self._declaration)
 
     @property
     def ready(self) -> bool:
@@ -396,7 +409,7 @@ class Parameter(Slot, Generic[T]):
 
     @value.setter
     def value(self, value: T) -> None:
-        accepted = self._declaration.accept(value, str(self))
+        accepted = self.declaration.accept(value, str(self))
         with self.graph.transaction() as setup:
             setup.assign_value(self, accepted)
 

@@ -148,7 +148,7 @@ def open_writer(
 def find_writer(specs: Sequence[WriterSpec], path: str, format: str | None = None) -> WriterSpec:
     """Return the writer for a path; raises as `open_writer`, and touches no file."""
     if format:
-        return _by_format(specs, format, "write")
+        return cast("WriterSpec", _by_format(specs, format, "write"))
     fitting = [(spec.priority, len(p), spec) for spec in specs for p in spec.patterns if _matches(path, p)]
     if not fitting:
         patterns = [f"{spec.id} ({', '.join(spec.patterns)})" for spec in specs]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy.typing as npt
@@ -328,8 +327,9 @@ def _run(
             on_progress(Progress(done, len(plan), pixels, plan.roi.size, seconds))
 
     report()
-    with RequestPool(plan.in_flight, scheduler=slot.graph.scheduler) as pool:
-        for block, result in pool.map(lambda block: partial(compute, block), plan.grid):
+    pool: RequestPool[tuple[Roi, Any]] = RequestPool(plan.in_flight, scheduler=slot.graph.scheduler)
+    with pool:
+        for block, result in pool.map(compute, plan.grid):
             done += 1
             pixels += block.size
             yield block, result

@@ -1,0 +1,266 @@
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from lazyflow_core.errors import (
+    ExecuteError,
+    NotReadyError,
+    ResultError,
+    RoiBoundsError,
+    RoiError,
+)
+from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
+from lazyflow_core.request import RequestEvent, RequestPool, gather
+from lazyflow_core.roi import Roi
+
+from .operators import OpAdd, OpShift, OpSum, OpTwice
+
+IMAGE = np.arange(12.0).reshape(3, 4)
+
+
+def test_asking_computes_the_region_and_no_more(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    assert op.executed == []
+    request = op.output[1:3, 0]
+    assert op.executed == []
+    assert np.array_equal(request.wait(), IMAGE[1:3, 0:1] + 1)
+    assert op.executed == [Roi((1, 0), (3, 1))]
+
+
+def test_a_submitted_request_gives_the_same(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    assert np.array_equal(op.output[1].submit().wait(), IMAGE[1:2] + 1)
+
+
+def test_a_chain_of_operators_is_one_request(graph):
+    first = OpAdd(graph=graph, image=IMAGE)
+    second = OpAdd(graph=graph, image=first.output)
+    assert np.array_equal(second.output.read(), IMAGE + 2)
+    assert first.executed == second.executed == [Roi((0, 0), (3, 4))]
+
+
+def test_write_into_computes_into_the_destination_and_returns_it(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    whole = np.full((6, 8), -1.0)
+    destination = whole[::2, ::2]
+    result = op.output.request().write_into(destination).wait()
+    assert result is destination
+    assert np.array_equal(whole[::2, ::2], IMAGE + 1)
+    assert (whole[1::2] == -1).all()
+
+
+@pytest.mark.parametrize("wrong", [np.empty((3, 4), "float32"), np.empty((4, 3))])
+def test_a_destination_of_another_shape_or_dtype_is_refused(graph, wrong):
+    op = OpAdd(graph=graph, image=IMAGE)
+    with pytest.raises(ResultError, match=r"OpAdd\.output: `out` has shape"):
+        op.output.read(out=wrong)
+
+
+@pytest.mark.parametrize("roi", [Roi((0, 0), (4, 4)), Roi((0, 3), (1, 5))])
+def test_a_region_outside_the_array_is_refused_at_once(graph, roi):
+    op = OpAdd(graph=graph, image=IMAGE)
+    for ask in (op.output.request, op.output.read):
+        with pytest.raises(RoiBoundsError, match=r"OpAdd\.output: asked for .* but the array is y=3, x=4"):
+            ask(roi)
+
+
+def test_a_region_of_another_dimension_is_refused(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    with pytest.raises(RoiError):
+        op.output.request(Roi((0,), (1,)))
+    with pytest.raises(RoiError):
+        op.output.read(Roi((0,), (1,)))
+
+
+def test_an_empty_region_gives_an_empty_array(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    assert op.output[1:1].wait().shape == (0, 4)
+
+
+def test_the_result_of_an_operator_that_asks_elsewhere_is_right(graph):
+    op = OpShift(graph=graph, image=np.array([1.0, 2.0, 3.0]))
+    assert op.output[0:2].wait().tolist() == [0, 1]
+    assert op.output[2].wait().tolist() == [2]
+
+
+def test_requests_at_a_composite_go_straight_to_its_child(graph):
+    op = OpTwice(graph=graph, image=IMAGE, amount=2.0)
+    assert np.array_equal(op.output[0].wait(), IMAGE[0:1] + 4)
+    assert op.second.executed == [Roi((0, 0), (1, 4))]
+
+
+def test_what_a_reader_gets_of_an_assigned_array_cannot_be_written_to(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    region = op.image.read()
+    with pytest.raises(ValueError, match="read-only"):
+        region[0, 0] = 5
+
+
+def test_a_failing_operator_is_named_with_slot_region_and_the_way_to_it(graph):
+    class OpFail(OpAdd):
+        def execute(self, slot, roi, out):
+            raise ValueError("no such luck")
+
+    fail = OpFail(graph=graph, image=IMAGE)
+    after = OpAdd(graph=graph, name="after", image=fail.output)
+    for ask in (lambda: after.output[0].wait(), lambda: after.output.read(Roi((0, 0), (1, 4)))):
+        with pytest.raises(ExecuteError) as caught:
+            ask()
+        assert str(caught.value) == (
+            "OpFail.output [0:1, 0:4]: ValueError: no such luck\n  asked by after.output [0:1, 0:4]"
+        )
+        assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_every_waiter_of_a_failed_request_gets_an_error_of_its_own(graph):
+    class OpFail(OpAdd):
+        def execute(self, slot, roi, out):
+            raise ValueError("no such luck")
+
+    request = OpFail(graph=graph, image=IMAGE).output[0].submit()
+    caught = []
+    for _ in range(2):
+        with pytest.raises(ExecuteError) as info:
+            request.wait()
+        caught.append(info.value)
+    assert caught[0] is not caught[1]
+    assert caught[0].__cause__ is caught[1].__cause__
+
+
+def test_an_operator_that_failed_once_works_afterwards(graph):
+    class OpFailOnce(OpAdd):
+        def execute(self, slot, roi, out):
+            if not self.executed:
+                self.executed.append(roi)
+                raise ValueError("not the first time")
+            super().execute(slot, roi, out)
+
+    op = OpFailOnce(graph=graph, image=IMAGE)
+    with pytest.raises(ExecuteError):
+        op.output.read()
+    assert np.array_equal(op.output.read(), IMAGE + 1)
+
+
+@pytest.mark.parametrize("result", [np.zeros((4, 3)), np.zeros((3, 4), "float32"), "text"])
+def test_an_operator_that_returns_something_else_is_told(graph, result):
+    class OpWrong(OpAdd):
+        def execute(self, slot, roi, out):
+            return result
+
+    with pytest.raises(ExecuteError, match=r"execute returned shape .* expected shape \(3, 4\)"):
+        OpWrong(graph=graph, image=IMAGE).output.read()
+
+
+def test_an_operator_may_return_its_result_instead_of_writing_it(graph):
+    class OpReturn(OpAdd):
+        def execute(self, slot, roi, out):
+            return self.image.read(roi) * 3
+
+    out = np.empty((3, 4))
+    op = OpReturn(graph=graph, image=IMAGE)
+    assert op.output.read(out=out) is out
+    assert np.array_equal(out, IMAGE * 3)
+
+
+def test_asking_a_slot_that_is_not_ready_leads_to_the_culprit(graph):
+    first = OpAdd(graph=graph, name="first")
+    second = OpAdd(graph=graph, name="second", image=first.output)
+    for ask in (lambda: second.output[0], second.output.read, lambda: second.output.meta):
+        with pytest.raises(NotReadyError) as caught:
+            ask()
+        assert str(caught.value) == (
+            "second.output is not ready: first.image has no value.\n"
+            "  second.output ← second.image ← first.output ← first.image (not connected, required)"
+        )
+    assert second.output.why_not_ready() == str(caught.value)
+
+
+@pytest.mark.parametrize("length", [39, 40, 41, 1000])
+def test_a_chain_of_any_length_works_at_the_default_recursion_limit(length):
+    assert sys.getrecursionlimit() == 1000
+    with Graph() as graph:
+        slot = None
+        for _ in range(length):
+            op = OpAdd(graph=graph, image=IMAGE if slot is None else slot)
+            slot = op.output
+        assert np.array_equal(slot.read(), IMAGE + length)
+        assert np.array_equal(slot[0].submit().wait(), IMAGE[:1] + length)
+
+
+def test_an_operator_may_ask_for_several_inputs_at_once(graph):
+    class OpParallelSum(OpSum):
+        def execute(self, slot, roi, out):
+            a, b = gather(self.a.request(roi), self.b.request(roi))
+            np.add(a, b, out=out)
+
+    op = OpParallelSum(
+        graph=graph,
+        a=OpAdd(graph=graph, image=IMAGE).output,
+        b=OpAdd(graph=graph, image=IMAGE).output,
+    )
+    assert np.array_equal(op.output.read(), 2 * IMAGE + 2)
+    assert np.array_equal(op.output[0].submit().wait(), 2 * IMAGE[:1] + 2)
+
+
+def test_blocks_of_one_region_can_be_asked_for_in_a_pool(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    with RequestPool(scheduler=graph.scheduler) as pool:
+        for row in range(3):
+            pool.submit(op.output[row])
+        rows = sorted(array[0, 0] for array in pool)
+    assert rows == [1, 5, 9]
+
+
+def test_many_threads_may_ask_at_once():
+    with Graph() as graph:
+        op = OpSum(graph=graph, a=OpTwice(graph=graph, image=IMAGE).output, b=IMAGE)
+        wrong = []
+
+        def ask():
+            for _ in range(50):
+                if not np.array_equal(op.output.read(), 2 * IMAGE + 2):
+                    wrong.append(1)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+
+def test_a_setup_waits_for_what_executes_and_what_comes_later_waits_for_the_setup():
+    entered, go_on = RequestEvent(), RequestEvent()
+
+    class OpSlow(Operator):
+        image = InputSlot()
+        output = OutputSlot()
+
+        def setup_outputs(self):
+            self.output.meta = self.image.meta
+
+        def execute(self, slot, roi, out):
+            entered.set()
+            go_on.wait()
+            first = self.image.read(roi)
+            out[...] = first
+            assert np.shares_memory(first, self.image.read(roi)), "the input changed during execute"
+
+        def propagate_dirty(self, slot, roi):
+            self.output.mark_dirty(roi)
+
+    with Graph() as graph:
+        op = OpSlow(graph=graph, image=IMAGE)
+        before = op.output[0].submit()
+        entered.wait()
+        change = threading.Thread(target=lambda: op.image.assign(IMAGE + 100))
+        change.start()
+        while not graph.gate._setups_waiting:
+            pass
+        after = op.output[0].submit()
+        go_on.set()
+        change.join()
+        assert np.array_equal(before.wait(), IMAGE[:1])
+        assert np.array_equal(after.wait(), IMAGE[:1] + 100)
