@@ -177,8 +177,8 @@ def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -
     path = pipeline.path(text)
     if not takes_arrays and not path.exists():
         raise PipelineError(
-            f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no such file"
-            f" (looked for {str(path.absolute())!r}){_similar_file(path)}"
+            f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no file "
+            f"{str(path.absolute())!r}{_similar_file(path)}"
         )
     return path
 

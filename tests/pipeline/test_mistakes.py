@@ -151,12 +151,12 @@ MISTAKES = {
     ),
     "a missing input file": (
         ('path = "cells.npy"', 'path = "cell.npy"'),
-        "p.toml:3 [volume]: path = 'cell.npy': there is no such file (looked for 'cell.npy'); "
+        "p.toml:3 [volume]: path = 'cell.npy': there is no file 'cell.npy'; "
         "did you mean 'cells.npy'?",
     ),
     "a missing input folder": (
         ('path = "cells.npy"', 'path = "data/cells.npy"'),
-        "p.toml:3 [volume]: path = 'data/cells.npy': there is no such file (looked for 'data/cells.npy'); "
+        "p.toml:3 [volume]: path = 'data/cells.npy': there is no file 'data/cells.npy'; "
         "its folder does not exist either.",
     ),
     "an export without target": (

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from lazyflow_core import ArrayMeta, Roi
 from PIL import Image, ImageDraw, ImageFont
 
+from lazyflow_cli._text import unit_symbol
+
 __all__ = ["Panel", "draw", "middle_plane", "panel_of"]
 
 _PANEL: Final = 560  #: Longest side of a panel, in pixels of the picture.
@@ -136,8 +138,6 @@ def panel_of(
 
 
 def _colored(image: np.ndarray[Any, Any], meta: ArrayMeta, backdrop: Panel | None) -> npt.NDArray[np.uint8]:
-    if meta.semantics == "labels":
-        return _label_colors(image)
     if meta.dtype == bool or (meta.dtype.kind in "iu" and meta.value_range == (0, 1)):
         mask = (image != 0)[..., None]
         below = np.zeros((*image.shape, 3), np.float32)
@@ -146,6 +146,8 @@ def _colored(image: np.ndarray[Any, Any], meta: ArrayMeta, backdrop: Panel | Non
         # Multiplying keeps the structure of the image visible under the color.
         over = _ACCENT * (0.55 + 0.45 * below / 140)
         return np.where(mask, over, below).clip(0, 255).astype(np.uint8)
+    if meta.semantics == "labels":
+        return _label_colors(image)
     values = image.astype(np.float32)
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (0.5, 99.7)) if finite.size else (0.0, 1.0)
@@ -233,7 +235,7 @@ def _scale_bar(
     length = _round_length(width / 4)
     bar = round(length / width * picture.width)
     left, base = corner[0] + picture.width - bar - 20, corner[1] + picture.height - 20
-    text = f"{length:g} {_SYMBOLS.get(panel.unit or '', panel.unit or '')}".strip()
+    text = f"{length:g} {unit_symbol(panel.unit or '')}".strip()
     # A dark veil under the bar keeps it readable on bright images.
     middle = left + bar / 2
     half = max(bar, font.getlength(text)) / 2 + 12
@@ -259,16 +261,6 @@ def _write_unit(
     if "µ" in text:
         left, top, _, bottom = pen.textbbox((x + font.getlength(text[: text.index("µ")]), y), "u", font=font)
         pen.line((left + 1, top, left + 1, bottom + 4), fill=_BRIGHT, width=2)
-
-
-_SYMBOLS: Final = {
-    "nanometer": "nm",
-    "micrometer": "µm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "second": "s",
-}
 
 
 def _round_length(length: float) -> float:

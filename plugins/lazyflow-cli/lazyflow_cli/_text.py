@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
-__all__ = ["columns", "echo_json", "time_text"]
+__all__ = ["columns", "echo_json", "time_text", "unit_symbol"]
+
+_SYMBOLS: Final = {
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+    "second": "s",
+}
 
 
 def columns(rows: Iterable[Sequence[str]]) -> str:
@@ -52,3 +61,14 @@ def time_text(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def unit_symbol(unit: str) -> str:
+    """Return the symbol of a unit that OME-NGFF names; other units stay as they are.
+
+    Examples
+    --------
+    >>> unit_symbol("micrometer"), unit_symbol("furlong")
+    ('µm', 'furlong')
+    """
+    return _SYMBOLS.get(unit, unit)

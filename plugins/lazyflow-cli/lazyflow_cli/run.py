@@ -16,6 +16,7 @@ import click
 from lazyflow_cli._failure import ExitCode, Failure, failing
 from lazyflow_cli._report import JsonReport, PlainReport, QuietReport, Report, TerminalReport, speed_text
 from lazyflow_cli._signals import Stopped, stoppable
+from lazyflow_cli._text import unit_symbol
 from lazyflow_cli.main import traceback_option
 
 if TYPE_CHECKING:
@@ -113,8 +114,10 @@ def _run(
             "STEP.SLOT=PATH.",
             ExitCode.MISTAKE,
         )
-    with failing(ExitCode.MISTAKE, ValueError):
+    try:
         memory_bytes = None if memory is None else parse_bytes(memory)
+    except ValueError as error:
+        raise Failure(f"--memory: {error}", ExitCode.MISTAKE) from error
     if preview is not None:
         _check_preview(preview, overwrite)
     description.check(manager := plugins.default())
@@ -217,9 +220,9 @@ def _sharing_a_grid(exports: Sequence[BuiltExport]) -> list[list[BuiltExport]]:
 def _open_writer(item: BuiltExport, manager: Any, overwrite: bool) -> Writer:
     from lazyflow_core.errors import FormatError, StorageError
 
-    with failing(ExitCode.OUTPUT, FormatError, StorageError):
+    with failing(ExitCode.OUTPUT, FormatError, StorageError), _how_to_overwrite():
         writer: Writer = manager.open_writer(
-            os.path.relpath(item.path) if not item.path.is_absolute() else str(item.path),
+            str(item.path),
             item.slot.meta.cropped(item.roi),
             format=item.export.format,
             dataset=item.export.dataset,
@@ -227,6 +230,17 @@ def _open_writer(item: BuiltExport, manager: Any, overwrite: bool) -> Writer:
             **item.export.options,
         )
     return writer
+
+
+@contextlib.contextmanager
+def _how_to_overwrite() -> Iterator[None]:
+    """Add to the complaint about a target that exists how this command is told to replace it."""
+    from lazyflow_core.errors import TargetExistsError
+
+    try:
+        yield
+    except TargetExistsError as error:
+        raise TargetExistsError(f"{str(error).rstrip('.')} (--overwrite).") from error
 
 
 def _write(
@@ -241,10 +255,11 @@ def _write(
         slot.meta, first.roi, step=tee.step, memory_bytes=memory_bytes, workers=scheduler.worker_count
     )
     block = " × ".join(map(str, plan.grid.block))
+    blocks = f"{len(plan)} blocks" if len(plan) > 1 else "1 block"
     report.say(
         "plan",
         f"{first.export.slot} ({slot.meta.cropped(first.roi)}) → {', '.join(names)}: "
-        f"{len(plan)} blocks of {block} pixels, {min(plan.in_flight, len(plan))} at a time, "
+        f"{blocks} of {block} pixels, {min(plan.in_flight, len(plan))} at a time, "
         f"about {format_bytes(plan.bytes_in_flight)}",
         slot=first.export.slot,
         paths=[str(item.path) for item in group],
@@ -304,7 +319,7 @@ def _pixel_text(axes: Any) -> str:
         return ""
     units = {axis.unit or "" for axis in sizes}
     numbers = " × ".join(f"{axis.resolution:g}" for axis in sizes)
-    return f"pixels of {numbers} {' × '.join(units) if len(units) == 1 else ''}".rstrip() + ", "
+    return f"pixels of {numbers} {unit_symbol(units.pop()) if len(units) == 1 else ''}".rstrip() + ", "
 
 
 # ------------------------------------------------------------------------------------------------ preview
