@@ -8,6 +8,11 @@ from lazyflow_core.plugins import Check, hookimpl
 
 LAZYFLOW_API = (1, 0)
 
+_HINTS = {
+    "native": "optional, several times faster than scipy: install gcc or clang, then this package again",
+    "vigra": "optional: Debian's python3-vigra or conda-forge's vigra, with numpy < 2",
+}
+
 
 @hookimpl
 def lazyflow_doctor() -> Iterator[Check]:
@@ -19,7 +24,5 @@ def lazyflow_doctor() -> Iterator[Check]:
             f"filters: {name} kernels",
             None if problem else True,
             problem or detail,
-            "optional: Debian's python3-vigra or conda-forge's vigra, with numpy < 2"
-            if problem and name == "vigra"
-            else "",
+            _HINTS.get(name, "") if problem else "",
         )

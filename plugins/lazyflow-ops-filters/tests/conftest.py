@@ -13,11 +13,17 @@ from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
 sys.path.insert(0, str(Path(__file__).parent))
 
 BACKENDS = [name for name, problem, _ in describe_backends() if not problem]
+if "native" in BACKENDS:
+    BACKENDS.append("native, generic build")
 
 
 @pytest.fixture(params=BACKENDS, scope="session")
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Every backend that runs on this machine."""
+    """Every backend that runs on this machine; of the native one also the build for any processor."""
+    if request.param == "native, generic build":
+        from lazyflow_ops_filters.kernels.native_backend import NativeBackend
+
+        return NativeBackend("generic")
     return get_backend(request.param)
 
 

@@ -29,6 +29,8 @@ def test_doctor_says_which_kernels_run_and_why_others_do_not():
     assert "scipy" in scipy.detail
     vigra = checks["filters: vigra kernels"]
     assert vigra.ok or (vigra.ok is None and "Error" in vigra.detail and "python3-vigra" in vigra.hint)
+    native = checks["filters: native kernels"]
+    assert native.ok or (native.ok is None and "compiler" in native.detail and "gcc" in native.hint)
 
 
 def test_a_backend_of_a_plugin_is_used_by_name(monkeypatch):
@@ -53,6 +55,12 @@ def test_a_backend_of_a_plugin_is_used_by_name(monkeypatch):
     assert Counting.calls == 1
     with pytest.raises(k.functions.ParameterError, match="'other' cannot be used: no such backend"):
         k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="other")
+
+
+def test_auto_means_native_where_it_was_built_and_else_scipy(monkeypatch):
+    monkeypatch.delenv("LAZYFLOW_FILTERS_BACKEND", raising=False)
+    built = "native" in [name for name, problem, _ in k.describe_backends() if not problem]
+    assert k.get_backend().name == ("native" if built else "scipy")
 
 
 def test_the_environment_chooses_what_auto_means(monkeypatch):

@@ -34,6 +34,7 @@ __all__ = [
     "StructureTensor",
     "StructureTensorEigenvalues",
     "TooThin",
+    "pairs",
 ]
 
 Array = npt.NDArray[Any]
@@ -142,7 +143,7 @@ def _orders(ndim: int, *axes: int) -> tuple[int, ...]:
     return tuple(axes.count(axis) for axis in range(ndim))
 
 
-def _pairs(ndim: int) -> list[tuple[int, int]]:
+def pairs(ndim: int) -> list[tuple[int, int]]:
     """Return the upper triangle of a matrix, row by row."""
     return list(combinations_with_replacement(range(ndim), 2))
 
@@ -237,10 +238,10 @@ class HessianOfGaussian(Filter):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return tuple(f"{i}{j}" for i, j in _pairs(self.ndim))
+        return tuple(f"{i}{j}" for i, j in pairs(self.ndim))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        for out, (i, j) in zip(job.outs, _pairs(self.ndim), strict=True):
+        for out, (i, j) in zip(job.outs, pairs(self.ndim), strict=True):
             if out is not None:
                 self._derivative(backend, job, out, self.sigma, _orders(self.ndim, i, j))
 
@@ -257,7 +258,7 @@ class HessianOfGaussianEigenvalues(Filter):
         return tuple(map(str, range(self.ndim)))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        tensor = [job.scratch(backend) for _ in _pairs(self.ndim)]
+        tensor = [job.scratch(backend) for _ in pairs(self.ndim)]
         HessianOfGaussian(self.sigma, self.window).compute(backend, job.with_outs(tensor))
         symmetric_eigenvalues(tensor, job.outs)
 
@@ -274,7 +275,7 @@ class StructureTensor(Filter):
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return tuple(f"{i}{j}" for i, j in _pairs(self.ndim))
+        return tuple(f"{i}{j}" for i, j in pairs(self.ndim))
 
     def compute(self, backend: Backend, job: Job) -> None:
         # The products are needed as far around the region as the outer smoothing looks.
@@ -286,7 +287,7 @@ class StructureTensor(Filter):
             self._derivative(backend, inner, part, self.sigma, _orders(self.ndim, axis))
             gradient.append(part)
         product = inner.scratch(backend)
-        for out, (i, j) in zip(job.outs, _pairs(self.ndim), strict=True):
+        for out, (i, j) in zip(job.outs, pairs(self.ndim), strict=True):
             if out is not None:
                 np.multiply(gradient[i], gradient[j], out=product)
                 smoothing.compute(backend, job.inside(inner, product, [out]))
@@ -301,6 +302,6 @@ class StructureTensorEigenvalues(StructureTensor):
         return tuple(map(str, range(self.ndim)))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        tensor = [job.scratch(backend) for _ in _pairs(self.ndim)]
+        tensor = [job.scratch(backend) for _ in pairs(self.ndim)]
         super().compute(backend, job.with_outs(tensor))
         symmetric_eigenvalues(tensor, job.outs)

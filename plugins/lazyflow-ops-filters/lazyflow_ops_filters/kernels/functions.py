@@ -144,7 +144,7 @@ def gaussian_smoothing(image: npt.ArrayLike, sigma: Sigma, *, window: float = 0.
     --------
     >>> import numpy as np
     >>> (100 * gaussian_smoothing(np.eye(9), 1.0)[4]).round().tolist()
-    [1.0, 3.0, 10.0, 22.0, 29.0, 22.0, 10.0, 3.0, 1.0]
+    [1.0, 3.0, 10.0, 22.0, 28.0, 22.0, 10.0, 3.0, 1.0]
     """
     image = np.asarray(image)
     return run(f.GaussianSmoothing(_sigmas(sigma, image.ndim), window), image, **options)[0]

@@ -20,7 +20,7 @@ AUTO = "auto"
 #: Environment variable with the backend that ``auto`` means on this machine.
 CHOICE_VARIABLE = "LAZYFLOW_FILTERS_BACKEND"
 
-_BUILT_IN = ("scipy", "vigra")
+_BUILT_IN = ("native", "scipy", "vigra")
 
 
 def get_backend(name: str = AUTO) -> Backend:
@@ -29,7 +29,7 @@ def get_backend(name: str = AUTO) -> Backend:
     Parameters
     ----------
     name
-        ``"auto"``, ``"scipy"``, ``"vigra"``, or a name that a plugin answers for
+        ``"auto"``, ``"native"``, ``"scipy"``, ``"vigra"``, or a name that a plugin answers for
         (hook ``lazyflow_filter_backend``).
 
     Raises
@@ -43,7 +43,7 @@ def get_backend(name: str = AUTO) -> Backend:
     'scipy'
     """
     if name == AUTO:
-        name = os.environ.get(CHOICE_VARIABLE) or "scipy"
+        name = os.environ.get(CHOICE_VARIABLE) or ("scipy" if isinstance(_load("native"), str) else "native")
     found = _load(name) if name in _BUILT_IN else _ask_plugins(name)
     if isinstance(found, Backend):
         return found
@@ -59,6 +59,10 @@ def describe_backends() -> list[tuple[str, str, str]]:
 @cache
 def _load(name: str) -> Backend | str:
     try:
+        if name == "native":
+            from lazyflow_ops_filters.kernels.native_backend import NativeBackend
+
+            return NativeBackend()
         if name == "scipy":
             from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
 

@@ -1,0 +1,78 @@
+// The C interface of the kernels. Plain data and functions; the caller owns all arrays.
+#pragma once
+
+#include <stdint.h>
+
+#define LF_ABI 1
+
+#ifdef _WIN32
+#define LF_API __declspec(dllexport)
+#else
+#define LF_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { LF_MIRROR = 0, LF_REFLECT = 1, LF_NEAREST = 2, LF_ZERO = 3 };
+
+// How rows of terms become rows of results.
+enum {
+    LF_COPY = 0,        // one term
+    LF_DIFFERENCE = 1,  // first term minus second
+    LF_SUM = 2,         // any number of terms
+    LF_NORM = 3,        // root of the sum of squares
+    LF_EIGENVALUES = 4  // 3 or 6 terms (upper triangle), 2 or 3 results, largest first
+};
+
+enum { LF_MOST_TERMS = 32, LF_MOST_INPUTS = 6, LF_MOST_RESULTS = 3 };
+
+typedef struct {
+    const float* data;  // pixels along x are adjacent
+    int64_t shape[3];   // z y x
+    int64_t stride[2];  // of z and y, in floats
+    int64_t start[3];   // the region to compute
+    int64_t stop[3];
+    int32_t border;  // what lies beyond the image: its edges are where the whole image ends
+    int32_t kernels;
+    const float* const* weights;  // per kernel, for correlation, 2 * radius + 1 of them
+    const int32_t* radius;
+} lf_image;
+
+// One separable convolution: a kernel per axis, -1 for none.
+typedef struct {
+    int32_t kernel[3];
+} lf_term;
+
+typedef struct {
+    int32_t kind;
+    int32_t inputs;                 // number of terms it takes
+    int32_t terms[LF_MOST_INPUTS];  // -1 for a term that is zero everywhere
+    float* out[LF_MOST_RESULTS];    // first pixel of the region; NULL if not wanted
+    int64_t stride[LF_MOST_RESULTS][3];  // in floats
+} lf_result;
+
+// Structure tensor: products of derivatives, smoothed.
+typedef struct {
+    lf_term derivative[3];  // kernels of the derivative along each axis; kernel[0] == -2: it is zero
+    lf_term outer;
+} lf_tensor;
+
+// Return 0, or 1 if memory ran out. Any thread may call them; they start none.
+#define LF_DECLARE(isa)                                                                            \
+    LF_API int lf_convolve_##isa(const lf_image*, int32_t terms, const lf_term*, int32_t results, \
+                                 const lf_result*);                                               \
+    LF_API int lf_structure_tensor_##isa(const lf_image*, const lf_tensor*, int32_t results,      \
+                                         const lf_result*);
+
+LF_DECLARE(generic)
+LF_DECLARE(x86_64_v3)
+
+LF_API int lf_abi(void);
+// The name of the best instruction set that was built and that this processor has.
+LF_API const char* lf_best_isa(void);
+
+#ifdef __cplusplus
+}
+#endif

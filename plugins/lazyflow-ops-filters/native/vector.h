@@ -1,0 +1,87 @@
+// Vectors of floats and doubles, by the extension that gcc and clang share, and fused multiply-add.
+//
+// The same source is compiled once per instruction set. Everything here has internal linkage: a function
+// compiled for AVX2 must never be the one that the linker keeps for the generic build.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if !defined(__GNUC__)
+#error "vector types need gcc or clang"
+#endif
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+#define LF_AVX2 1
+#else
+#define LF_AVX2 0
+#endif
+
+namespace {
+
+typedef float v8f __attribute__((vector_size(32)));
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef double v4d __attribute__((vector_size(32)));
+typedef int64_t v4l __attribute__((vector_size(32)));
+typedef float v4f __attribute__((vector_size(16)));
+
+#define LF_INLINE static inline __attribute__((always_inline))
+
+template <class V>
+LF_INLINE V load(const float* p) {
+    V v;
+    std::memcpy(&v, p, sizeof(V));
+    return v;
+}
+
+template <class V>
+LF_INLINE void store(float* p, V v) {
+    std::memcpy(p, &v, sizeof(V));
+}
+
+// a * b + c. Explicit, never left to the compiler: it may contract one loop and not its remainder, and then
+// a pixel's last bit depends on where its block began. Without FMA in the processor it is two roundings.
+LF_INLINE float fma(float a, float b, float c) {
+#if LF_AVX2
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+LF_INLINE v8f fma(v8f a, v8f b, v8f c) {
+#if LF_AVX2
+    return (v8f)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+LF_INLINE v4d fma(v4d a, v4d b, v4d c) {
+#if LF_AVX2
+    return (v4d)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+    return a * b + c;
+#endif
+}
+
+LF_INLINE v8f root(v8f a) {
+#if LF_AVX2
+    return (v8f)_mm256_sqrt_ps((__m256)a);
+#else
+    for (int i = 0; i < 8; i++) a[i] = __builtin_sqrtf(a[i]);
+    return a;
+#endif
+}
+
+LF_INLINE v4d root(v4d a) {
+#if LF_AVX2
+    return (v4d)_mm256_sqrt_pd((__m256d)a);
+#else
+    for (int i = 0; i < 4; i++) a[i] = __builtin_sqrt(a[i]);
+    return a;
+#endif
+}
+
+}  // namespace
