@@ -36,6 +36,7 @@ def check_real(meta: ArrayMeta) -> None:
         raise SetupError(f"image has dtype {meta.dtype}, which is not one of real numbers.")
 
 
-def ram_per_pixel(meta: ArrayMeta, dtype: Any, scratch: float = 0) -> float:
+def ram_per_pixel(meta: ArrayMeta, dtype: np.dtype[Any], scratch: float = 0) -> float:
     """Return bytes at the peak per pixel: what the input needs, the result, and scratch besides."""
-    return max(meta.ram_per_pixel or 0, meta.dtype.itemsize) + np.dtype(dtype).itemsize + scratch
+    needed = max(meta.ram_per_pixel or 0.0, float(meta.dtype.itemsize))
+    return needed + float(dtype.itemsize) + scratch

@@ -12,6 +12,8 @@ from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
 
 __all__ = ["OpThreshold"]
 
+_MASK = np.dtype(np.uint8)
+
 
 class OpThreshold(OpPointwise):
     """Mark the pixels that are larger than a level.
@@ -26,7 +28,7 @@ class OpThreshold(OpPointwise):
     Outputs
     -------
     output : OutputSlot, shape and axes of ``image``, uint8
-        1 where the image is above the level, 0 elsewhere; its semantics are labels.
+        1 where the image is above the level, 0 elsewhere.
 
     Regions
     -------
@@ -68,10 +70,10 @@ class OpThreshold(OpPointwise):
         check_real(meta)
         self.set_output(
             meta.replace(
-                dtype=np.uint8,
+                dtype=_MASK,
                 value_range=(0, 1),
-                semantics="labels",
-                ram_per_pixel=ram_per_pixel(meta, np.uint8),
+                semantics="intensities",
+                ram_per_pixel=ram_per_pixel(meta, _MASK),
             )
         )
 

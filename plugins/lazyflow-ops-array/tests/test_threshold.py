@@ -49,7 +49,7 @@ def test_the_meta_says_what_a_mask_is():
     image = np.zeros((4, 5, 2), np.float32)
     threshold = OpThreshold(graph=Graph(), image=image)
     meta = threshold.output.meta
-    assert (meta.dtype, meta.value_range, meta.semantics) == (np.uint8, (0, 1), "labels")
+    assert (meta.dtype, meta.value_range) == (np.uint8, (0, 1))
     assert meta.axes == threshold.image.meta.axes
 
 

@@ -1,0 +1,135 @@
+"""`OpCrop`: a box of an image."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lazyflow_core import ArrayMeta, ParameterSlot, Roi
+from lazyflow_core.errors import LazyflowError, SetupError
+
+from lazyflow_ops_array.base import OpPointwise
+
+__all__ = ["OpCrop"]
+
+_ITEM = re.compile(r"(?:(?P<key>[^\W\d]\w*)\s*=)?\s*(?P<start>-?\d+)?\s*(?P<colon>:)?\s*(?P<stop>-?\d+)?")
+
+
+def _parse(text: str) -> list[tuple[str | None, Any]]:
+    """Return ``(axis key or None, index, slice or Ellipsis)`` for each item of a slicing as text."""
+    parsed: list[tuple[str | None, Any]] = []
+    for item in map(str.strip, text.split(",")):
+        if item == "...":
+            parsed.append((None, Ellipsis))
+            continue
+        match = _ITEM.fullmatch(item)
+        if match is None or not (match["colon"] or match["start"]):
+            raise ValueError(f"{item!r} is neither a number nor a range such as '10:20'")
+        start, stop = (None if match[name] is None else int(match[name]) for name in ("start", "stop"))
+        parsed.append((match["key"], slice(start, stop) if match["colon"] else start))
+    return parsed
+
+
+def _check(value: str | tuple[Any, ...]) -> str | None:
+    if isinstance(value, str):
+        try:
+            keys = [key for key, item in _parse(value) if item is not Ellipsis]
+        except ValueError as error:
+            return f"is no slicing: {error}"
+        named = [key for key in keys if key is not None]
+        if len(set(named)) != len(named):
+            return "names an axis twice"
+        return "mixes items with and without axis names" if named and len(named) != len(keys) else None
+    if len(value) != 2 or not all(isinstance(corner, tuple) for corner in value):
+        return "is neither a slicing such as '10:20, :, 5:' nor a pair (start, stop)"
+    try:
+        Roi(*value)
+    except LazyflowError as error:
+        return f"is no box: {error}"
+    return None
+
+
+class OpCrop(OpPointwise):
+    """Cut a box out of an image.
+
+    Inputs
+    ------
+    image : InputSlot, any axes, any dtype
+    roi : ParameterSlot[str or tuple]
+        The box in pixels of ``image``. Slicing as text, in the order of its axes (``"10:20, :, 5:"``, also
+        ``"..., 5:"``), or with their names in any order (``"z=10:20, x=5:"``; axes left out are kept
+        whole). As for numpy, negative numbers count from the end; unlike numpy, a single number keeps
+        its axis, with one pixel, and nothing is clipped. Or a pair ``(start, stop)`` of tuples.
+
+    Outputs
+    -------
+    output : OutputSlot, axes and dtype of ``image``
+        Its origin (``translation`` of the axes) moves along. The input itself if nothing is cut off.
+
+    Regions
+    -------
+    pull   ``roi`` needs itself, moved by the start of the box.
+    push   what a dirty ROI has in the box, moved back; nothing if it lies outside.
+
+    Memory
+    ------
+    None of its own: the input writes into ``out``.
+
+    Raises
+    ------
+    SetupError
+        If the box reaches outside the image or names an axis that it does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph
+    >>> crop = OpCrop(graph=Graph(), image=np.arange(20).reshape(4, 5), roi="x=-2:")
+    >>> crop.output[0].wait()
+    array([[3, 4]])
+    """
+
+    roi = ParameterSlot(str | tuple, default="...", check=_check, doc="what to keep, e.g. '10:20, :, 5:'")
+
+    #: The box. Written by `setup_outputs`.
+    _box: Roi
+
+    def setup_outputs(self) -> None:
+        meta = self.image.meta
+        self._box = self._find_box(meta)
+        if self._box == meta.roi:
+            self.set_output(None)
+            return
+        cropped = meta.cropped(self._box)
+        block = meta.preferred_block
+        if block is not None and any(s % b for s, b in zip(self._box.start, block, strict=True)):
+            # Blocks counted from the new origin would each touch several of the old ones.
+            cropped = cropped.replace(preferred_block=None)
+        self.set_output(cropped)
+
+    def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        self.image.read(roi.shift(self._box.start), out=out)
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.output.mark_dirty((roi & self._box).relative_to(self._box))
+
+    def _find_box(self, meta: ArrayMeta) -> Roi:
+        value = self.roi.value
+        if isinstance(value, tuple):
+            box = Roi(*value)
+            if box.ndim != meta.ndim or box not in meta.roi:
+                raise SetupError(f"roi={box} is not inside the image ({meta}).")
+            return box
+        items = _parse(value)
+        names = {key: item for key, item in items if key is not None}
+        unknown = [key for key in names if key not in meta.axes]
+        if unknown:
+            raise SetupError(f"roi={value!r}: the image has no axis {unknown[0]!r} ({meta}).")
+        if names:
+            slicing = tuple(names.get(axis.key, slice(None)) for axis in meta.axes)
+        else:
+            slicing = tuple(item for _, item in items)
+        try:
+            return Roi.from_slicing(slicing, meta.shape)
+        except LazyflowError as error:
+            raise SetupError(f"roi={value!r} does not fit the image ({meta}): {error}") from None
