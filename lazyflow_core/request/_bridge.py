@@ -7,7 +7,7 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from ._links import DELIVERED, Links, logger
+from ._links import DELIVERED, logger
 from ._mutex import mutex
 from ._party import Verdict, current_party
 from ._request import Request
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Bridge:
-    """Stands among the waiters of a request for somebody outside the framework. Has the face of a `Waiter`."""
+    """Stands among a request's waiters for somebody outside the framework. Has the face of a `Waiter`."""
 
     __slots__ = ("_cancelled", "_tell", "_waiting", "host", "timeout", "verdict")
 
@@ -32,12 +32,13 @@ class Bridge:
         self._cancelled = False
         self._tell = tell
         with mutex:
-            if request._links is not DELIVERED:
-                if request._links is None:
-                    request._links = Links()
-                request._links.waiters[self] = None  # type: ignore[index]
-                return
-        self.decide(Verdict.WOKEN)
+            links = request._hang_on()
+            if links is not None:
+                links.waiters[self] = None  # type: ignore[index]
+        if links is None:
+            self.decide(Verdict.WOKEN)
+        else:
+            request._check_end(links)
 
     def decide(self, verdict: Verdict) -> bool:
         with mutex:

@@ -26,6 +26,7 @@ def close(scheduler: ThreadedScheduler, grace: float) -> None:
         first = scheduler.is_open
         scheduler.is_open = False
         scheduler.why_closed = scheduler.why_closed or "its scheduler was closed"
+    scheduler.closing.set()
     deadline = time.monotonic() + grace
     if first:
         for request in scheduler.drain():

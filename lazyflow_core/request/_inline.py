@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from ._core import finish_torn
 from ._party import current_party
-from ._request import finish_torn
 from ._scheduler import Scheduler
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ logger = logging.getLogger("lazyflow_core")
 class Links:
     """The callbacks, waiters and children of one request. Guarded by the mutex.
 
-    `Request._links` is None (nothing hangs on it), a `Links`, or `DELIVERED`: the outcome is there, all
+    `RequestCore._links` is None (nothing hangs on it), a `Links`, or `DELIVERED`: the outcome is there, all
     callbacks have run, nobody waits any more.
     """
 

@@ -32,9 +32,9 @@ class RequestLock:
     """A lock for requests and foreign threads alike; the interface of `threading.Lock`.
 
     Not re-entrant. Served in the order of arrival: at a release the lock goes straight to the first who
-    waits, so nobody starves. Owned by the request (or thread) that acquired it: waiting for a lock whose owner
-    waits for oneself raises `CircularWaitError`, as does acquiring it twice. Anybody may release it; to hand
-    permission from one request to another on purpose, take a `RequestSemaphore`.
+    waits, so nobody starves. Owned by the request (or thread) that acquired it: waiting for a lock whose
+    owner waits for oneself raises `CircularWaitError`, as does acquiring it twice. Anybody may release it; to
+    hand permission from one request to another on purpose, take a `RequestSemaphore`.
 
     A cancelled request gets a `CancelledError` instead of the lock, and never keeps one it was just given.
 

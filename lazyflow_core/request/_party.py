@@ -1,7 +1,7 @@
 """Who can wait: a fiber (a greenlet of a worker) or a foreign thread. The only file that knows greenlets.
 
-A *party* is a stack on which requests run or wait. Both kinds have the same fields, so a request does not care
-on which it runs:
+A *party* is a stack on which requests run or wait. Both kinds have the same fields, so a request does not
+care on which it runs:
 
 * `Fiber`: a greenlet that runs requests one after another. To wait, it leaves its thread to another fiber.
   A greenlet can only be resumed by the thread that made it, so each belongs to one `Carrier`.
@@ -60,6 +60,14 @@ class Verdict(IntEnum):
     TIMED_OUT = 2
     CANCELLED = 3
     CLOSED = 4  #: the scheduler that was to do it has gone
+
+
+class Interest(Protocol):
+    """Somebody who wants the result of a request."""
+
+    @property
+    def _cancelled(self) -> bool:
+        """Whether this one no longer wants it."""
 
 
 class WaiterHost(Protocol):

@@ -37,8 +37,8 @@ class RequestPool(Generic[T]):
     Parameters
     ----------
     max_in_flight
-        Members that may be unfinished at the same time. `submit` waits while there are as many; a generator of
-        a million blocks can be fed to it. None: no limit.
+        Members that may be unfinished at the same time. `submit` waits while there are as many; a generator
+        of a million blocks can be fed to it. None: no limit.
     name
         For reports.
     scheduler
@@ -136,7 +136,7 @@ class RequestPool(Generic[T]):
         for member in members:
             member.cancel()
 
-    # -------------------------------------------------------------------------------------- work in, results out
+    # ------------------------------------------------------------------------------- work in, results out
 
     def submit(self, work: Callable[[], T] | Request[T]) -> Request[T]:
         """Add a workload or request and start it; wait first while the pool is full.
@@ -335,12 +335,11 @@ class _Part:
 class _Consent:
     """Stands for a pool's owner who runs a member inline but agrees to its cancellation by the pool."""
 
-    __slots__ = ("_host", "_pool", "_waiting")
+    __slots__ = ("_host", "_pool")
 
     def __init__(self, pool: RequestPool[Any], party: Party) -> None:
         self._pool = pool
         self._host = party.request
-        self._waiting: Any = None
 
     @property
     def _cancelled(self) -> bool:

@@ -3,8 +3,8 @@
 Two strategies (Burckhardt and others, 2010, for the second):
 
 * ``"random"``: any runnable thing, each with the same chance.
-* ``"pct"``: every request gets a random rank, the highest runnable one runs, and at ``depth - 1`` random steps
-  the running one drops to the bottom. Finds bugs that need few but far apart preemptions.
+* ``"pct"``: every request gets a random rank, the highest runnable one runs, and at ``depth - 1`` random
+  steps the running one drops to the bottom. Finds bugs that need few but far apart preemptions.
 
 A *step* lasts from one switch point to the next: a wait, a checkpoint, the end of a request, or a call of
 `preempt`, which the tests plant between all statements of this package.
@@ -50,8 +50,8 @@ class SeededScheduler(Scheduler):
     """Runs requests in the thread that waits for them, in an order that the seed decides.
 
     The same seed and workloads give the same interleaving. Timeouts run on a virtual clock, which moves when
-    nothing else can or when the seed says so: no test ever sleeps. If nothing can run any more and the wait is
-    not over, a `CircularWaitError` tells who waits for whom.
+    nothing else can or when the seed says so: no test ever sleeps. If nothing can run any more and the wait
+    is not over, a `CircularWaitError` tells who waits for whom.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ class ThreadedScheduler(Scheduler):
         #: Threads start with the first submission.
         self.workers: tuple[Worker, ...] = ()
         self._stall_warning = stall_warning
+        #: Set when the scheduler begins to close.
+        self.closing = threading.Event()
 
     def enqueue(self, request: Request[Any]) -> None:
         """Put a queued request where the next free worker finds it."""

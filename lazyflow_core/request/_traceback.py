@@ -71,7 +71,7 @@ def _light_copy(traceback: TracebackType | None) -> TracebackType | None:
 
 def _make_stand_in(code: CodeType, variables: dict[str, Any]) -> FrameType:
     # Enough of the module for linecache to find the source.
-    some = {
+    some: dict[str, Any] = {
         name: variables[name]
         for name in ("__name__", "__loader__", "__spec__", "__file__")
         if name in variables

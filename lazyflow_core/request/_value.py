@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._links import DELIVERED
-from ._mutex import mutex
 from ._request import Request
 from ._state import RequestState
 
@@ -23,11 +21,10 @@ class ValueRequest(Request[T]):
 
     def __init__(self, value: T, *, name: str | Callable[[], str] | None = None) -> None:
         super().__init__(None, name="a value" if name is None else name)
-        with mutex:
-            self._outcome = value
-            self._move(RequestState.RUNNING)
-            self._move(RequestState.FINISHED)
-            self._links = DELIVERED
+        self._claim()
+        self._take_end()
+        self._outcome = value
+        self._move(RequestState.FINISHED)
 
     def write_into(self, destination: Any) -> Self:
         """Copy the value by ``destination[...] = value``; the result is the destination from now on."""

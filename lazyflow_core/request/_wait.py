@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from lazyflow_core.errors import CancelledError, RequestTimeoutError, SchedulerClosedError
 
 from . import _debug
-from ._links import DELIVERED, Links
 from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, Waiter
 from ._scheduler import runs_here
@@ -32,8 +31,8 @@ def park(
 ) -> Verdict:
     """Park the current party until its waiter's verdict is there; return it.
 
-    Called after the waiter was entered into a queue and into the wait-for graph by `enter`, without the mutex.
-    The party has left the queue when this returns or raises.
+    Called after the waiter was entered into a queue and into the wait-for graph by `enter`, without the
+    mutex. The party has left the queue when this returns or raises.
 
     Parameters
     ----------
@@ -111,18 +110,15 @@ def wait_until_delivered(
     me = party.request
     waiter = Waiter(party, request, timeout, shield)
     with mutex:
-        links = request._links
-        if links is DELIVERED:
-            return
-        if links is None:
-            links = request._links = Links()
-        elif links.deliverer is party:
-            return  # called from one of its own callbacks
+        links = request._hang_on()
+        if links is None or links.deliverer is party:
+            return  # over, or called from one of its own callbacks
         scheduler = request._scheduler
         if scheduler is not None and not scheduler.is_alive:
             raise SchedulerClosedError(f"{request.describe()} will not run: {scheduler.why_closed}")
         enter(waiter)
         links.waiters[waiter] = None
+    request._check_end(links)
     if must_hop and request._claim():
         # Claimed only now that nothing can raise any more: a claimed request must be run.
         assert type(party) is Fiber

@@ -1,7 +1,8 @@
 """Who waits for whom: finding circles, and telling about everything that is blocked.
 
-The graph is always there: each party and each request has one field, ``_waiting``, with what it waits for, and
-each thing that can be waited for says on whom it depends. An edge with a timeout is left out - time resolves it.
+The graph is always there: each party and each request has one field, ``_waiting``, with what it waits for,
+and each thing that can be waited for says on whom it depends. An edge with a timeout is left out - time
+resolves it.
 """
 
 from __future__ import annotations

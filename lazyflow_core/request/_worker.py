@@ -9,10 +9,10 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from ._core import finish_torn
 from ._links import logger
 from ._mutex import mutex
 from ._party import MAX_IDLE_FIBERS, STOP, Carrier, Fiber, Verdict, Waiter
-from ._request import finish_torn
 from ._state import RequestState
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class Worker(Carrier):
     def __init__(self, scheduler: ThreadedScheduler, number: int) -> None:
         super().__init__()
         self.scheduler: ThreadedScheduler = scheduler
-        #: Children submitted on this worker. Appended and popped on the right by this worker, stolen on the left.
+        #: Children submitted on this worker. This worker appends and pops on the right, others steal on
+        #: the left.
         self.local: deque[Request[Any]] = deque()
         self.others: tuple[Worker, ...] = ()
         #: Locked while the worker is awake or has been told to wake up; released once by whoever removes

@@ -108,7 +108,7 @@ def test_each_waiter_gets_an_error_of_its_own_with_the_very_cause(scheduler):
     request = Request(work, scheduler=scheduler, name="read block").submit()
     errors = []
     for _ in range(2):
-        with pytest.raises(RequestError, match="'read block'.*ValueError: broken") as caught:
+        with pytest.raises(RequestError, match=r"'read block'.*ValueError: broken") as caught:
             request.wait()
         errors.append(caught.value)
     assert errors[0] is not errors[1]
@@ -301,7 +301,7 @@ def test_a_name_that_raises_does_not_harm():
     assert "its name raised" in Request(fail, name=fail).describe()
 
 
-# --------------------------------------------------------------------------------------------------- failures nobody asked for
+# ------------------------------------------------------------------------------- failures nobody asked for
 
 
 def test_a_failure_nobody_asked_for_is_logged(threaded, caplog):

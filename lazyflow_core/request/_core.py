@@ -1,0 +1,369 @@
+"""The inner side of a request: who may run it, running it, and how its end reaches everybody.
+
+Nothing here takes the mutex on the way of a request that nobody has subscribed to: the two decisions on which
+threads compete are single atomic steps of the interpreter, each in one function,
+
+* `_claim`: who runs it (workers, thieves, waiters, or a cancellation that makes running it unnecessary),
+* `_take_end`: who ends it (the one that ran it, or a scheduler that gave up on it),
+
+and `_finish` and `_hang_on` agree on late subscribers by writing first and reading then, each in the other
+order. A build without a GIL would put a lock into these four places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lazyflow_core.errors import CancelledError, InternalError
+
+from ._failure import keep_error
+from ._links import DELIVERED, Failure, Links, logger
+from ._mutex import mutex
+from ._party import Interest, Party, Verdict, WaiterHost, current_party
+from ._state import LEGAL_MOVES, NOTHING, Priority, RequestState
+
+if TYPE_CHECKING:
+    from ._scheduler import Scheduler
+
+__all__ = ["RequestCore", "finish_torn"]
+
+T = TypeVar("T")
+
+NEW = RequestState.NEW
+QUEUED = RequestState.QUEUED
+RUNNING = RequestState.RUNNING
+FINISHED = RequestState.FINISHED
+FAILED = RequestState.FAILED
+CANCELLED = RequestState.CANCELLED
+
+
+class RequestCore(Generic[T]):
+    """Fields and inner methods of a request; `Request` adds what users call."""
+
+    # Slots, not a dict, and few: a million pending requests are 300 MB with 300 bytes each.
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_context",
+        "_host",
+        "_links",
+        "_name",
+        "_open_end",
+        "_out",
+        "_outcome",
+        "_parent",
+        "_priority",
+        "_scheduler",
+        "_state",
+        "_ticket",
+        "_waiting",
+        "_workload",
+    )
+
+    def __init__(
+        self,
+        workload: Callable[..., T] | None,
+        *,
+        name: str | Callable[[], str] | None = None,
+        scheduler: Scheduler | None = None,
+        priority: Priority | None = None,
+    ) -> None:
+        #: Dropped as soon as it has run: a closure keeps arrays alive.
+        self._workload = workload
+        self._name = name
+        #: None until somebody starts it and none was given.
+        self._scheduler = scheduler
+        self._priority = priority
+        #: Written by `_move` only.
+        self._state = NEW
+        #: There while anybody may claim or submit it; taken by deleting it. See `_claim`.
+        self._ticket = True
+        #: There until somebody ends it; taken by deleting it. See `_take_end`.
+        self._open_end = True
+        #: The result (FINISHED), a `Failure` (FAILED) or None. Written before the state says so.
+        self._outcome: Any = None
+        #: None, a `Links` or `DELIVERED`. Made under the mutex.
+        self._links: Links | None = None
+        #: Of the submitter, from submit until it runs. A request that is waited for directly has none.
+        self._context: Context | None = None
+        self._out: Any = NOTHING
+        #: Somebody asked it to stop and was not refused. Never reset.
+        self._cancelled = False
+        #: What this request waits for now: a `Waiter`, a request it runs inline, or None. Written by the
+        #: party that runs it.
+        self._waiting: Any = None
+        #: Who runs it inline and so waits for it; None in a worker's loop.
+        self._host: Interest | None = None
+        #: The request in whose `Links.children` this one stands, from submit to outcome.
+        self._parent: RequestCore[Any] | None = None
+
+    # ------------------------------------------------------------------------------- overridden by `Request`
+
+    def _run(self, out: Any) -> T:
+        raise NotImplementedError
+
+    def _describe_work(self) -> str:
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return one line for reports."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------- state
+
+    def _move(self, state: RequestState) -> None:
+        """Change the state. The only writer; the caller holds the request's ticket, or runs it."""
+        if state not in LEGAL_MOVES[self._state]:
+            raise InternalError(
+                f"{self.describe()} cannot become {state.name}. "
+                "This is a bug in lazyflow_core, please report it."
+            )
+        self._state = state
+
+    def _claim(self) -> bool:
+        """Take the right to run it; exactly one caller ever gets it."""
+        if self._state > QUEUED:
+            return False
+        # Deleting a slot is one step of the interpreter: of two threads one gets the AttributeError.
+        try:
+            del self._ticket
+        except AttributeError:
+            return False  # claimed, or just being submitted
+        self._move(RUNNING)
+        return True
+
+    def _take_end(self) -> bool:
+        """Take the right to end it; exactly one caller ever gets it."""
+        try:
+            del self._open_end
+        except AttributeError:
+            return False
+        return True
+
+    def _enqueue(self, scheduler: Scheduler, parent: RequestCore[Any] | None) -> None:
+        """Queue a new request; do nothing if somebody else starts it at this moment."""
+        try:
+            del self._ticket
+        except AttributeError:
+            return
+        self._context = copy_context()
+        self._move(QUEUED)
+        if parent is not None:
+            self._join_family(parent)
+        self._ticket = True  # from here on it may be claimed
+        # A cancellation that found neither ticket nor queue has left its flag. Looked at after the ticket is
+        # back; whoever claims it looks again before the workload begins.
+        if self._cancelled or (parent is not None and parent._cancelled):
+            self.cancel()  # type: ignore[attr-defined]
+        scheduler.enqueue(self)  # type: ignore[arg-type]
+
+    def _adopt(self, parent: RequestCore[Any]) -> None:
+        """Take scheduler and priority of the request that starts this one, unless they were given."""
+        if self._scheduler is None:
+            self._scheduler = parent._scheduler
+        if self._priority is None:
+            self._priority = parent._priority
+
+    def _join_family(self, parent: RequestCore[Any]) -> None:
+        """Stand among the children of ``parent``, which runs this, until the outcome."""
+        links = parent._links
+        if links is None or links.children is None:
+            with mutex:
+                links = parent._links
+                if links is None:
+                    links = parent._links = Links()
+                if links.children is None:
+                    links.children = set()
+        # Adding to and removing from a set are single steps; `cancel` copies it in one.
+        links.children.add(self)  # type: ignore[union-attr, arg-type]
+        self._parent = parent  # type: ignore[assignment]
+
+    # ----------------------------------------------------------------------------------------------- running
+
+    def _run_here(self, party: Party, host: Interest | None = None) -> None:
+        """Run the claimed request inline on ``party``, in the submitter's context if it was submitted."""
+        context = self._context
+        # A context of its own: what the workload sets does not leak into the waiter.
+        (copy_context() if context is None else context).run(self._execute_inline, party, host)
+
+    def _execute_inline(self, party: Party, host: Interest | None = None) -> None:
+        """Run the claimed request on the stack of ``party``, which waits for it.
+
+        ``host`` is who counts as waiting when it comes to cancelling; None: the one who runs on ``party``.
+        """
+        me = party.request
+        edge: WaiterHost = party if me is None else me
+        self._host = edge if host is None else host
+        edge._waiting = self
+        party.request = self  # type: ignore[assignment]
+        party.depth += 1
+        try:
+            self._execute(party)
+        except BaseException as error:
+            # A Ctrl-C between two statements of ours, or the end of the stack. There may be no room to end
+            # the request here; the outermost level does it.
+            party.torn.append((self, error))  # type: ignore[arg-type]
+            raise
+        finally:
+            party.depth -= 1
+            party.request = me
+            edge._waiting = None
+            self._host = None
+            if party.torn and me is None:
+                finish_torn(party)
+
+    def _execute(self, party: Party) -> None:
+        """Run the claimed request to its outcome. Does not raise, whatever the workload does."""
+        scheduler = self._scheduler
+        if scheduler is not None and scheduler.observers:
+            scheduler.observe("started", self)  # type: ignore[arg-type]
+        # One of the two places that catch BaseException: a SystemExit in a workload is the workload's
+        # failure, not the end of the worker and of everybody who waits.
+        try:
+            # A cancellation may have come between the claim and here; nothing of it runs then.
+            outcome: Any = None if self._cancelled else self._run(self._out)
+            state = FINISHED
+        except CancelledError as error:
+            # Raised without anybody having cancelled *this* request, it is a failure like any other.
+            state = CANCELLED if self._cancelled else FAILED
+            outcome = None if self._cancelled else error
+        except BaseException as error:
+            state = FAILED
+            outcome = error
+        else:
+            if self._cancelled:
+                state = CANCELLED
+                outcome = None
+        self._finish(state, outcome, party)
+        if scheduler is not None and scheduler.observers:
+            scheduler.observe("ended", self)  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------------------------------------------ ending
+
+    def _finish(self, state: RequestState, outcome: Any, party: Party) -> None:
+        """Publish the outcome, run the callbacks, wake those who wait - in this order."""
+        # Deleted here and not by calling _take_end: this is on the way of every request.
+        try:
+            del self._open_end
+        except AttributeError:
+            return  # its scheduler was closed and gave up on it; the waiters have been told
+        if state is not FINISHED:
+            if self._name is None:
+                self._name = self._describe_work()  # the workload goes, the name stays for reports
+            if state is FAILED:
+                outcome = Failure(keep_error(outcome, self._scheduler), self._name)
+        self._workload = None
+        self._context = None
+        self._out = NOTHING
+        # The outcome before the state: readers look at the state first.
+        self._outcome = outcome
+        self._move(state)
+        parent = self._parent
+        if parent is not None:
+            self._parent = None
+            links = parent._links
+            # Checked, since the parent may have ended before its child.
+            if links is not None and links.children is not None:
+                links.children.discard(self)  # type: ignore[arg-type]
+        # The state was written before the links are read; `_hang_on` writes the links before it reads the
+        # state. So whoever hung something on this request is seen here, or sees that it is over.
+        links = self._links
+        if links is not None:
+            self._deliver(links, party)
+
+    def _is_settled(self) -> bool:
+        """Return whether it is over, all callbacks have run, and waiters need not wait."""
+        links = self._links
+        return self._state > RequestState.SUSPENDED and (links is None or links is DELIVERED)
+
+    def _hang_on(self) -> Links | None:
+        """Return the links to enter something into, or None if it is over. The caller holds the mutex.
+
+        `_check_end` must follow, without the mutex, when something was entered.
+        """
+        links = self._links
+        if links is DELIVERED or (links is None and self._state > RequestState.SUSPENDED):
+            return None
+        if links is None:
+            links = self._links = Links()
+        return links
+
+    def _check_end(self, links: Links) -> None:
+        """Deliver to what was just entered if the request ended meanwhile without having seen it."""
+        if self._state > RequestState.SUSPENDED:
+            self._deliver(links, current_party())
+
+    def _deliver(self, links: Links, party: Party) -> None:
+        """Run the callbacks, then wake the waiters; do nothing if somebody else is doing it."""
+        with mutex:
+            if links.deliverer is not None or self._links is DELIVERED:
+                return
+            links.deliverer = party
+        outer = party.request
+        party.request = None
+        try:
+            while True:
+                with mutex:
+                    callbacks = links.callbacks
+                    links.callbacks = None
+                    if not callbacks:
+                        # In the same section as the look for further callbacks: one that is subscribed
+                        # later sees DELIVERED and is called by its subscriber.
+                        self._links = DELIVERED
+                        links.deliverer = None
+                        waiters = list(links.waiters)
+                        break
+                for kind, function in callbacks:
+                    self._call_back(kind, function)
+        except BaseException:
+            links.deliverer = None  # Ctrl-C; `_finish_interrupted` goes on with the rest
+            raise
+        finally:
+            party.request = outer
+        for waiter in waiters:
+            waiter.decide(Verdict.WOKEN)
+
+    def _call_back(self, kind: RequestState | None, function: Callable[..., object]) -> None:
+        state = self._state
+        try:
+            if kind is None:
+                function(self)
+            elif kind is state:
+                if state is FINISHED:
+                    function(self._outcome)
+                elif state is FAILED:
+                    self._outcome.retrieved = True
+                    function(self._outcome.error)
+                else:
+                    function()
+        except (Exception, CancelledError):
+            logger.exception("a callback of %s raised: %r", self.describe(), function)
+
+    def _finish_interrupted(self, error: BaseException, party: Party) -> None:
+        """Bring to its end what a Ctrl-C tore out of `_execute`, so that nobody waits for ever."""
+        if not self._state.is_terminal:
+            self._open_end = True
+            self._finish(FAILED, error, party)
+        elif self._links is not None:
+            self._deliver(self._links, party)
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        """Return who must go on before waiters of this request are woken, for the wait-for graph."""
+        if self._is_settled():
+            return ()
+        links = self._links
+        if links is not None and links.deliverer is not None:
+            return (links.deliverer,)
+        return (self,)
+
+    def _interrupt(self) -> None:
+        """Do more about a cancellation than the request notices by itself at its next checkpoint."""
+
+
+def finish_torn(party: Party) -> None:
+    """Bring to their ends the requests that were torn out of `RequestCore._execute`."""
+    while party.torn:
+        request, error = party.torn.pop()
+        request._finish_interrupted(error, party)

@@ -1,0 +1,14 @@
+"""For layers that bring their own kinds of requests, as the graph does; not for users.
+
+`Request` says which methods to override. What they need besides:
+
+- ``NOTHING``: what ``_run(out)`` gets when no destination was given.
+- ``current_party()``: the stack this code runs on. Its ``depth`` counts computations that run inside each
+  other; whoever nests its own without a request raises it for the time.
+- ``MAX_INLINE_DEPTH``: at this depth the next computation is submitted as a request, which has a fresh stack.
+"""
+
+from ._party import current_party
+from ._state import MAX_INLINE_DEPTH, NOTHING
+
+__all__ = ["MAX_INLINE_DEPTH", "NOTHING", "current_party"]
