@@ -26,8 +26,7 @@ from lazyflow_core.errors import (
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request, checkpoint
-from lazyflow_core.request._party import current_party
-from lazyflow_core.request._state import MAX_INLINE_DEPTH, NOTHING
+from lazyflow_core.request.extension import MAX_INLINE_DEPTH, NOTHING, current_party
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:

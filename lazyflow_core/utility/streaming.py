@@ -35,6 +35,9 @@ __all__ = [
 #: Larger blocks gain little: at 128 pixels a side a halo of 3 adds 15 %, and caches of a CPU are long full.
 _MOST_PIXELS_PER_BLOCK: Final = 128**3
 
+#: Smaller blocks are not worth a request and their halo, even where a worker would have nothing to do.
+_LEAST_PIXELS_PER_BLOCK: Final = 64**3
+
 #: Share of the available memory that streaming takes when no budget is given: others live here too.
 _SHARE_OF_MEMORY: Final = 0.25
 
@@ -154,9 +157,10 @@ def plan_blocks(
     budget = int(available_memory() * _SHARE_OF_MEMORY) if memory_bytes is None else memory_bytes
     if block_shape is None:
         affordable = int(budget / (workers * bytes_per_pixel))
+        fair = max(_LEAST_PIXELS_PER_BLOCK, -(-roi.size // (2 * workers)))
         block_shape = choose_block_shape(
             tuple(max(1, n) for n in roi.shape),
-            most_pixels=max(1, min(affordable, _MOST_PIXELS_PER_BLOCK)),
+            most_pixels=max(1, min(affordable, fair, _MOST_PIXELS_PER_BLOCK)),
             step=step or meta.preferred_block,
             most=meta.max_block,
         )

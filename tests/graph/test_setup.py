@@ -235,9 +235,8 @@ def test_connecting_in_a_circle_is_refused_and_names_the_circle(graph):
 
 def test_slots_of_different_graphs_or_kinds_do_not_connect(graph):
     op = OpAdd(graph=graph, image=IMAGE)
-    with Graph() as other:
-        with pytest.raises(ConnectError, match="their graphs differ"):
-            OpAdd(graph=other, image=op.output)
+    with Graph() as other, pytest.raises(ConnectError, match="their graphs differ"):
+        OpAdd(graph=other, image=op.output)
     with pytest.raises(ConnectError, match=r"to OpAdd\.amount \(Parameter, float, default 1\.0\)"):
         op.amount.connect(op.output)
 
@@ -349,14 +348,14 @@ def test_an_unknown_slot_is_refused_with_a_suggestion(graph):
 
 
 def test_an_operator_needs_a_graph():
-    with pytest.raises(TypeError, match="OpAdd.*needs graph="):
+    with pytest.raises(TypeError, match=r"OpAdd.*needs graph="):
         OpAdd(image=IMAGE)
 
 
 def test_a_slot_cannot_be_overwritten(graph):
     op = OpAdd(graph=graph, image=IMAGE)
     with pytest.raises(
-        AttributeError, match=r"OpAdd\.image is a slot; change it by image\.connect or assign"
+        AttributeError, match=r"OpAdd\.image is a slot; change it by image\.connect"
     ):
         op.image = IMAGE
 

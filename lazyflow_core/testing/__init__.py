@@ -1,0 +1,1 @@
+"""What operator authors and the tests of this project test with."""

@@ -1,0 +1,112 @@
+import pytest
+
+from lazyflow_core.errors import FormatError, PluginError, StorageError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.plugins.files import explain_reader, open_reader, open_writer
+from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
+
+HERE = __name__
+
+
+def opened(path, *, dataset=None):
+    return ("opened", path, dataset)
+
+
+def created(path, meta, *, dataset=None, overwrite=False, **options):
+    return ("created", path, meta, dataset, overwrite, options)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Targets are strings; make this module importable under a name."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "files_under_test", sys.modules[HERE])
+
+
+H5 = ReaderSpec("io.hdf5", "files_under_test:opened", patterns=("*.h5",), magic=((0, b"\x89HDF"),))
+RAW = ReaderSpec("io.raw", "files_under_test:opened", patterns=("*.raw", "*.big.raw"))
+DIR = ReaderSpec("io.zarr", "files_under_test:opened", directory=True, marker=("zarr.json",))
+READERS = [H5, RAW, DIR]
+ZARR = WriterSpec("io.zarr", "files_under_test:created", patterns=("*.zarr",), options=("chunks",))
+META = ArrayMeta((2, 2), "uint8")
+
+
+def write(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_what_a_file_begins_with_counts_more_than_its_name(tmp_path):
+    path = write(tmp_path, "image.raw", b"\x89HDF....")
+    assert [v.spec.id for v in explain_reader(READERS, path)][:2] == ["io.hdf5", "io.raw"]
+    assert open_reader(READERS, path, dataset="a") == ("opened", path, "a")
+
+
+def test_names_are_compared_without_case(tmp_path):
+    assert open_reader(READERS, write(tmp_path, "X.RAW", b"...."))
+
+
+def test_a_folder_is_known_by_what_is_in_it(tmp_path):
+    (tmp_path / "zarr.json").write_text("{}")
+    assert open_reader(READERS, str(tmp_path))
+
+
+def test_the_more_special_and_then_the_preferred_reader_wins(tmp_path):
+    special = ReaderSpec("a.special", "files_under_test:opened", patterns=("*.big.raw",), priority=1)
+    path = write(tmp_path, "x.big.raw", b"....")
+    assert explain_reader([*READERS, special], path)[0].spec.id == "a.special"
+
+
+def test_an_explicit_format_overrules_everything(tmp_path):
+    path = write(tmp_path, "x.bin", b"....")
+    assert open_reader(READERS, path, format="raw")
+    assert open_reader(READERS, path, format="io.hdf5")
+    with pytest.raises(PluginError) as caught:
+        open_reader(READERS, path, format="hdf")
+    assert str(caught.value) == (
+        "nothing installed can read the format 'hdf'; possible: hdf5, raw, zarr. Did you mean 'hdf5'?"
+    )
+
+
+def test_a_file_that_nobody_reads_is_told_with_every_reason(tmp_path):
+    path = write(tmp_path, "x.czi", b"ZISRAW")
+    with pytest.raises(FormatError) as caught:
+        open_reader(READERS, path)
+    assert str(caught.value) == (
+        f"nothing installed opens {path} (io.hdf5: neither its contents nor its name look like it; "
+        "io.raw: neither its contents nor its name look like it; io.zarr: it reads folders)."
+    )
+
+
+def test_a_file_of_a_kind_that_we_publish_says_what_to_install(tmp_path):
+    with pytest.raises(FormatError, match="Try: pip install lazyflow-ops-io"):
+        open_reader([], write(tmp_path, "x.h5", b"\x89HDF"))
+
+
+def test_an_empty_file_is_told_to_be_empty(tmp_path):
+    with pytest.raises(FormatError, match="the file is empty"):
+        open_reader(READERS, write(tmp_path, "x.h5", b""))
+
+
+@pytest.mark.parametrize("format", [None, "hdf5"])
+def test_a_missing_file_is_missing_whatever_its_format(tmp_path, format):
+    path = str(tmp_path / "missing.h5")
+    with pytest.raises(StorageError) as caught:
+        open_reader(READERS, path, format=format)
+    assert str(caught.value) == f"{path} does not exist."
+
+
+def test_a_name_that_is_no_path_is_refused():
+    with pytest.raises(StorageError, match="is no path"):
+        open_reader(READERS, "a\0b.h5")
+
+
+def test_a_writer_is_chosen_by_name_or_format():
+    assert open_writer([ZARR], "a.zarr/", META, chunks=(1, 1))[-1] == {"chunks": (1, 1)}
+    assert open_writer([ZARR], "a", META, format="zarr", overwrite=True)[4] is True
+    with pytest.raises(FormatError, match=r"nothing installed writes a\.png \(io\.zarr \(\*\.zarr\)\)"):
+        open_writer([ZARR], "a.png", META)
+    with pytest.raises(PluginError, match=r"io\.zarr has no option 'chunk'; it has chunks"):
+        open_writer([ZARR], "a.zarr", META, chunk=3)

@@ -1,0 +1,86 @@
+import pytest
+
+from lazyflow_core.errors import PluginError
+from lazyflow_core.plugins import PluginManager
+
+from .conftest import PLUGIN
+
+
+def install_broken(site, code):
+    site.install("acme-broken", modules={"broken_plugin": code}, plugins=["broken = broken_plugin"])
+
+
+BROKEN = {
+    "raises at import": ("1 / 0", "ZeroDivisionError"),
+    "misses a dependency": ("import cupy_is_missing", "ModuleNotFoundError"),
+    "exits": ("raise SystemExit(1)", "SystemExit"),
+    "states no API level": ("x = 1", "does not state LAZYFLOW_API"),
+    "was written for another API": (
+        "LAZYFLOW_API = (2, 0)",
+        "it was written for plugin API 2.0 and this is 1.0",
+    ),
+    "was written for a later API": ("LAZYFLOW_API = (1, 9)", "install a newer lazyflow-core"),
+    "has a hook with a wrong argument": (
+        PLUGIN + "\n\n    @hookimpl\n    def lazyflow_doctor(nonsense):\n        return []\n",
+        "PluginValidationError",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", [code for code, _ in BROKEN.values()], ids=BROKEN)
+def test_a_broken_plugin_leaves_the_others_usable_and_is_told_about_once(good, caplog, code):
+    reason = next(reason for c, reason in BROKEN.values() if c == code)
+    install_broken(good, code)
+    manager = PluginManager()
+    for _ in range(2):
+        assert [spec.id for spec in manager.readers()] == ["good.raw"]
+    states = {info.namespace: info.state for info in manager.plugins()}
+    assert states == {"good": "loaded", "broken": "broken"}
+    assert len(caplog.records) == 1
+    message = caplog.records[0].getMessage()
+    assert message.startswith("plugin 'broken' (acme-broken 1.0) is disabled: ")
+    assert reason in message
+    assert "LAZYFLOW_DISABLE_PLUGINS=broken" in message
+
+
+def test_in_strict_mode_a_broken_plugin_is_an_error(good, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_STRICT_PLUGINS", "1")
+    install_broken(good, "1 / 0")
+    with pytest.raises(
+        PluginError, match=r"plugin 'broken' \(acme-broken 1\.0\) was not loaded: ZeroDivisionError"
+    ):
+        PluginManager().readers()
+
+
+def test_no_plugin_is_imported_before_a_hook_is_called(good):
+    manager = PluginManager()
+    assert [info.state for info in manager.plugins()] == ["installed"]
+    assert good.imported() == set()
+    manager.readers()
+    assert good.imported() == {"good_plugin"}
+
+
+def test_the_doctor_hears_of_broken_plugins(good):
+    install_broken(good, "1 / 0")
+    checks = {check.name: check for check in PluginManager().doctor()}
+    assert checks["plugin good"].ok is True
+    assert checks["plugin broken"].ok is False
+    assert "ZeroDivisionError" in checks["plugin broken"].detail
+
+
+def test_hooks_are_called_in_the_same_order_whatever_the_order_of_directories(site, monkeypatch):
+    from lazyflow_core.plugins import discovery
+
+    for name in ("bb", "aa", "cc"):
+        code = PLUGIN.replace("good.raw", f"{name}.raw").replace("good_ops", name)
+        site.install(f"acme-{name}", modules={f"{name}_plugin": code}, plugins=[f"{name} = {name}_plugin"])
+    orders = []
+    for reverse in (False, True):
+        scan = discovery._scan()
+        group = "lazyflow.plugins"
+        shuffled = sorted(scan[group], key=lambda e: e.name, reverse=reverse)
+        monkeypatch.setattr(discovery, "_scan", lambda scan=scan, s=shuffled: scan | {group: tuple(s)})
+        orders.append([name for name, _ in PluginManager()._hooks().list_name_plugin()])
+        monkeypatch.undo()
+        monkeypatch.syspath_prepend(site.folder)
+    assert orders[0] == orders[1] == ["aa", "bb", "cc"]

@@ -1,0 +1,148 @@
+import pytest
+
+from lazyflow_core.errors import (
+    OperatorConflictError,
+    OperatorLoadError,
+    PluginError,
+    UnknownOperatorError,
+)
+from lazyflow_core.graph import Operator
+from lazyflow_core.plugins import OperatorSpec, PluginManager, discovery
+
+from .conftest import OPERATOR
+
+
+def test_listing_imports_no_module_of_any_plugin(good):
+    assert PluginManager().operators() == [
+        OperatorSpec("good.pass_on", "good_ops:OpPass", "acme-good", "1.0")
+    ]
+    assert good.imported() == set()
+
+
+def test_getting_an_operator_imports_its_module_and_no_other(good):
+    good.install("other", modules={"other_ops": OPERATOR}, operators=["other.x = other_ops:OpPass"])
+    assert PluginManager().get_operator("good.pass_on").__name__ == "OpPass"
+    assert good.imported() == {"good_ops"}
+
+
+def test_packages_are_scanned_once_per_process(good, monkeypatch):
+    import importlib_metadata
+
+    scans = []
+    real = importlib_metadata.entry_points
+    monkeypatch.setattr(importlib_metadata, "entry_points", lambda: scans.append(1) or real())
+    discovery.forget()
+    for _ in range(3):
+        PluginManager().operators()
+        PluginManager().plugins()
+    assert scans == [1]
+
+
+def test_a_misspelled_id_suggests_the_nearest(good):
+    with pytest.raises(UnknownOperatorError) as caught:
+        PluginManager().get_operator("good.pas_on")
+    assert str(caught.value) == "no operator 'good.pas_on'; did you mean 'good.pass_on'?"
+
+
+def test_an_unknown_name_in_a_known_namespace_lists_what_there_is(good):
+    with pytest.raises(UnknownOperatorError) as caught:
+        PluginManager().get_operator("good.watershed")
+    assert str(caught.value) == "no operator 'good.watershed'; 'good' offers good.pass_on."
+
+
+def test_an_id_of_a_distribution_of_ours_says_what_to_install(site):
+    with pytest.raises(UnknownOperatorError) as caught:
+        PluginManager().get_operator("filters.gaussian_smoothing")
+    assert str(caught.value) == (
+        "no operator 'filters.gaussian_smoothing': no installed distribution provides the namespace "
+        "'filters'. Try: pip install lazyflow-ops-filters"
+    )
+
+
+@pytest.fixture
+def conflict(good):
+    good.install(
+        "acme-fast",
+        modules={"fast_ops": OPERATOR},
+        operators=["good.pass_on = fast_ops:OpPass"],
+        version="2.0",
+    )
+    return good
+
+
+def test_two_distributions_with_one_id_are_an_error_at_use_that_names_both(conflict):
+    manager = PluginManager()
+    assert [spec.distribution for spec in manager.operators()] == ["acme-fast", "acme-good"]
+    with pytest.raises(OperatorConflictError) as caught:
+        manager.get_operator("good.pass_on")
+    assert str(caught.value) == (
+        "operator id 'good.pass_on' is provided by 2 distributions:\n"
+        "    acme-fast 2.0   fast_ops:OpPass\n"
+        "    acme-good 1.0   good_ops:OpPass\n"
+        "  choose one: LAZYFLOW_PREFER=good.pass_on=acme-good   or uninstall the others."
+    )
+    assert conflict.imported() == set()
+
+
+def test_a_conflict_is_solved_by_preferring_one(conflict, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_PREFER", "good.pass_on=acme_fast")
+    assert PluginManager().get_operator("good.pass_on").__module__ == "fast_ops"
+
+
+def test_an_operator_that_fails_to_import_is_an_error_at_use_only(good):
+    good.install("acme-bad", modules={"bad_ops": "import cupy_is_missing"}, operators=["bad.x = bad_ops:OpX"])
+    manager = PluginManager()
+    assert manager.get_operator("good.pass_on")
+    with pytest.raises(OperatorLoadError) as caught:
+        manager.get_operator("bad.x")
+    assert str(caught.value) == (
+        "operator 'bad.x' (acme-bad 1.0, bad_ops:OpX) could not be imported: "
+        "ModuleNotFoundError: No module named 'cupy_is_missing'"
+    )
+
+
+def test_a_target_that_is_no_operator_is_refused(site):
+    site.install("acme", modules={"acme_ops": "OpX = 3"}, operators=["acme.x = acme_ops:OpX"])
+    with pytest.raises(OperatorLoadError, match="is 3, which is no operator class"):
+        PluginManager().get_operator("acme.x")
+
+
+def test_a_plugin_that_exits_at_import_does_not_end_the_program(site):
+    site.install("acme", modules={"acme_ops": "raise SystemExit(3)"}, operators=["acme.x = acme_ops:OpX"])
+    with pytest.raises(OperatorLoadError, match="SystemExit"):
+        PluginManager().get_operator("acme.x")
+
+
+@pytest.mark.parametrize("name", ["good", "acme-good", "ACME_Good"])
+def test_a_disabled_plugin_is_not_imported_at_all(good, monkeypatch, name):
+    monkeypatch.setenv("LAZYFLOW_DISABLE_PLUGINS", name)
+    manager = PluginManager()
+    assert manager.operators() == []
+    assert manager.readers() == []
+    assert [info.state for info in manager.plugins()] == ["disabled"]
+    assert good.imported() == set()
+
+
+def test_an_empty_allow_list_allows_nothing(good, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_PLUGINS", "")
+    assert PluginManager().operators() == []
+    assert PluginManager(only=["good"]).operators() != []
+
+
+def test_a_registered_operator_wins_and_needs_permission_to_replace(good):
+    class OpMine(Operator):
+        pass
+
+    manager = PluginManager()
+    with pytest.raises(PluginError, match=r"'good\.pass_on' is taken"):
+        manager.register("good.pass_on", OpMine)
+    manager.register("good.pass_on", OpMine, replace=True)
+    manager.register("mine.new", OpMine)
+    assert manager.get_operator("good.pass_on") is OpMine
+    assert manager.get_operator("mine.new") is OpMine
+
+
+@pytest.mark.parametrize("id", ["", "x", "a.b.c", "A.b", "a.", "os:system", "a-b.c"])
+def test_an_id_that_is_none_cannot_be_registered(site, id):
+    with pytest.raises(PluginError, match="no operator id"):
+        PluginManager().register(id, Operator)
