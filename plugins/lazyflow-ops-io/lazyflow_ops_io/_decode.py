@@ -17,7 +17,7 @@ try:  # ISA-L decodes gzip about twice as fast as zlib and encodes it 15 times a
 except ImportError:  # pragma: no cover - a platform without its wheels
     isal_zlib = None
 
-__all__ = ["DECODERS", "Decoder", "deflate", "unshuffle"]
+__all__ = ["DECODERS", "Decoder", "check_fletcher32", "deflate", "inflate", "unshuffle"]
 
 Decoder = Callable[[Any, int], Any]
 
@@ -78,6 +78,13 @@ def unshuffle(data: Any, itemsize: int) -> Any:
     if whole * itemsize != len(planes):
         raise ValueError(f"a shuffled chunk of {len(planes)} bytes is no multiple of {itemsize}")
     return np.ascontiguousarray(planes.reshape(itemsize, whole).T).reshape(-1)
+
+
+def check_fletcher32(data: Any) -> Any:
+    """Return the data before the checksum that HDF5's fletcher32 filter appends, if it is right."""
+    from numcodecs.fletcher32 import Fletcher32
+
+    return Fletcher32().decode(data)
 
 
 def deflate(data: Any) -> bytes:

@@ -27,6 +27,8 @@ _AXISTAGS = "axistags"
 _UNITS = "axis_units"
 _TRANSLATIONS = "axis_translations"
 _ELEMENT_SIZE = "element_size_um"
+_LABELS = "DIMENSION_LABELS"
+_MOST_ATTRIBUTE_BYTES = 2**20
 _MICROMETER = "micrometer"
 
 
@@ -145,7 +147,7 @@ def axes_of(dataset: h5py.Dataset) -> Axes:
     """
     attributes = _read_attributes(dataset)
     shape = dataset.shape
-    axes = _from_axistags(attributes) or _from_labels(dataset)
+    axes = _from_axistags(attributes) or _from_labels(attributes)
     if axes is None or len(axes) != len(shape):
         axes = Axes.guess(shape)
     return _with_element_size(axes, attributes.get(_ELEMENT_SIZE))
@@ -153,8 +155,8 @@ def axes_of(dataset: h5py.Dataset) -> Axes:
 
 def _read_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE):
-        if name in dataset.attrs:
+    for name in (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE, _LABELS):
+        if name in dataset.attrs and dataset.attrs.get_id(name).get_storage_size() <= _MOST_ATTRIBUTE_BYTES:
             value = dataset.attrs[name]
             found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return found
@@ -186,10 +188,12 @@ def _from_axistags(attributes: Mapping[str, Any]) -> Axes | None:
     )
 
 
-def _from_labels(dataset: h5py.Dataset) -> Axes | None:
+def _from_labels(attributes: Mapping[str, Any]) -> Axes | None:
+    # Not through h5py's dataset.dims: H5DSget_label crashes on damaged files.
+    labels = np.asarray(attributes.get(_LABELS, ()), dtype=object).ravel().tolist()
     try:
-        return Axes([dimension.label for dimension in dataset.dims])
-    except AxesError:
+        return Axes([label.decode() if isinstance(label, bytes) else label for label in labels])
+    except (AxesError, TypeError, UnicodeDecodeError):
         return None
 
 

@@ -134,6 +134,10 @@ class PreadFile:
             raise EOFError(f"it ends at byte {offset + len(data)}, expected {count} bytes from {offset}")
         return data
 
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

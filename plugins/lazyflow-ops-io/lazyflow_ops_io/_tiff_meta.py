@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 
-__all__ = ["AXES_ANNOTATION", "UNIT_SYMBOLS", "axes_from", "check_ome_sizes", "kept_dimensions"]
+__all__ = ["AXES_ANNOTATION", "UNIT_SYMBOLS", "axes_from", "check_ome", "kept_dimensions"]
 
 #: Key of the OME map annotation in which our writer keeps the axis keys. OME lists all of t, c, z, y, x in
 #: every image, so a volume with one slice could not be told from a plane.
@@ -35,11 +35,11 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def check_ome_sizes(path: str, xml: str, pages: int) -> None:
-    """Refuse OME-XML that lists more planes than the file has pages.
+def check_ome(path: str, xml: str, pages: int) -> None:
+    """Refuse OME-XML that lists more planes than the file has pages, or pages of other files.
 
-    tifffile makes a list of that length first. Such files are damaged, or parts of an image that is spread
-    over several files, which are not opened behind the user's back.
+    tifffile makes a list of that length first. Other files are not opened behind the user's back, and
+    without them the image is not what its metadata says.
 
     Raises
     ------
@@ -49,6 +49,10 @@ def check_ome_sizes(path: str, xml: str, pages: int) -> None:
     try:
         root = ElementTree.fromstring(xml)
         for node in root.iter():
+            if _local(node.tag) == "UUID" and (node.text or "").strip() != root.get("UUID", "").strip():
+                raise FormatError(
+                    f"{path!r}: pages of its image are in {node.get('FileName')!r}, another file."
+                )
             if _local(node.tag) != "Pixels":
                 continue
             planes = 1
@@ -58,8 +62,7 @@ def check_ome_sizes(path: str, xml: str, pages: int) -> None:
             planes //= max(1, samples[0] if samples else 1)
             if planes > pages:
                 raise FormatError(
-                    f"{path!r}: its OME metadata lists {planes} planes, but the file has {pages} pages; "
-                    "it is damaged, or the others are in other files."
+                    f"{path!r}: its OME metadata lists {planes} planes, but the file has {pages} pages."
                 )
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         if isinstance(error, FormatError):

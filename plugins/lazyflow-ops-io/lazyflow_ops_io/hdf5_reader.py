@@ -20,14 +20,18 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import inflate, unshuffle
+from lazyflow_ops_io._decode import check_fletcher32, inflate, unshuffle
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset
+from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
 from lazyflow_ops_io._reader import ArrayReader, PreadFile, copy_chunks, native
 
 __all__ = ["Hdf5Reader", "open_hdf5"]
 
 #: Listing where a chunk lies takes 3 µs and 300 bytes each; beyond this h5py looks them up one by one.
 _MOST_INDEXED_CHUNKS = 500_000
+
+#: Filters that are undone here, in the only order that is.
+_KNOWN_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 
 
 def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
@@ -49,11 +53,11 @@ def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
         If the file is missing or may not be read.
     """
     with foreign_errors(path, "open"):
-        # Opened by ourselves first: Python says plainly what HDF5 would wrap into a paragraph.
         raw = PreadFile(path)
         try:
+            lock_for_reading(path, raw)
             with HDF5_LOCK:
-                file = h5py.File(path, "r")
+                file = h5py.File(GuardedFile(raw), "r")
                 try:
                     found = find_dataset(file, path, dataset or only_dataset(file, path))
                     return Hdf5Reader(path, file, found, raw)
@@ -90,21 +94,19 @@ class Hdf5Reader(ArrayReader):
         self._stored_dtype = dtype
         self._chunks: tuple[int, ...] = chunks or ()
         self._grid = BlockGrid(shape, self._chunks) if chunks else None
-        self._shuffled = False
-        self._deflated = False
-        #: Where each chunk lies, ``(byte offset, bytes)`` by its first pixel; None if h5py has to read.
+        plist = dataset.id.get_create_plist()
+        #: The filters that pack a chunk, in their order.
+        self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        #: Where each chunk lies, ``(byte offset, bytes, mask of the filters left out)`` by its first pixel;
+        #: None if h5py has to read.
         self._index = self._index_chunks()
 
-    def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int]] | None:
+    def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]] | None:
         dataset = self._dataset
-        plist = dataset.id.get_create_plist()
-        filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-        known = ([], [h5py.h5z.FILTER_DEFLATE], [h5py.h5z.FILTER_SHUFFLE],
-                 [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE])  # fmt: skip
         if (
             self._grid is None
             or len(self._grid) > _MOST_INDEXED_CHUNKS
-            or filters not in known
+            or [f for f in _KNOWN_FILTERS if f in self._filters] != self._filters
             or self._file.userblock_size != 0
             # A number stored with padding bits or an unusual float layout is h5py's to convert.
             or not dataset.id.get_type().equal(h5py.h5t.py_create(self._stored_dtype, logical=True))
@@ -112,16 +114,9 @@ class Hdf5Reader(ArrayReader):
             return None
         found: list[Any] = []
         dataset.id.chunk_iter(found.append)
-        if any(info.filter_mask for info in found):
-            return None  # some chunk left a filter out
-        for info in found:
-            if info.byte_offset + info.size > self._raw.size:
-                raise FormatError(
-                    f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end."
-                )
-        self._shuffled = h5py.h5z.FILTER_SHUFFLE in filters
-        self._deflated = h5py.h5z.FILTER_DEFLATE in filters
-        return {tuple(info.chunk_offset): (info.byte_offset, info.size) for info in found}
+        if any(info.byte_offset + info.size > self._raw.size for info in found):
+            raise FormatError(f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end.")
+        return {tuple(i.chunk_offset): (i.byte_offset, i.size, i.filter_mask) for i in found}
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         if self._index is not None and self._grid is not None:
@@ -142,12 +137,18 @@ class Hdf5Reader(ArrayReader):
         place = self._index.get(tuple(i * c for i, c in zip(index, self._chunks, strict=True)))
         if place is None:
             return None
-        data: Any = self._raw.read(*place)
-        size = prod(self._chunks) * self._stored_dtype.itemsize
-        if self._deflated:
-            data = inflate(data, size)
-        if self._shuffled:
-            data = unshuffle(data, self._stored_dtype.itemsize)
+        offset, count, left_out = place
+        data: Any = self._raw.read(offset, count)
+        itemsize = self._stored_dtype.itemsize
+        for i, known in reversed(list(enumerate(self._filters))):
+            if left_out >> i & 1:
+                continue
+            if known == h5py.h5z.FILTER_DEFLATE:
+                data = inflate(data, prod(self._chunks) * itemsize)
+            elif known == h5py.h5z.FILTER_SHUFFLE:
+                data = unshuffle(data, itemsize)
+            else:
+                data = check_fletcher32(data)
         # Chunks are stored whole, also where they reach beyond the end of the array.
         return np.frombuffer(data, self._stored_dtype).reshape(self._chunks)
 

@@ -6,6 +6,7 @@ since its pages must not be touched by two threads; afterwards each thread reads
 
 from __future__ import annotations
 
+import logging
 from math import prod
 from typing import Any
 
@@ -21,9 +22,12 @@ from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import inflate
 from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native
 from lazyflow_ops_io._tiff_guard import check_directories
-from lazyflow_ops_io._tiff_meta import axes_from, check_ome_sizes, kept_dimensions, ome_axes_keys
+from lazyflow_ops_io._tiff_meta import axes_from, check_ome, kept_dimensions, ome_axes_keys
 
 __all__ = ["TiffReader", "open_tiff"]
+
+# tifffile logs each oddity of a damaged file; unless the application listens, one sentence is enough.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _DEFLATE = (8, 32946)  # both numbers mean zlib data
 _PLAIN = 1
@@ -53,7 +57,7 @@ def open_tiff(path: str, *, dataset: str | None = None) -> ArrayReader:
         with tifffile.TiffFile(path, _multifile=False) as tif:
             ome = tif.ome_metadata if tif.is_ome else None
             if ome:
-                check_ome_sizes(path, ome, pages)
+                check_ome(path, ome, pages)
             number = _choose_series(path, tif.series, dataset)
             return _open_series(path, tif, number, ome)
 

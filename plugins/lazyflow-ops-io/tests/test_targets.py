@@ -1,0 +1,295 @@
+"""A target is there whole or not at all, and nothing of the user's is replaced unasked."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from lazyflow_core.errors import ResultError, RoiError, StorageError, TargetExistsError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.roi import Roi
+
+META = ArrayMeta((4, 5, 6), "uint8", "zyx")
+WHOLE = META.roi
+DATA = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
+
+
+def begin(storage, path, **options):
+    return storage.create(str(path), META, **storage.options, **options)
+
+
+def listing(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def test_nothing_has_the_name_before_commit(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    writer = begin(storage, path)
+    writer.write(WHOLE, DATA)
+    assert not path.exists()
+    (temporary,) = tmp_path.iterdir()
+    assert temporary.name.endswith(".partial")
+    writer.commit()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_abort_leaves_nothing_and_may_be_repeated(storage, tmp_path):
+    writer = begin(storage, tmp_path / f"a{storage.suffix}")
+    writer.write(WHOLE, DATA)
+    writer.abort()
+    writer.abort()
+    assert listing(tmp_path) == []
+    with pytest.raises(StorageError, match="aborted"):
+        writer.write(WHOLE, DATA)
+    with pytest.raises(StorageError, match="cannot commit"):
+        writer.commit()
+
+
+def test_abort_after_commit_keeps_the_result(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    writer = begin(storage, path)
+    writer.write(WHOLE, DATA)
+    writer.commit()
+    writer.abort()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
+def test_a_writer_as_context_manager_aborts_what_was_not_committed(storage, tmp_path):
+    with pytest.raises(ZeroDivisionError), begin(storage, tmp_path / f"a{storage.suffix}"):
+        1 / 0  # noqa: B018
+    assert listing(tmp_path) == []
+
+
+def test_missing_blocks_refuse_the_commit_and_leave_nothing(storage, tmp_path):
+    writer = begin(storage, tmp_path / f"a{storage.suffix}")
+    with pytest.raises(StorageError, match="0 of 120 pixels"):
+        writer.commit()
+    assert listing(tmp_path) == []
+
+
+def test_a_block_may_be_written_twice(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    writer = begin(storage, path)
+    writer.write(WHOLE, np.zeros_like(DATA))
+    writer.write(WHOLE, DATA)
+    writer.commit()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
+def test_blocks_of_another_kind_are_refused(storage, tmp_path):
+    with begin(storage, tmp_path / f"a{storage.suffix}") as writer:
+        with pytest.raises(ResultError, match="float32"):
+            writer.write(WHOLE, DATA.astype(np.float32))
+        with pytest.raises(ResultError, match="shape"):
+            writer.write(WHOLE, DATA[:2])
+        with pytest.raises(RoiError, match="outside"):
+            writer.write(Roi((0, 0, 0), (4, 5, 7)), np.zeros((4, 5, 7), np.uint8))
+        writer.write(Roi((0, 0, 0), (0, 5, 6)), DATA[:0])
+
+
+@pytest.mark.parametrize("name", ["hdf5", "zarr3"])
+def test_blocks_that_would_share_a_chunk_are_refused(name, tmp_path):
+    from lazyflow_ops_io.hdf5_writer import create_hdf5
+    from lazyflow_ops_io.zarr_writer import create_zarr
+
+    create = {"hdf5": create_hdf5, "zarr3": create_zarr}[name]
+    with create(str(tmp_path / "a"), META, chunks=(2, 2, 2)) as writer:
+        for roi in (Roi((1, 0, 0), (4, 5, 6)), Roi((0, 0, 0), (3, 5, 6)), Roi((0, 0, 0), (4, 3, 6))):
+            with pytest.raises(RoiError, match="multiples"):
+                writer.write(roi, DATA[roi.slicing])
+
+
+# --------------------------------------------------------------------------------------------- overwriting
+
+
+def test_an_existing_target_is_refused_before_anything_is_written(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    before = listing(tmp_path)
+    with pytest.raises(TargetExistsError, match="exists already"):
+        begin(storage, path)
+    assert listing(tmp_path) == before
+
+
+def test_overwriting_replaces_the_old_only_at_commit(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    new = DATA[::-1].copy()
+    writer = begin(storage, path, overwrite=True)
+    writer.write(WHOLE, new)
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+    writer.commit()
+    np.testing.assert_array_equal(storage.read(path)[0], new)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_overwriting_that_is_aborted_keeps_the_old(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    begin(storage, path, overwrite=True).abort()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_damaged_old_result_can_be_overwritten(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    victim = (
+        path / "zarr.json" if (path / "zarr.json").exists() else path / ".zgroup" if path.is_dir() else path
+    )
+    victim.write_bytes(victim.read_bytes()[:7])
+    storage.write(path, DATA, overwrite=True)
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
+def test_what_appears_meanwhile_is_left_alone(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    writer = begin(storage, path)
+    writer.write(WHOLE, DATA)
+    storage.write(path, DATA[::-1].copy())
+    with pytest.raises(TargetExistsError, match="meanwhile"):
+        writer.commit()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA[::-1])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_of_the_user_is_never_replaced(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(StorageError, match=r"exists already|cannot overwrite"):
+            begin(storage, path, overwrite=overwrite)
+    assert listing(path) == ["thesis.txt"]
+
+
+def test_a_file_is_no_zarr_folder_to_be_replaced(tmp_path, storage):
+    path = tmp_path / f"a{storage.suffix}"
+    path.write_text("hello")
+    if storage.suffix == ".zarr":
+        with pytest.raises(StorageError, match="not a folder of this format"):
+            begin(storage, path, overwrite=True)
+        assert path.read_text() == "hello"
+    else:
+        storage.write(path, DATA, overwrite=True)
+
+
+def test_a_symbolic_link_is_replaced_and_what_it_names_is_not(tmp_path, storage):
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    path = tmp_path / f"a{storage.suffix}"
+    path.symlink_to(precious)
+    with pytest.raises(TargetExistsError):
+        begin(storage, path)
+    if storage.suffix != ".zarr":
+        storage.write(path, DATA, overwrite=True)
+        assert not path.is_symlink()
+    assert precious.read_text() == "years of work"
+
+
+# --------------------------------------------------------------------------------------- where nothing can be
+
+
+def test_a_missing_folder_is_named(storage, tmp_path):
+    with pytest.raises(StorageError, match=r"nowhere.*does not exist"):
+        begin(storage, tmp_path / "nowhere" / f"a{storage.suffix}")
+
+
+def test_a_folder_that_is_a_file_is_named(storage, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="is not a folder"):
+        begin(storage, tmp_path / "file" / f"a{storage.suffix}")
+
+
+def test_a_read_only_target_is_refused(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    mode = path.stat().st_mode
+    path.chmod(mode & ~0o222)
+    try:
+        with pytest.raises(StorageError, match="read-only"):
+            begin(storage, path, overwrite=True)
+    finally:
+        path.chmod(mode)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions of POSIX")
+def test_a_folder_that_may_not_be_written_to_is_refused(storage, tmp_path):
+    tmp_path.chmod(0o555)
+    me = os.geteuid()
+    try:
+        if me == 0:
+            os.seteuid(65534)  # root may write anywhere
+        with pytest.raises(StorageError, match="Permission denied"):
+            begin(storage, tmp_path / f"a{storage.suffix}")
+    finally:
+        os.seteuid(me)
+        tmp_path.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a" * 300, "/"])
+def test_names_no_file_can_have_are_refused(storage, tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="cannot write"):
+        begin(storage, name)
+    assert listing(tmp_path) == []
+
+
+def test_long_and_unusual_names_work(storage, tmp_path):
+    path = tmp_path / ("ÄΩ 𝛼\n'" * 16 + storage.suffix)
+    storage.write(path, DATA)
+    assert storage.read(path)[1].shape == DATA.shape
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ------------------------------------------------------------------------------------------------- threads
+
+
+def test_blocks_from_several_threads_all_arrive(variant, tmp_path):
+    data = np.random.default_rng(3).integers(0, 999, (30, 40, 50)).astype(np.uint16)
+    path = tmp_path / f"a{variant.suffix}"
+    variant.write(path, data, "zyx")
+    np.testing.assert_array_equal(variant.read(path)[0], data)
+
+
+def test_abort_during_a_write_ends_clean(storage, tmp_path):
+    writer = begin(storage, tmp_path / f"a{storage.suffix}")
+    inside, go_on = threading.Event(), threading.Event()
+    original = writer._write
+
+    def slow(roi, data):
+        inside.set()
+        go_on.wait(20)
+        original(roi, data)
+
+    writer._write = slow
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(writer.write, WHOLE, DATA)
+        inside.wait(20)
+        writer.abort()
+        go_on.set()
+        assert written.exception() is None
+    assert listing(tmp_path) == []
+
+
+def test_no_file_stays_open(storage, tmp_path):
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    storage.read(path)
+    before = len(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):
+            storage.write(path, DATA, overwrite=True)
+            storage.read(path)
+            begin(storage, path, overwrite=True).abort()
+            with pytest.raises(Exception, match="nix"):
+                storage.open(str(path), dataset="nix")
+    assert len(os.listdir("/proc/self/fd")) == before
