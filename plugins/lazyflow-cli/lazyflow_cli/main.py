@@ -73,11 +73,7 @@ class Commands(click.Group):
         """Find the command that the arguments name, with near misses if there is none."""
         name = args[0]
         if self.get_command(ctx, name) is None:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f"did you mean {close[0]!r}" if close else f"it is one of {', '.join(_COMMANDS)}"
-            raise click.UsageError(f"no command {name!r}; {hint}", ctx)
+            raise click.UsageError(_unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -120,10 +116,12 @@ def _judge(error: BaseException) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted.", ExitCode.INTERRUPTED
     if isinstance(error, click.ClickException):
-        hint = ""
+        message, hint = error.format_message(), ""
+        if isinstance(error, click.NoSuchOption):
+            message = _unknown("option", error.option_name, error.possibilities or ())
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" See {error.ctx.command_path} --help."
-        return error.format_message().rstrip(".?") + "." + hint, ExitCode.MISTAKE
+        return message + hint, ExitCode.MISTAKE
 
     from lazyflow_core import errors
 
@@ -134,6 +132,13 @@ def _judge(error: BaseException) -> tuple[str, int]:
     if isinstance(error, errors.LazyflowError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error} (--traceback tells where.)", ExitCode.FAILED
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f"no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -134,8 +134,7 @@ def _run(
         for group, tee in jobs:
             _write(group, tee, report, done, memory_bytes)
         if preview is not None:
-            with _blaming():
-                _draw_preview(built, preview)
+            _draw_preview(built, preview)
             report.say("preview", f"drew {_shown(preview)}", path=str(preview))
 
 
@@ -185,6 +184,8 @@ class Tee:
 
     def __init__(self, writers: Sequence[Writer]) -> None:
         self._writers = writers
+        #: Whether writing failed, rather than computing what is written. Only ever set, from any thread.
+        self.failed = False
         #: Bytes each of them takes in storage, once committed.
         self.sizes: list[int] = []
 
@@ -195,12 +196,18 @@ class Tee:
 
     def write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
         """Write one block to each."""
-        for writer in self._writers:
-            writer.write(roi, data)
+        try:
+            for writer in self._writers:
+                writer.write(roi, data)
+        except Exception:
+            self.failed = True
+            raise
 
     def commit(self) -> int:
         """Commit each, and return the sum of their bytes."""
+        self.failed = True  # until it did not
         self.sizes = [writer.commit() for writer in self._writers]
+        self.failed = False
         return sum(self.sizes)
 
     def abort(self) -> None:
@@ -268,7 +275,7 @@ def _write(
         block_shape=list(plan.grid.block),
         projected_bytes=plan.bytes_in_flight,
     )
-    with _blaming(), report.progress(", ".join(names)) as on_progress:
+    with _blaming(first.export.slot, tee), report.progress(", ".join(names)) as on_progress:
         result = export(slot, tee, roi=first.roi, memory_bytes=memory_bytes, on_progress=on_progress)
     for item, name, size in zip(group, names, tee.sizes, strict=True):
         done.append(name)
@@ -288,7 +295,7 @@ def _write(
 
 
 @contextlib.contextmanager
-def _blaming() -> Iterator[None]:
+def _blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
     """Turn what fails while computing into a `Failure`: is input, output or operator to blame?"""
     from lazyflow_core.errors import ExecuteError, FormatError, RequestError, StorageError
 
@@ -298,12 +305,14 @@ def _blaming() -> Iterator[None]:
         chain: list[BaseException] = [error]
         while chain[-1].__cause__ is not None:
             chain.append(chain[-1].__cause__)
-        computing = any(isinstance(link, ExecuteError) for link in chain)
-        file_trouble = next((link for link in chain if isinstance(link, FormatError | StorageError)), None)
+        file_trouble = next((e for e in chain if isinstance(e, FormatError | StorageError)), None)
         if file_trouble is not None:
-            raise Failure(str(file_trouble), ExitCode.INPUT if computing else ExitCode.OUTPUT) from error
-        # `str` of an ExecuteError lists every operator passed through; its sentence is the first argument.
-        raise Failure(str(error.args[0] if error.args else error), ExitCode.FAILED) from error
+            code = ExitCode.OUTPUT if tee is not None and tee.failed else ExitCode.INPUT
+            raise Failure(str(file_trouble), code) from error
+        sentence = f"{slot}: {type(chain[-1]).__name__}: {chain[-1]}"
+        if isinstance(error, ExecuteError):
+            sentence = str(error.args[0])  # its `str` lists every operator passed through
+        raise Failure(sentence, ExitCode.FAILED) from error
 
 
 def _shown(path: Path) -> str:
@@ -340,18 +349,13 @@ def _draw_preview(built: BuiltPipeline, path: Path) -> None:
             same_place = source.meta.shape == item.slot.meta.shape
             plane, axes = middle_plane(source.meta, item.roi if same_place else source.meta.roi)
             title = f"{source.operator.name}.{source.name}"
-            panels.append(panel_of(source.read(plane), source.meta, plane, axes, title=title))
+            with _blaming(title):
+                data = source.read(plane)
+            panels.append(panel_of(data, source.meta, plane, axes, title=title))
         plane, axes = middle_plane(item.slot.meta, item.roi)
-        panels.append(
-            panel_of(
-                item.slot.read(plane),
-                item.slot.meta,
-                plane,
-                axes,
-                title=item.export.slot,
-                backdrop=panels[0],
-            )
-        )
+        with _blaming(item.export.slot):
+            data = item.slot.read(plane)
+        panels.append(panel_of(data, item.slot.meta, plane, axes, title=item.export.slot, backdrop=panels[0]))
     with failing(ExitCode.OUTPUT, OSError):
         draw(panels, _caption(built.pipeline), path)
 

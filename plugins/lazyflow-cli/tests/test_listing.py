@@ -1,0 +1,167 @@
+"""`lazyflow operators`, `plugins`, `doctor`: what is installed, broken things included."""
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def broken(install_distribution):
+    """A distribution whose plugin module does not import."""
+    install_distribution(
+        "acme",
+        "[lazyflow.plugins]\nacme = acme.plugin\n[lazyflow.operators]\nacme.noise = acme.plugin:OpNoise\n",
+        {"plugin": "import a_module_that_is_not_there\n"},
+    )
+
+
+@pytest.fixture
+def conflicting(install_distribution):
+    """A distribution that offers an operator which another one offers too."""
+    install_distribution(
+        "rival", "[lazyflow.operators]\ntest.scale = rival.operators:OpScale\n", {"operators": ""}
+    )
+
+
+def test_operators_are_listed_with_who_offers_them(lazyflow):
+    lines = lazyflow("operators").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "test.broken",
+        "test.fail",
+        "test.gate",
+        "test.read",
+        "test.remove",
+        "test.scale",
+    ]
+    assert lines[3].split() == ["test.read", "lazyflow-of-tests", "1.0", "lazyflow_of_tests.operators:OpRead"]
+
+
+def test_the_list_for_programs_has_a_version(lazyflow):
+    data = json.loads(lazyflow("operators", "list", "--json").stdout)
+    assert data["version"] == 1
+    assert data["operators"][-1] == {
+        "id": "test.scale",
+        "distribution": "lazyflow-of-tests",
+        "version": "1.0",
+        "target": "lazyflow_of_tests.operators:OpScale",
+        "conflict": False,
+    }
+
+
+def test_a_long_list_says_what_operators_do_and_which_are_broken(lazyflow):
+    result = lazyflow("operators", "list", "--long")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert "could not be imported: ModuleNotFoundError" in lines[0]
+    assert lines[-1].endswith("Multiply with a number.")
+
+
+def test_an_id_that_two_distributions_offer_is_marked(lazyflow, conflicting):
+    result = lazyflow("operators")
+    assert [line[0] for line in result.stdout.splitlines() if "test.scale" in line] == ["!", "!"]
+    assert result.stderr == (
+        "! is offered by two distributions; choose with LAZYFLOW_PREFER=ID=DISTRIBUTION.\n"
+    )
+
+
+def test_without_plugins_the_list_says_what_to_install(lazyflow):
+    assert lazyflow("--only-plugins", "", "operators").stdout == (
+        "No operators are installed. Try: pip install lazyflow-ops-filters lazyflow-ops-io\n"
+    )
+
+
+def test_an_operator_is_shown_with_its_slots(lazyflow):
+    result = lazyflow("operators", "show", "test.scale")
+    assert result.exit_code == 0, result.stderr
+    words = [line.split() for line in result.stdout.splitlines()]
+    assert ["input", "image", "array", "what", "to", "multiply"] in words
+    assert ["parameter", "factor", "float,", "default", "2.0"] in words
+    assert ["output", "output", "array"] in words
+    assert 'operator = "test.scale"\n  image = "volume.output"' in result.stdout
+
+
+def test_an_unknown_operator_gets_near_misses(lazyflow):
+    result = lazyflow("operators", "show", "test.scal")
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == "lazyflow: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.read'?\n"
+    )
+
+
+def test_a_broken_operator_is_a_plugin_error(lazyflow):
+    result = lazyflow("operators", "show", "test.broken")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("lazyflow: operator 'test.broken' (lazyflow-of-tests 1.0, ")
+
+
+def test_plugins_are_listed_broken_ones_too(lazyflow, broken):
+    result = lazyflow("plugins")
+    assert (result.exit_code, result.stderr) == (0, "")
+    states = {line.split()[0]: line.split()[3] for line in result.stdout.splitlines()}
+    assert states["test"] == "loaded"
+    assert states["acme"] == "broken"
+    assert "No module named 'a_module_that_is_not_there'" in result.stdout
+
+
+def test_a_broken_plugin_is_shown_with_its_traceback(lazyflow, broken):
+    for name in ("acme", "plugins/show"):
+        result = lazyflow("plugins", "show", name)
+        if name == "acme":
+            assert result.exit_code == 0
+            assert "operators: acme.noise" in result.stdout
+            assert "Traceback (most recent call last):" in result.stdout
+
+
+def test_an_unknown_plugin_gets_near_misses(lazyflow, broken):
+    result = lazyflow("plugins", "show", "acne")
+    assert (result.exit_code, result.stderr) == (2, "lazyflow: no plugin 'acne'; did you mean 'acme'?\n")
+
+
+def test_a_broken_plugin_harms_no_run(lazyflow, broken, folder):
+    assert lazyflow("run", "p.toml").exit_code == 0
+
+
+@pytest.mark.parametrize("option", [("--no-plugin", "test"), ("--only-plugins", "cli")])
+def test_plugins_can_be_left_out(lazyflow, option):
+    result = lazyflow(*option, "operators", "show", "test.scale")
+    assert result.exit_code == 2
+    assert "no installed distribution provides the namespace 'test'" in result.stderr
+
+
+def test_version_lists_plugins(lazyflow):
+    lines = lazyflow("--version").stdout.splitlines()
+    assert lines[0].startswith("lazyflow-core 0.")
+    assert "  lazyflow-of-tests 1.0" in lines
+
+
+def test_doctor_says_what_is_broken(lazyflow, broken):
+    result = lazyflow("doctor")
+    assert result.exit_code == 1
+    lines = [line for line in result.stdout.splitlines() if line.startswith("BROKEN")]
+    assert any("operator test.broken" in line for line in lines)
+    assert any("plugin acme" in line and "a_module_that_is_not_there" in line for line in lines)
+
+
+def test_doctor_speaks_json(lazyflow):
+    checks = json.loads(lazyflow("doctor", "--json").stdout)["checks"]
+    assert {"name", "ok", "detail", "hint"} == set(checks[0])
+    assert checks[0]["name"] == "python"
+
+
+def test_a_plugin_may_add_commands(lazyflow, install_distribution):
+    install_distribution(
+        "tool",
+        "[lazyflow.plugins]\ntool = tool.plugin\n",
+        {
+            "plugin": "import click\n"
+            "from lazyflow_core.plugins import hookimpl\n"
+            "LAZYFLOW_API = (1, 0)\n"
+            "@hookimpl\n"
+            "def lazyflow_cli_commands(group):\n"
+            "    @group.command('tool')\n"
+            "    def tool():\n"
+            "        click.echo('at work')\n"
+        },
+    )
+    assert lazyflow("tool").stdout == "at work\n"

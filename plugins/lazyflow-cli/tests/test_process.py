@@ -1,0 +1,72 @@
+"""The command as a process: signals, pipes, and what it does not import."""
+
+import signal
+import sys
+
+import pytest
+
+LIGHT = ("numpy", "rich", "PIL", "lazyflow_of_tests")
+
+
+def imported_by(start, *arguments, folder):
+    """Return the modules in `LIGHT` that a command line imports."""
+    code = (
+        "import sys\n"
+        "from lazyflow_cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        f"finally:\n    print(sorted(set({LIGHT!r}) & set(sys.modules)), file=sys.stderr)\n"
+    )
+    process = start(*arguments, python=("-c", code), cwd=folder)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["operators", "list"]])
+def test_light_commands_import_neither_numpy_nor_plugins(start, folder, arguments):
+    code, out, imported = imported_by(start, *arguments, folder=folder)
+    assert (code, imported) == (0, "[]")
+    assert out
+
+
+def test_a_process_answers_like_the_function(start, folder):
+    process = start("run", "p.toml", "--set", "scale.factor=0", cwd=folder)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err == "lazyflow: p.toml, override scale.factor: factor: 0 is zero.\n"
+
+
+def gated(start, folder):
+    """Start a run that stands in the middle of its second block, and return the process."""
+    (folder / "scaled.npy").write_text("precious")
+    process = start(
+        "run",
+        "p.toml",
+        *("--memory", "1", "--overwrite"),  # one plane at a time
+        *("--set", "scale.operator=test.gate"),
+        cwd=folder,
+    )
+    for line in process.stderr:
+        if line == "at the gate\n":
+            return process
+    raise AssertionError(f"the run ended with {process.wait()} before its gate")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_stops_the_run_and_leaves_nothing_behind(start, folder, name, code):
+    process = gated(start, folder)
+    process.send_signal(getattr(signal, name))
+    lines = process.stderr.read().splitlines()
+    assert (process.wait(timeout=10), process.stdout.read()) == (code, "")
+    assert lines[-1] == f"lazyflow: stopped by {name}; nothing was written."
+    assert sorted(path.name for path in folder.iterdir()) == ["p.toml", "scaled.npy", "volume.npy"]
+    assert (folder / "scaled.npy").read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+def test_a_reader_that_goes_away_is_no_error_message(start, folder):
+    process = start("operators", "show", "test.scale", cwd=folder)
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(timeout=60) in (0, 1)
+    assert err == ""

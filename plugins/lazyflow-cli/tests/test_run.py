@@ -1,0 +1,243 @@
+"""`lazyflow run`: what it writes, what it says, and how it ends when something is wrong."""
+
+# ruff: noqa: E501  # sentences stand here as they are printed
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_exports_are_written_and_reported(lazyflow, folder):
+    result = lazyflow("run", "p.toml")
+    assert result.exit_code == 0
+    np.testing.assert_array_equal(np.load("scaled.npy"), np.load("volume.npy") * np.float32(3))
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(
+        "wrote scaled.npy: scale.output, z=4, y=20, x=30 float32, pixels of 0.5 × 0.5 × 0.5 µm, 9.5 KiB in "
+    )
+    assert result.stderr.splitlines()[0].startswith(
+        "scale.output (z=4, y=20, x=30 float32) → scaled.npy: 1 block of 4 × 20 × 30 pixels, 1 at a time, about "
+    )
+
+
+def test_the_file_can_be_overridden(lazyflow, folder):
+    result = lazyflow(
+        "run", "p.toml", "--set", "scale.factor=5", "--export", "scale.output=a.npy", "--roi", "1:3,:,-10:"
+    )
+    assert result.exit_code == 0, result.stderr
+    expected = np.load("volume.npy")[1:3, :, -10:] * np.float32(5)
+    np.testing.assert_array_equal(np.load("a.npy"), expected)
+    assert files(folder) == ["a.npy", "p.toml", "volume.npy"]
+
+
+def test_a_path_given_on_the_command_line_begins_at_the_current_directory(lazyflow, folder, monkeypatch):
+    (folder / "here").mkdir()
+    np.save(folder / "here" / "other.npy", np.ones((2, 3, 4), np.uint8))
+    monkeypatch.chdir(folder / "here")
+    result = lazyflow(
+        "run", "../p.toml", "--set", "volume.path=other.npy", "--export", "volume.output=copy.npy"
+    )
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(np.load("copy.npy"), np.load("other.npy"))
+
+
+def test_exports_of_one_slot_are_computed_once(lazyflow, folder):
+    result = lazyflow(
+        "run", "p.toml", "--export", "scale.output=a.npy", "--export", "scale.output=b.npy", "--json"
+    )
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["plan", "progress", "written", "written"]
+    assert files(folder) == ["a.npy", "b.npy", "p.toml", "volume.npy"]
+    np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
+
+
+def test_json_tells_programs_what_was_written(lazyflow, folder):
+    written = json.loads(lazyflow("run", "p.toml", "--json").stdout.splitlines()[-1])
+    assert written.pop("seconds") >= 0
+    assert written.pop("pixels_per_second") > 0
+    assert written == {
+        "event": "written",
+        "path": "scaled.npy",
+        "slot": "scale.output",
+        "shape": [4, 20, 30],
+        "dtype": "float32",
+        "axes": "zyx",
+        "bytes": 9728,
+    }
+
+
+def test_quiet_says_nothing(lazyflow, folder):
+    result = lazyflow("run", "p.toml", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_plain_progress_comes_in_tenths(lazyflow, folder):
+    np.save("volume.npy", np.zeros((40, 2, 2), np.uint8))
+    result = lazyflow("run", "p.toml", "--memory", "1")  # too little for two planes at a time
+    lines = [line for line in result.stderr.splitlines() if "%" in line]
+    assert lines == [f"scaled.npy: {10 * n} %, block {4 * n} of 40" for n in range(1, 11)]
+
+
+def test_a_preview_shows_source_and_result(lazyflow, folder):
+    result = lazyflow("run", "p.toml", "--preview", "p.png")
+    assert result.exit_code == 0, result.stderr
+    with Image.open("p.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 2 * 560  # two panels
+
+
+# fmt: off
+TROUBLE = {
+    "a mistake in the file": (
+        ["run", "p.toml", "--set", "scale.factr=3"], 2,
+        "p.toml, override scale.factr: test.scale has no slot or parameter 'factr'; did you mean 'factor'? "
+        "Its inputs: image. Its parameters: factor.",
+    ),
+    "a parameter that is refused": (
+        ["run", "p.toml", "--set", "scale.factor=0"], 2, "p.toml, override scale.factor: factor: 0 is zero.",
+    ),
+    "an unknown operator": (
+        ["run", "p.toml", "--set", "scale.operator=test.scal"], 2,
+        "p.toml, override scale.operator: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.read'?",
+    ),
+    "a setting without value": (
+        ["run", "p.toml", "--set", "scale.factor"], 2,
+        "--set 'scale.factor' has no value; write --set step.name=value.",
+    ),
+    "an export without target": (
+        ["run", "p.toml", "--export", "scale.output"], 2,
+        "--export 'scale.output' has no target; write --export step.slot=path.",
+    ),
+    "a region outside": (
+        ["run", "p.toml", "--roi", "0:9,:,:"], 2,
+        "p.toml, override roi: roi = '0:9,:,:' of scale.output (z=4, y=20, x=30 float32): [0:9, :, :] reaches "
+        "outside an array of shape (4, 20, 30), or is reversed. ROIs are absolute and never clipped.",
+    ),
+    "an amount of memory that is none": (
+        ["run", "p.toml", "--memory", "lots"], 2,
+        "--memory: 'lots' is no size in bytes; write it like '512 MiB' or '2 GB'.",
+    ),
+    "a preview that is no PNG": (
+        ["run", "p.toml", "--preview", "p.jpg"], 2,
+        "--preview 'p.jpg': a preview is a PNG file; name it so.",
+    ),
+    "a missing pipeline file": (
+        ["run", "q.toml"], 2, "q.toml: no such file; give the path of a pipeline file (TOML).",
+    ),
+    "no pipeline file": (["run"], 2, "Missing argument 'PIPELINE.toml'. See lazyflow run --help."),
+    "an unknown option": (
+        ["run", "p.toml", "--sett", "a=b"], 2, "no option '--sett'; did you mean '--set'? See lazyflow run --help.",
+    ),
+    "an unknown command": (["rum"], 2, "no command 'rum'; did you mean 'run'? See lazyflow --help."),
+    "an unknown global option": (["--colour", "run"], 2, "no option '--colour'. See lazyflow --help."),
+    "a broken operator": (
+        ["run", "p.toml", "--set", "scale.operator=test.broken"], 3,
+        "operator 'test.broken' (lazyflow-of-tests 1.0, lazyflow_of_tests.missing:OpNowhere) could not be imported: "
+        "ModuleNotFoundError: No module named 'lazyflow_of_tests.missing'",
+    ),
+    "an input that is no image": (
+        ["run", "p.toml", "--set", "volume.path=p.toml"], 4, "'{folder}/p.toml' is not an NPY file, or truncated.",
+    ),
+    "an input that goes away": (
+        ["run", "p.toml", "--set", "scale.operator=test.remove", "--set", "scale.path=volume.npy"], 4,
+        "'volume.npy' has gone: No such file or directory.",
+    ),
+    "a target in no folder": (
+        ["run", "p.toml", "--export", "scale.output=no/a.npy"], 5, "'{folder}/no/a.npy': its folder does not exist.",
+    ),
+    "a full disk": (
+        ["run", "p.toml", "--export", "scale.output=full.npy"], 5,
+        "cannot write 'full.npy': No space left on device.",
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_trouble_ends_in_one_sentence_and_leaves_nothing(lazyflow, folder, trouble):
+    arguments, code, sentence = TROUBLE[trouble]
+    result = lazyflow(*arguments)
+    assert result.stderr.splitlines()[-1] == "lazyflow: " + sentence.format(folder=folder)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert set(files(folder)) <= {"p.toml", "volume.npy"}
+
+
+def test_an_operator_that_fails_is_named(lazyflow, folder):
+    result = lazyflow("run", "p.toml", "--set", "scale.operator=test.fail")
+    assert re.fullmatch(
+        r"lazyflow: scale\.output( \[0:4, 0:20, 0:30\])?: ZeroDivisionError: by design",
+        result.stderr.splitlines()[-1],
+    )
+    assert result.exit_code == 1
+    assert files(folder) == ["p.toml", "volume.npy"]
+
+
+def test_a_target_is_replaced_only_when_asked(lazyflow, folder):
+    (folder / "scaled.npy").write_text("precious")
+    result = lazyflow("run", "p.toml")
+    assert (result.exit_code, result.stderr) == (5, "lazyflow: 'scaled.npy' exists already (--overwrite).\n")
+    assert (folder / "scaled.npy").read_text() == "precious"
+    assert lazyflow("run", "p.toml", "--overwrite").exit_code == 0
+    assert np.load("scaled.npy").shape == (4, 20, 30)
+
+
+def test_a_failed_run_leaves_what_it_would_have_replaced(lazyflow, folder):
+    (folder / "scaled.npy").write_text("precious")
+    result = lazyflow("run", "p.toml", "--overwrite", "--set", "scale.operator=test.fail")
+    assert result.exit_code == 1
+    assert (folder / "scaled.npy").read_text() == "precious"
+
+
+def test_a_preview_is_replaced_only_when_asked(lazyflow, folder):
+    (folder / "p.png").write_text("precious")
+    result = lazyflow("run", "p.toml", "--preview", "p.png")
+    assert (result.exit_code, result.stderr) == (
+        5,
+        "lazyflow: --preview 'p.png' exists already; choose another name or add --overwrite.\n",
+    )
+    assert files(folder) == ["p.png", "p.toml", "volume.npy"]
+
+
+def test_targets_are_opened_before_anything_is_computed(lazyflow, folder):
+    (folder / "b.npy").write_text("precious")
+    result = lazyflow(
+        "run",
+        "p.toml",
+        *("--set", "scale.operator=test.fail"),
+        *("--export", "scale.output=a.npy", "--export", "volume.output=b.npy"),
+    )
+    assert result.exit_code == 5
+    assert files(folder) == ["b.npy", "p.toml", "volume.npy"]
+
+
+def test_a_pipeline_without_exports_says_how_to_write_something(lazyflow, folder):
+    text = (folder / "p.toml").read_text()
+    (folder / "p.toml").write_text(text[: text.index("[[export]]")])
+    result = lazyflow("run", "p.toml")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "lazyflow: p.toml: there is nothing to write; add an [[export]] or give --export STEP.SLOT=PATH.\n",
+    )
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(lazyflow, folder):
+    result = lazyflow("run", "p.toml", "--export", "scale.output=a\x1b[31m\nb.npy")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.output
+    assert r"wrote a\x1b[31m b.npy: " in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--traceback", "run", "p.toml"), ("run", "p.toml", "--traceback")])
+def test_traceback_tells_more_before_the_sentence(lazyflow, folder, arguments):
+    result = lazyflow(*arguments, "--set", "scale.operator=test.fail")
+    assert "Traceback (most recent call last):" in result.stderr
+    assert 'raise ZeroDivisionError("by design")' in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("lazyflow: scale.output")
