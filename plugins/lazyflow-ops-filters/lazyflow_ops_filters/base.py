@@ -43,27 +43,27 @@ class _Plan:
 
     filter: Filter
     meta: ArrayMeta
-    #: Filtered axes, as positions in the image, in the order z, y, x.
-    filtered: tuple[int, ...]
+    #: Spatial axes, as positions in the image, in the order z, y, x.
+    spatial: tuple[int, ...]
     #: Position of the channel axis in the image, None if it has none.
     channel: int | None
 
     @property
     def results(self) -> int:
         """Number of output channels per input channel."""
-        return len(self.filter.output_names)
+        return self.filter.results
 
     @property
     def halo(self) -> tuple[int, ...]:
         """Pixels around a region that its result depends on, per axis of the image."""
         halo = [0] * self.meta.ndim
-        for axis, h in zip(self.filtered, self.filter.halo(self.filtered_shape), strict=True):
+        for axis, h in zip(self.spatial, self.filter.halo(self.spatial_shape), strict=True):
             halo[axis] = h
         return tuple(halo)
 
     @property
-    def filtered_shape(self) -> tuple[int, ...]:
-        return tuple(self.meta.shape[i] for i in self.filtered)
+    def spatial_shape(self) -> tuple[int, ...]:
+        return tuple(self.meta.shape[i] for i in self.spatial)
 
     def input_roi(self, roi: Roi) -> Roi:
         """Return what a region of the output depends on."""
@@ -143,29 +143,28 @@ class OpFilter(Operator):
         """Return the filter that the parameters describe, for the axes it runs along."""
         raise NotImplementedError(f"{type(self).__name__} has to define make_filter.")
 
-    def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float, ...]:
-        """Return the value of a sigma parameter in pixels, one per filtered axis."""
+    def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float | None, ...]:
+        """Return the value of a sigma parameter in pixels per axis, None for one that is not filtered."""
+        filtered = [axis for axis in axes if self.filters(axis)]
         value = slot.value
-        sigma = tuple(value) if isinstance(value, tuple) else (value,) * len(axes)
-        if len(sigma) != len(axes):
-            keys = "".join(axis.key for axis in axes)
+        sigma = tuple(value) if isinstance(value, tuple) else (value,) * len(filtered)
+        if len(sigma) != len(filtered):
+            keys = "".join(axis.key for axis in filtered)
             raise SetupError(
-                f"{slot.name}={value!r} has {len(sigma)} numbers, but {len(axes)} axes are filtered, in this "
-                f"order: {keys}."
+                f"{slot.name}={value!r} has {len(sigma)} numbers, but {len(filtered)} axes are filtered, in "
+                f"this order: {keys}."
             )
-        return in_pixels(sigma, self.unit.value, axes)
+        pixels = iter(in_pixels(sigma, self.unit.value, filtered))
+        return tuple(next(pixels) if self.filters(axis) else None for axis in axes)
 
-    def result_names(self, filter: Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
-        """Return the names of the output channels that belong to one input channel."""
-        return tuple(
-            "".join(axes[int(digit)].key for digit in name) if len(name) > 1 else name
-            for name in filter.output_names
-        )
+    def filters(self, axis: Axis) -> bool:
+        """Return whether a spatial axis is filtered."""
+        return not (self.in_2d.value and axis.key == "z")
 
     def setup_outputs(self) -> None:
         plan = self._plan()
-        axes = [plan.meta.axes[i] for i in plan.filtered]
-        thin = plan.filter.too_thin(plan.filtered_shape, self.border.value)
+        axes = [plan.meta.axes[i] for i in plan.spatial]
+        thin = plan.filter.too_thin(plan.spatial_shape, self.border.value)
         if thin is not None:
             raise SetupError(
                 f"axis {axes[thin.axis].key} has {thin.length} pixels, too few for a sigma of {thin.sigma:g} "
@@ -185,19 +184,19 @@ class OpFilter(Operator):
         input_roi = plan.input_roi(roi)
         image = self.image.read(input_roi)
 
-        # Give both a channel axis, and bring them into the order: others, channel, filtered axes.
+        # Give both a channel axis, and bring them into the order: others, channel, spatial axes.
         channel = plan.channel
         if channel is None:
             channel = plan.meta.ndim
             image = image[..., np.newaxis]
             out = out if plan.results > 1 else out[..., np.newaxis]
         first_in, first_out = (r.start[channel] if channel < r.ndim else 0 for r in (input_roi, roi))
-        others = [i for i in range(image.ndim) if i not in plan.filtered and i != channel]
-        order = (*others, channel, *plan.filtered)
+        others = [i for i in range(image.ndim) if i not in plan.spatial and i != channel]
+        order = (*others, channel, *plan.spatial)
         image, out = image.transpose(order), out.transpose(order)
 
         region = tuple(
-            slice(roi.start[i] - input_roi.start[i], roi.stop[i] - input_roi.start[i]) for i in plan.filtered
+            slice(roi.start[i] - input_roi.start[i], roi.stop[i] - input_roi.start[i]) for i in plan.spatial
         )
         for index in np.ndindex(image.shape[: len(others) + 1]):
             begin = (first_in + index[-1]) * plan.results - first_out
@@ -216,16 +215,15 @@ class OpFilter(Operator):
             raise SetupError(
                 f"image has dtype {meta.dtype}, which is not one of real numbers; cast it first."
             )
-        keys = [axis.key for axis in meta.axes]
-        filtered = [i for i in meta.axes.spatial if not (self.in_2d.value and keys[i] == "z")]
-        if not filtered:
+        spatial = list(meta.axes.spatial)
+        if not any(self.filters(meta.axes[i]) for i in spatial):
             raise SetupError(
                 f"image has axes {meta.axes.keys!r}, none of which is a spatial one to filter along."
             )
-        filtered.sort(key=lambda i: "zyx".find(keys[i]))
+        spatial.sort(key=lambda i: "zyx".find(meta.axes[i].key))
         channels = meta.axes.of_kind("channel")
-        filter = self.make_filter([meta.axes[i] for i in filtered])
-        return _Plan(filter, meta, tuple(filtered), channels[-1] if channels else None)
+        filter = self.make_filter([meta.axes[i] for i in spatial])
+        return _Plan(filter, meta, tuple(spatial), channels[-1] if channels else None)
 
     def _output_meta(self, plan: _Plan, axes: Sequence[Axis]) -> ArrayMeta:
         meta, n = plan.meta, plan.results
@@ -260,5 +258,5 @@ class OpFilter(Operator):
     def _ram_per_pixel(self, plan: _Plan) -> float:
         """Return bytes per output pixel of a block of 64 pixels along each filtered axis."""
         sides = [(min(n, 64), min(n, 64 + 2 * plan.halo[i])) for i, n in enumerate(plan.meta.shape)]
-        grown = prod(sides[i][1] / max(sides[i][0], 1) for i in plan.filtered)
+        grown = prod(sides[i][1] / max(sides[i][0], 1) for i in plan.spatial)
         return 4 + (plan.meta.dtype.itemsize + 4 * self.scratch) * max(grown, 1) / plan.results

@@ -13,7 +13,7 @@ from lazyflow_ops_filters import kernels as k
 
 def run_part(filter, image, border, region, backend):
     """Run a filter as operators do: over an image that is cut off where its halo ends."""
-    outs = list(np.empty((len(filter.output_names), *(s.stop - s.start for s in region)), np.float32))
+    outs = list(np.empty((filter.results, *(s.stop - s.start for s in region)), np.float32))
     backend.apply(filter, k.Job(image, border, region, outs))
     return outs
 

@@ -39,7 +39,7 @@ def symmetric_eigenvalues(tensor: Sequence[Array], out: Sequence[Array | None]) 
         The upper triangle row by row: ``a00 a01 a11``, or ``a00 a01 a02 a11 a12 a22``; equal shapes. One
         array alone is a 1×1 matrix.
     out
-        As many arrays as rows, of the same shape; None for one that is not wanted.
+        As many arrays as rows, or fewer, of the same shape; None for one that is not wanted.
     """
     flat = [np.ascontiguousarray(a).reshape(-1) for a in tensor]
     results = [None if o is None else np.empty(flat[0].shape, o.dtype) for o in out]
@@ -48,7 +48,7 @@ def symmetric_eigenvalues(tensor: Sequence[Array], out: Sequence[Array | None]) 
     for start in range(0, flat[0].size, _CHUNK):
         part = slice(start, start + _CHUNK)
         values = solve(*(a[part].astype(np.float64) for a in flat))
-        for result, value in zip(results, values, strict=True):
+        for result, value in zip(results, values, strict=False):
             if result is not None:
                 result[part] = value
     for o, result in zip(out, results, strict=True):

@@ -26,6 +26,7 @@ __all__ = [
     "DifferenceOfGaussians",
     "Filter",
     "GaussianDerivative",
+    "GaussianFilter",
     "GaussianGradientMagnitude",
     "GaussianSmoothing",
     "HessianOfGaussian",
@@ -33,13 +34,16 @@ __all__ = [
     "LaplacianOfGaussian",
     "StructureTensor",
     "StructureTensorEigenvalues",
+    "StructureTensorOrientation",
     "TooThin",
+    "kernels_of",
+    "orders_of",
     "pairs",
 ]
 
 Array = npt.NDArray[Any]
-#: One standard deviation per filtered axis, in pixels.
-Sigmas = tuple[float, ...]
+#: One standard deviation per axis, in pixels; None for an axis that is not filtered.
+Sigmas = tuple[float | None, ...]
 
 
 class Pass(NamedTuple):
@@ -58,12 +62,44 @@ class TooThin(NamedTuple):
     largest_sigma: float
 
 
-@dataclass(frozen=True)
 class Filter(ABC):
-    """A filter with its scales; sigmas are in pixels, one per filtered axis.
+    """What can be computed of a region of an image: some results per pixel."""
+
+    @property
+    @abstractmethod
+    def ndim(self) -> int:
+        """Number of axes of the images it takes."""
+
+    @abstractmethod
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """Return what distinguishes its results, given a key per axis; one empty string for a single one."""
+
+    @abstractmethod
+    def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return how many pixels around a region matter for it, per axis of an image of that shape."""
+
+    @abstractmethod
+    def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
+        """Return the first axis of such an image that is thinner than a kernel needs, or None."""
+
+    @abstractmethod
+    def compute(self, backend: Backend, job: Job) -> None:
+        """Write the results that are asked for into ``job.outs``, by convolutions of the backend."""
+
+    @property
+    def results(self) -> int:
+        """Number of results per pixel."""
+        return len(self.names("?" * self.ndim))
+
+
+@dataclass(frozen=True)
+class GaussianFilter(Filter):
+    """A filter made of convolutions with Gaussians and their derivatives.
 
     Attributes
     ----------
+    sigma
+        Standard deviation per axis in pixels; along axes with None nothing happens.
     window
         Reach of the kernels in sigmas; 0 for the usual 3 + order / 2.
     """
@@ -73,20 +109,18 @@ class Filter(ABC):
 
     @property
     def ndim(self) -> int:
-        """Number of filtered axes."""
         return len(self.sigma)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes that are filtered."""
+        return tuple(i for i, s in enumerate(self.sigma) if s is not None)
 
     @abstractmethod
     def passes(self) -> Iterator[Pass]:
         """Yield the rounds of convolutions that follow each other."""
 
-    @abstractmethod
-    def compute(self, backend: Backend, job: Job) -> None:
-        """Write the result into ``job.outs``, by convolutions of the backend."""
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """What distinguishes the results, by axis number; one empty string for a single result."""
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
         return ("",)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -94,73 +128,88 @@ class Filter(ABC):
 
         Examples
         --------
-        >>> GaussianSmoothing((1.0, 2.0)).halo((100, 100)), GaussianSmoothing((1.0, 2.0)).halo((1, 100))
+        >>> GaussianSmoothing((1.0, 2.0)).halo((100, 100)), GaussianSmoothing((None, 2.0)).halo((9, 100))
         ((3, 6), (0, 6))
         """
         halo = [0] * self.ndim
         for step in self.passes():
             for axis, (s, order) in enumerate(zip(step.sigma, step.order, strict=True)):
-                if shape[axis] > 1:
+                if shape[axis] > 1 and s is not None:
                     halo[axis] += radius(s, order, self.window)
         return tuple(halo)
 
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
-        """Return the first axis of such an image that is thinner than a kernel needs, or None."""
         for step in self.passes():
             for axis, (s, order) in enumerate(zip(step.sigma, step.order, strict=True)):
                 reach = largest_reach(shape[axis], border)
-                if reach is not None and radius(s, order, self.window) > reach:
+                if s is not None and reach is not None and radius(s, order, self.window) > reach:
                     return TooThin(axis, shape[axis], s, largest_sigma(reach, order, self.window))
         return None
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.type in ("Sigmas", Sigmas):
-                value = tuple(map(float, getattr(self, field.name)))
+            if field.type == "Sigmas":
+                value = tuple(None if s is None else float(s) for s in getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
-                if len(value) != self.ndim:
-                    raise ValueError(f"{field.name}={value} is not one number for each of {self.ndim} axes.")
+                if [s is None for s in value] != [s is None for s in self.sigma]:
+                    raise ValueError(f"{field.name}={value} has not the axes of sigma={self.sigma}.")
                 for s in value:
-                    radius(s, 0, self.window)  # refuses what is no sigma or window
-
-    def _kernels(self, sigma: Sigmas, orders: Sequence[int]) -> list[Array]:
-        return [kernel(s, order, self.window) for s, order in zip(sigma, orders, strict=True)]
+                    if s is not None:
+                        radius(s, 0, self.window)  # refuses what is no sigma or window
 
     def _derivative(
         self, backend: Backend, job: Job, out: Array, sigma: Sigmas, orders: Sequence[int]
     ) -> None:
         """Write one derivative; along an axis of one pixel it is zero."""
-        if any(order and n == 1 for order, n in zip(orders, job.image.shape, strict=True)):
+        kernels = kernels_of(sigma, self.window, orders, job.image.shape)
+        if kernels is None:
             out[...] = 0
-            return
-        kernels = [
-            None if n == 1 else k for k, n in zip(self._kernels(sigma, orders), job.image.shape, strict=True)
-        ]
-        backend.convolve(job.image, kernels, job.border, job.region, out)
+        else:
+            backend.convolve(job.image, kernels, job.border, job.region, out)
 
 
-def _orders(ndim: int, *axes: int) -> tuple[int, ...]:
+def kernels_of(
+    sigma: Sigmas, window: float, orders: Sequence[int], shape: Sequence[int]
+) -> list[Array | None] | None:
+    """Return the weights per axis of a Gaussian derivative of such an image, None for an axis left alone.
+
+    None instead of the list if the derivative is zero everywhere: along an axis of one pixel.
+    """
+    if any(order and n == 1 for order, n in zip(orders, shape, strict=True)):
+        return None
+    return [
+        None if s is None or n == 1 else kernel(s, order, window)
+        for s, order, n in zip(sigma, orders, shape, strict=True)
+    ]
+
+
+def orders_of(ndim: int, *axes: int) -> tuple[int, ...]:
+    """Return the order of the derivative per axis that derives once along each of the axes given."""
     return tuple(axes.count(axis) for axis in range(ndim))
 
 
-def pairs(ndim: int) -> list[tuple[int, int]]:
-    """Return the upper triangle of a matrix, row by row."""
-    return list(combinations_with_replacement(range(ndim), 2))
+def pairs(axes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the upper triangle of a matrix over some axes, row by row."""
+    return list(combinations_with_replacement(axes, 2))
+
+
+def _largest(first: Sigmas, second: Sigmas) -> Sigmas:
+    return tuple(a if a is None or b is None else max(a, b) for a, b in zip(first, second, strict=True))
 
 
 @dataclass(frozen=True)
-class GaussianSmoothing(Filter):
+class GaussianSmoothing(GaussianFilter):
     """Convolution with a Gaussian."""
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, _orders(self.ndim))
+        yield Pass(self.sigma, orders_of(self.ndim))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        self._derivative(backend, job, job.outs[0], self.sigma, _orders(self.ndim))
+        self._derivative(backend, job, job.outs[0], self.sigma, orders_of(self.ndim))
 
 
 @dataclass(frozen=True)
-class GaussianDerivative(Filter):
+class GaussianDerivative(GaussianFilter):
     """Convolution with a derivative of a Gaussian, ``order[i]`` times along axis ``i``."""
 
     order: tuple[int, ...] = ()
@@ -176,132 +225,167 @@ class GaussianDerivative(Filter):
         if len(self.order) != self.ndim:
             raise ValueError(f"order={self.order} is not one integer for each of {self.ndim} axes.")
         for s, order in zip(self.sigma, self.order, strict=True):
-            radius(s, order)
+            radius(s or 1.0, order)
+            if s is None and order:
+                raise ValueError(f"order={self.order} derives along an axis without a sigma.")
 
 
 @dataclass(frozen=True)
-class DifferenceOfGaussians(Filter):
+class DifferenceOfGaussians(GaussianFilter):
     """Smoothing at ``sigma`` minus smoothing at ``minus``: a band of structure sizes."""
 
     minus: Sigmas = ()
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(tuple(map(max, self.sigma, self.minus)), _orders(self.ndim))
+        yield Pass(_largest(self.sigma, self.minus), orders_of(self.ndim))
 
     def compute(self, backend: Backend, job: Job) -> None:
         second = job.scratch(backend)
-        self._derivative(backend, job, second, self.minus, _orders(self.ndim))
+        self._derivative(backend, job, second, self.minus, orders_of(self.ndim))
         first = job.scratch(backend)
-        self._derivative(backend, job, first, self.sigma, _orders(self.ndim))
+        self._derivative(backend, job, first, self.sigma, orders_of(self.ndim))
         np.subtract(first, second, out=job.outs[0], casting="same_kind")
 
 
 @dataclass(frozen=True)
-class GaussianGradientMagnitude(Filter):
+class GaussianGradientMagnitude(GaussianFilter):
     """Length of the gradient of the smoothed image, per pixel."""
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, (1,) * self.ndim)
+        yield Pass(self.sigma, tuple(int(s is not None) for s in self.sigma))
 
     def compute(self, backend: Backend, job: Job) -> None:
         total, part = job.scratch(backend), job.scratch(backend)
         total[...] = 0
-        for axis in range(self.ndim):
-            self._derivative(backend, job, part, self.sigma, _orders(self.ndim, axis))
+        for axis in self.axes:
+            self._derivative(backend, job, part, self.sigma, orders_of(self.ndim, axis))
             part *= part
             total += part
         np.sqrt(total, out=job.outs[0], casting="same_kind")
 
 
 @dataclass(frozen=True)
-class LaplacianOfGaussian(Filter):
+class LaplacianOfGaussian(GaussianFilter):
     """Sum of the second derivatives of the smoothed image: negative on bright blobs."""
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, (2,) * self.ndim)
+        yield Pass(self.sigma, tuple(2 * (s is not None) for s in self.sigma))
 
     def compute(self, backend: Backend, job: Job) -> None:
         total, part = job.scratch(backend), job.scratch(backend)
         total[...] = 0
-        for axis in range(self.ndim):
-            self._derivative(backend, job, part, self.sigma, _orders(self.ndim, axis, axis))
+        for axis in self.axes:
+            self._derivative(backend, job, part, self.sigma, orders_of(self.ndim, axis, axis))
             total += part
         job.outs[0][...] = total
 
 
 @dataclass(frozen=True)
-class HessianOfGaussian(Filter):
+class HessianOfGaussian(GaussianFilter):
     """All second derivatives of the smoothed image: the upper triangle of the Hessian, row by row."""
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, (2,) * self.ndim)
+        yield Pass(self.sigma, tuple(2 * (s is not None) for s in self.sigma))
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(f"{i}{j}" for i, j in pairs(self.ndim))
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{keys[i]}{keys[j]}" for i, j in pairs(self.axes))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        for out, (i, j) in zip(job.outs, pairs(self.ndim), strict=True):
+        for out, (i, j) in zip(job.outs, pairs(self.axes), strict=True):
             if out is not None:
-                self._derivative(backend, job, out, self.sigma, _orders(self.ndim, i, j))
+                self._derivative(backend, job, out, self.sigma, orders_of(self.ndim, i, j))
 
 
 @dataclass(frozen=True)
-class HessianOfGaussianEigenvalues(Filter):
-    """Eigenvalues of the Hessian, largest first."""
+class HessianOfGaussianEigenvalues(GaussianFilter):
+    """Eigenvalues of the Hessian, largest first; or the largest alone."""
+
+    only_largest: bool = False
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, (2,) * self.ndim)
+        yield Pass(self.sigma, tuple(2 * (s is not None) for s in self.sigma))
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(map(str, range(self.ndim)))
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return ("",) if self.only_largest else _eigenvalue_names(self.axes)
 
     def compute(self, backend: Backend, job: Job) -> None:
-        tensor = [job.scratch(backend) for _ in pairs(self.ndim)]
-        HessianOfGaussian(self.sigma, self.window).compute(backend, job.with_outs(tensor))
+        tensor = [job.scratch(backend) for _ in pairs(self.axes)]
+        backend.apply(HessianOfGaussian(self.sigma, self.window), job.with_outs(tensor))
         symmetric_eigenvalues(tensor, job.outs)
 
 
 @dataclass(frozen=True)
-class StructureTensor(Filter):
+class StructureTensor(GaussianFilter):
     """Products of the gradient's components at ``sigma``, smoothed at ``outer``: the upper triangle."""
 
     outer: Sigmas = ()
 
     def passes(self) -> Iterator[Pass]:
-        yield Pass(self.sigma, (1,) * self.ndim)
-        yield Pass(self.outer, _orders(self.ndim))
+        yield Pass(self.sigma, tuple(int(s is not None) for s in self.sigma))
+        yield Pass(self.outer, orders_of(self.ndim))
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(f"{i}{j}" for i, j in pairs(self.ndim))
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"{keys[i]}{keys[j]}" for i, j in pairs(self.axes))
 
     def compute(self, backend: Backend, job: Job) -> None:
         # The products are needed as far around the region as the outer smoothing looks.
         smoothing = GaussianSmoothing(self.outer, self.window)
         inner = job.grown(smoothing.halo(job.image.shape))
-        gradient = []
-        for axis in range(self.ndim):
-            part = inner.scratch(backend)
-            self._derivative(backend, inner, part, self.sigma, _orders(self.ndim, axis))
-            gradient.append(part)
+        gradient = {}
+        for axis in self.axes:
+            gradient[axis] = inner.scratch(backend)
+            self._derivative(backend, inner, gradient[axis], self.sigma, orders_of(self.ndim, axis))
         product = inner.scratch(backend)
-        for out, (i, j) in zip(job.outs, pairs(self.ndim), strict=True):
+        for out, (i, j) in zip(job.outs, pairs(self.axes), strict=True):
             if out is not None:
                 np.multiply(gradient[i], gradient[j], out=product)
-                smoothing.compute(backend, job.inside(inner, product, [out]))
+                backend.apply(smoothing, job.inside(inner, product, [out]))
 
 
 @dataclass(frozen=True)
 class StructureTensorEigenvalues(StructureTensor):
     """Eigenvalues of the structure tensor, largest first."""
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        return tuple(map(str, range(self.ndim)))
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return _eigenvalue_names(self.axes)
 
     def compute(self, backend: Backend, job: Job) -> None:
-        tensor = [job.scratch(backend) for _ in pairs(self.ndim)]
-        super().compute(backend, job.with_outs(tensor))
+        tensor = [job.scratch(backend) for _ in pairs(self.axes)]
+        backend.apply(StructureTensor(self.sigma, self.window, self.outer), job.with_outs(tensor))
         symmetric_eigenvalues(tensor, job.outs)
+
+
+@dataclass(frozen=True)
+class StructureTensorOrientation(StructureTensor):
+    """How much the gradients around a pixel agree, and their common direction; in a plane.
+
+    The first result is the coherence ``(l1 - l2) / (l1 + l2)`` of the eigenvalues: 1 where all gradients are
+    parallel, 0 where no direction prevails or nothing changes. The second is the direction in which the
+    image changes most, in radians from the last axis towards the one before it, in (-π/2, π/2].
+    """
+
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return ("coherence", "orientation")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.axes) != 2:
+            raise ValueError(
+                f"an orientation is an angle in a plane, and {len(self.axes)} axes are filtered."
+            )
+
+    def compute(self, backend: Backend, job: Job) -> None:
+        tensor = [job.scratch(backend) for _ in range(3)]
+        backend.apply(StructureTensor(self.sigma, self.window, self.outer), job.with_outs(tensor))
+        yy, yx, xx = (element.astype(np.float64) for element in tensor)
+        coherence, orientation = job.outs
+        if coherence is not None:
+            difference, trace = np.sqrt((xx - yy) ** 2 + 4 * yx * yx), xx + yy
+            np.divide(difference, trace, out=difference, where=trace != 0)
+            coherence[...] = np.where(trace == 0, 0, difference)
+        if orientation is not None:
+            orientation[...] = 0.5 * np.arctan2(2 * yx, xx - yy)
+
+
+def _eigenvalue_names(axes: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"eigenvalue {i}" for i in range(len(axes)))

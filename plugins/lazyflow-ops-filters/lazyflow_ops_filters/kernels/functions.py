@@ -88,7 +88,7 @@ def run(
         raise ParameterError(f"{what}: backend {backend.name!r} {reason}.")
     region = _normalized(region, image.shape, what)
     shape = tuple(s.stop - s.start for s in region)
-    count = len(filter.output_names)
+    count = filter.results
     if outs is None:
         outs = list(np.empty((count, *shape), backend.dtype))
     elif len(outs) != count or any(o is not None and o.shape != shape for o in outs):

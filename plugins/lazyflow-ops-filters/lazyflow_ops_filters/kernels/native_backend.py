@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.backend import Backend, Job, Region
-from lazyflow_ops_filters.kernels.gaussian import kernel
+from lazyflow_ops_filters.kernels.composite import FilterSet
 
 __all__ = ["NativeBackend"]
 
@@ -29,6 +29,7 @@ _BORDERS = {"mirror": 0, "reflect": 1, "nearest": 2, "zero": 3}
 _COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES = range(5)
 _ZERO = -1  # a term that is zero everywhere
 _NO_KERNEL = -1
+_MOST_TERMS = 32
 _NO_DERIVATIVE = -2
 
 
@@ -98,20 +99,12 @@ class _Program:
 
     def derivative(self, sigma: f.Sigmas, window: float, *axes: int) -> int:
         """Return the number of the term that derives once along each of the axes given."""
-        orders = [axes.count(i) for i in range(self.ndim)]
-        return self.gaussian(sigma, window, orders)
+        return self.gaussian(sigma, window, f.orders_of(self.ndim, *axes))
 
     def gaussian(self, sigma: f.Sigmas, window: float, orders: Sequence[int]) -> int:
-        """Return the number of a term that is a Gaussian derivative; zero along an axis of one pixel."""
-        shape = self.job.image.shape
-        if any(order and n == 1 for order, n in zip(orders, shape, strict=True)):
-            return _ZERO
-        return self.convolution(
-            [
-                None if n == 1 else kernel(s, order, window)
-                for s, order, n in zip(sigma, orders, shape, strict=True)
-            ]
-        )
+        """Return the number of a term that is a Gaussian derivative."""
+        kernels = f.kernels_of(sigma, window, orders, self.job.image.shape)
+        return _ZERO if kernels is None else self.convolution(kernels)
 
     def result(self, kind: int, terms: Sequence[int], outs: Sequence[Array | None]) -> None:
         """Add something to be made of terms."""
@@ -167,8 +160,11 @@ class NativeBackend(Backend):
         self._run(program)
 
     def apply(self, filter: f.Filter, job: Job) -> None:
+        if isinstance(filter, FilterSet):
+            self._apply_set(filter, job)
+            return
         program = _Program(job)
-        if isinstance(filter, f.StructureTensor):
+        if type(filter) in (f.StructureTensor, f.StructureTensorEigenvalues):
             self._run_tensor(filter, program)
         elif (write := _PROGRAMS.get(type(filter))) is not None:
             write(program, filter, job.outs)
@@ -176,19 +172,39 @@ class NativeBackend(Backend):
         else:
             filter.compute(self, job)
 
+    def _apply_set(self, filters: FilterSet, job: Job) -> None:
+        """Run filters of one scale together: they share most of their convolutions."""
+        programs: dict[f.Sigmas, _Program] = {}
+        for filter, part in filters.wanted(job):
+            write = _PROGRAMS.get(type(filter))
+            if write is None:
+                self.apply(filter, part)
+                continue
+            assert isinstance(filter, f.GaussianFilter)
+            program = programs.setdefault(filter.sigma, _Program(job))
+            if len(program.terms) > _MOST_TERMS - 10:
+                self._run(program)
+                program = programs[filter.sigma] = _Program(job)
+            write(program, filter, part.outs)
+        for program in programs.values():
+            self._run(program)
+
     def _run_tensor(self, filter: f.StructureTensor, program: _Program) -> None:
-        ndim, first = program.ndim, 3 - program.ndim
+        first = 3 - program.ndim
         tensor = _Tensor()
         for axis in range(3):
-            number = program.derivative(filter.sigma, filter.window, axis - first) if axis >= first else _ZERO
-            term = (_NO_DERIVATIVE,) * 3 if number == _ZERO else program.terms[number]
-            tensor.derivative[axis].kernel[:] = term
+            filtered = axis - first in filter.axes
+            number = program.derivative(filter.sigma, filter.window, axis - first) if filtered else _ZERO
+            tensor.derivative[axis].kernel[:] = (
+                (_NO_DERIVATIVE,) * 3 if number == _ZERO else program.terms[number]
+            )
         smooth = program.derivative(filter.outer, filter.window)
         tensor.outer.kernel[:] = program.terms[smooth]
-        # Products are numbered as elements of a 3×3 triangle; those of the last axes are the last ones.
-        elements = [i for i, (a, _) in enumerate(f.pairs(3)) if a >= first]
+        # Products are numbered as elements of a 3×3 triangle.
+        numbers = f.pairs(range(3))
+        elements = [numbers.index((i + first, j + first)) for i, j in f.pairs(filter.axes)]
         outs = program.job.outs
-        if isinstance(filter, f.StructureTensorEigenvalues) and ndim > 1:
+        if isinstance(filter, f.StructureTensorEigenvalues) and len(elements) > 1:
             program.result(_EIGENVALUES, elements, outs)
         else:
             for element, out in zip(elements, outs, strict=True):
@@ -268,22 +284,22 @@ def _difference(p: _Program, filter: Any, outs: _Outs) -> None:
 
 
 def _gradient(p: _Program, filter: Any, outs: _Outs) -> None:
-    p.result(_NORM, [p.derivative(filter.sigma, filter.window, i) for i in range(p.ndim)], outs)
+    p.result(_NORM, [p.derivative(filter.sigma, filter.window, i) for i in filter.axes], outs)
 
 
 def _laplacian(p: _Program, filter: Any, outs: _Outs) -> None:
-    p.result(_SUM, [p.derivative(filter.sigma, filter.window, i, i) for i in range(p.ndim)], outs)
+    p.result(_SUM, [p.derivative(filter.sigma, filter.window, i, i) for i in filter.axes], outs)
 
 
 def _hessian(p: _Program, filter: Any, outs: _Outs) -> None:
-    for out, (i, j) in zip(outs, f.pairs(p.ndim), strict=True):
+    for out, (i, j) in zip(outs, f.pairs(filter.axes), strict=True):
         if out is not None:
             p.result(_COPY, [p.derivative(filter.sigma, filter.window, i, j)], [out])
 
 
 def _hessian_eigenvalues(p: _Program, filter: Any, outs: _Outs) -> None:
-    kind = _EIGENVALUES if p.ndim > 1 else _COPY
-    terms = [p.derivative(filter.sigma, filter.window, i, j) for i, j in f.pairs(p.ndim)]
+    kind = _EIGENVALUES if len(filter.axes) > 1 else _COPY
+    terms = [p.derivative(filter.sigma, filter.window, i, j) for i, j in f.pairs(filter.axes)]
     p.result(kind, terms, outs)
 
 

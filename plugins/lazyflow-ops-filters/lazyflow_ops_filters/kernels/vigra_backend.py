@@ -54,8 +54,9 @@ class VigraBackend(Backend):
 
     def apply(self, filter: Filter, job: Job) -> None:
         function = _FUNCTIONS.get(type(filter))
-        if function is None or 1 in job.image.shape:
-            # vigra takes an axis of one pixel for one that is too thin; for us it is constant.
+        # vigra takes an axis of one pixel for one that is too thin, for us it is constant; and its filters
+        # leave out no axis. In both cases the filter runs as it is defined, by vigra's convolutions.
+        if function is None or 1 in job.image.shape or None in getattr(filter, "sigma", ()):
             filter.compute(self, job)
             return
         # Not by vigra's own roi: it would order the axes by what is cheapest for that region, and blocks
@@ -111,7 +112,7 @@ _FUNCTIONS: dict[type[Filter], _Function] = {
     HessianOfGaussian: lambda f, image, **kw: _triangle(_v.hessianOfGaussian(image, f.sigma, **kw)),
     HessianOfGaussianEigenvalues: lambda f, image, **kw: _eigenvalues(
         _v.hessianOfGaussian(image, f.sigma, **kw)
-    ),
+    )[: f.results],
     StructureTensor: lambda f, image, **kw: _triangle(_v.structureTensor(image, f.sigma, f.outer, **kw)),
     StructureTensorEigenvalues: lambda f, image, **kw: _eigenvalues(
         _v.structureTensor(image, f.sigma, f.outer, **kw)

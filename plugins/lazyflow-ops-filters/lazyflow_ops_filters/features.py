@@ -1,0 +1,169 @@
+"""Pixel features: many filters at many scales as the channels of one output, for pixel classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite, sqrt
+from typing import Any
+
+from lazyflow_core import Axis, ParameterSlot
+
+from lazyflow_ops_filters.base import OpFilter
+from lazyflow_ops_filters.kernels import filters as f
+from lazyflow_ops_filters.kernels.composite import FilterSet, Presmoothed
+from lazyflow_ops_filters.units import in_pixels
+
+__all__ = ["FEATURES", "SCALES", "OpPixelFeatures", "feature_grid"]
+
+#: The scales that ilastik offers, in pixels.
+SCALES = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
+
+_Sigmas = tuple[float | None, ...]
+
+
+def _times(factor: float, sigma: _Sigmas) -> _Sigmas:
+    return tuple(None if s is None else factor * s for s in sigma)
+
+
+#: Features by name: the title of their channels, and the filter of a scale and a window. Second scales
+#: belong to the first one as in ilastik.
+FEATURES: dict[str, tuple[str, Callable[[_Sigmas, float], f.Filter]]] = {
+    "gaussian_smoothing": ("Gaussian Smoothing", f.GaussianSmoothing),
+    "laplacian_of_gaussian": ("Laplacian of Gaussian", f.LaplacianOfGaussian),
+    "gaussian_gradient_magnitude": ("Gaussian Gradient Magnitude", f.GaussianGradientMagnitude),
+    "difference_of_gaussians": (
+        "Difference of Gaussians",
+        lambda s, window: f.DifferenceOfGaussians(s, window, minus=_times(0.66, s)),
+    ),
+    "structure_tensor_eigenvalues": (
+        "Structure Tensor Eigenvalues",
+        lambda s, window: f.StructureTensorEigenvalues(s, window, outer=_times(0.5, s)),
+    ),
+    "hessian_of_gaussian_eigenvalues": ("Hessian of Gaussian Eigenvalues", f.HessianOfGaussianEigenvalues),
+}
+
+Selection = tuple[tuple[Any, ...], ...]
+
+
+def feature_grid(
+    features: Iterable[str] = tuple(FEATURES), scales: Iterable[float] = SCALES, *, in_2d: bool = False
+) -> Selection:
+    """Return the selection of all features at all scales, for `OpPixelFeatures`.
+
+    As in ilastik, below a scale of 0.7 only smoothing is selected: the other kernels are their smallest
+    there, whatever the scale.
+
+    Examples
+    --------
+    >>> feature_grid(["gaussian_smoothing", "laplacian_of_gaussian"], [0.3, 1.0])
+    (('gaussian_smoothing', 0.3), ('gaussian_smoothing', 1.0), ('laplacian_of_gaussian', 1.0))
+    >>> len(feature_grid())
+    37
+    """
+    scales = tuple(scales)
+    dimensions = ("2d",) if in_2d else ()
+    return tuple(
+        (feature, scale, *dimensions)
+        for feature in features
+        for scale in scales
+        if scale >= 0.7 or feature == "gaussian_smoothing"
+    )
+
+
+def _check_selection(value: Selection) -> str | None:
+    if not value:
+        return "selects nothing"
+    for entry in value:
+        if not isinstance(entry, (tuple, list)) or len(entry) not in (2, 3):
+            return f"holds {entry!r}; an entry is (feature, scale) or (feature, scale, '2d')"
+        feature, scale, *dimensions = entry
+        if feature not in FEATURES:
+            return f"holds the unknown feature {feature!r}; there are {', '.join(FEATURES)}"
+        if (
+            isinstance(scale, bool)
+            or not isinstance(scale, (int, float))
+            or not (isfinite(scale) and scale > 0)
+        ):
+            return f"holds the scale {scale!r}, which is not a positive number"
+        if dimensions and dimensions[0] not in ("2d", "3d"):
+            return f"holds {dimensions[0]!r}, which is neither '2d' nor '3d'"
+    return None
+
+
+class OpPixelFeatures(OpFilter):
+    """Compute many filters at many scales, as channels of one output.
+
+    Each channel is its filter at that sigma. Filters of one scale share their convolutions, and a request
+    for some channels computes only those.
+
+    Inputs
+    ------
+    selection : ParameterSlot[tuple]
+        What to compute, in the order of the channels: entries ``(feature, scale)``, or ``(feature, scale,
+        "2d")`` to go through z slice by slice. Features are the keys of `FEATURES`, scales are sigmas in
+        ``unit``. The default is `feature_grid`: ilastik's 37.
+    compat : ParameterSlot[str]
+        ``"ilastik"`` follows the recipe of ilastik with fastfilters, for classifiers that were trained
+        there: per scale s the image is smoothed once at √(s² - 1) (at s if s ≤ 1) within 3.5 sigmas, and the
+        filters run on that at min(s, 1) within 2 sigmas, so the smallest scales are smoothed twice; the two
+        scales of the structure tensor are swapped. ``window`` is then not used.
+
+    Outputs
+    -------
+    output : OutputSlot
+        float32; per channel of ``image`` the channels of all entries, named ``"Laplacian of Gaussian
+        (σ=1.6)"`` and, where a filter has several, numbered from ``[0]``.
+
+    All else as in `OpFilter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph
+    >>> selection = (("gaussian_smoothing", 1.0), ("structure_tensor_eigenvalues", 1.6))
+    >>> with Graph() as graph:
+    ...     features = OpPixelFeatures(graph=graph, image=np.eye(30), selection=selection)
+    ...     print(*features.output.meta.channel_names, sep=", ")
+    ...     features.output[:, :, 1:2].wait().shape
+    Gaussian Smoothing (σ=1), Structure Tensor Eigenvalues (σ=1.6)[0], Structure Tensor Eigenvalues (σ=1.6)[1]
+    (30, 30, 1)
+    """
+
+    scratch = 12
+
+    selection = ParameterSlot(
+        tuple, default=feature_grid(), check=_check_selection, doc="entries (feature, scale[, '2d'])"
+    )
+    compat = ParameterSlot(str, default="none", choices=("none", "ilastik"), doc="whose values to reproduce")
+
+    def make_filter(self, axes: Sequence[Axis]) -> f.Filter:
+        return FilterSet(tuple(self._filter(entry, axes) for entry in self.selection.value))
+
+    def result_names(self, filter: f.Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
+        names = []
+        assert isinstance(filter, FilterSet)
+        for (feature, scale, *dimensions), member in zip(self.selection.value, filter.filters, strict=True):
+            plane = " in 2D" if "2d" in dimensions else ""
+            title = f"{FEATURES[feature][0]} (σ={scale:g}){plane}"
+            count = member.results
+            names += [title] if count == 1 else [f"{title}[{i}]" for i in range(count)]
+        return tuple(names)
+
+    def _filter(self, entry: tuple[Any, ...], axes: Sequence[Axis]) -> f.Filter:
+        feature, scale, *dimensions = entry
+        flat = "2d" in dimensions
+        unit = self.unit.value
+        sigma = tuple(
+            None
+            if (flat and axis.key == "z") or not self.filters(axis)
+            else in_pixels([scale], unit, [axis])[0]
+            for axis in axes
+        )
+        make = FEATURES[feature][1]
+        if self.compat.value == "none":
+            return make(sigma, self.window.value)
+        before = tuple(None if s is None else (sqrt(s * s - 1) if s > 1 else s) for s in sigma)
+        inner = make(tuple(None if s is None else min(s, 1.0) for s in sigma), 2.0)
+        if isinstance(inner, f.StructureTensorEigenvalues):
+            inner = f.StructureTensorEigenvalues(inner.outer, 2.0, outer=inner.sigma)
+        return Presmoothed(f.GaussianSmoothing(before, 3.5), inner)

@@ -1,0 +1,183 @@
+"""Tensors of derivatives and what they say about shapes: Hessian, structure tensor, any derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lazyflow_core import Axis, ParameterSlot
+from lazyflow_core.errors import SetupError
+
+from lazyflow_ops_filters.base import OpFilter, check_sigma
+from lazyflow_ops_filters.kernels.filters import (
+    Filter,
+    GaussianDerivative,
+    HessianOfGaussian,
+    HessianOfGaussianEigenvalues,
+    StructureTensorEigenvalues,
+    StructureTensorOrientation,
+)
+from lazyflow_ops_filters.kernels.gaussian import MAX_ORDER
+
+__all__ = [
+    "OpGaussianDerivative",
+    "OpHessianOfGaussian",
+    "OpHessianOfGaussianEigenvalues",
+    "OpStructureTensorEigenvalues",
+    "OpStructureTensorOrientation",
+]
+
+
+def _check_order(value: tuple[int, ...]) -> str | None:
+    for order in value:
+        if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= MAX_ORDER:
+            return f"holds {order!r}, which is not an integer between 0 and {MAX_ORDER}"
+    return None
+
+
+class OpGaussianDerivative(OpFilter):
+    """Derive the smoothed image, any number of times along each axis.
+
+    Inputs
+    ------
+    sigma : ParameterSlot[float | tuple]
+        Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
+    order : ParameterSlot[tuple]
+        How often to derive along each filtered axis, in the order z, y, x; required.
+
+    All else as in `OpFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
+    """
+
+    scratch = 3
+
+    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    order = ParameterSlot(tuple, check=_check_order, doc="how often to derive along z, y, x")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        order = self.order.value
+        filtered = [axis.key for axis in axes if self.filters(axis)]
+        if len(order) != len(filtered):
+            raise SetupError(
+                f"order={order} has {len(order)} numbers, but {len(filtered)} axes are filtered, in this "
+                f"order: {''.join(filtered)}."
+            )
+        numbers = iter(order)
+        return GaussianDerivative(
+            self.sigmas(self.sigma, axes),
+            self.window.value,
+            order=tuple(next(numbers) if self.filters(axis) else 0 for axis in axes),
+        )
+
+
+class OpHessianOfGaussian(OpFilter):
+    """Compute all second derivatives of the smoothed image.
+
+    Inputs
+    ------
+    sigma : ParameterSlot[float | tuple]
+        Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
+
+    Outputs
+    -------
+    output : OutputSlot
+        The upper triangle of the Hessian as channels: ``zz zy zx yy yx xx``, or ``yy yx xx`` in 2-D.
+
+    All else as in `OpFilter`.
+    """
+
+    scratch = 3
+
+    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return HessianOfGaussian(self.sigmas(self.sigma, axes), self.window.value)
+
+
+class OpHessianOfGaussianEigenvalues(OpFilter):
+    """Compute how the smoothed image curves: the eigenvalues of its Hessian, largest first.
+
+    A bright line has one eigenvalue near 0 and the others below it, a bright blob has all below 0.
+
+    Inputs
+    ------
+    sigma : ParameterSlot[float | tuple]
+        Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
+    only_largest : ParameterSlot[bool]
+        Give the largest eigenvalue alone.
+
+    Outputs
+    -------
+    output : OutputSlot
+        One channel per filtered axis, or a single one.
+
+    All else as in `OpFilter`.
+    """
+
+    scratch = 10
+
+    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    only_largest = ParameterSlot(bool, default=False, doc="give the largest eigenvalue alone")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return HessianOfGaussianEigenvalues(
+            self.sigmas(self.sigma, axes), self.window.value, only_largest=self.only_largest.value
+        )
+
+
+class _OpStructureTensor(OpFilter):
+    """What the filters of the structure tensor share."""
+
+    scratch = 12
+
+    inner_sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="scale of the gradient")
+    outer_sigma = ParameterSlot(float | tuple, default=0.5, check=check_sigma, doc="scale of the averaging")
+
+
+class OpStructureTensorEigenvalues(_OpStructureTensor):
+    """Compute how strongly the image changes around a pixel, along the directions in which it does.
+
+    Inputs
+    ------
+    inner_sigma : ParameterSlot[float | tuple]
+        Scale of the gradient, > 0; one for all spatial axes or one per axis in the order z, y, x.
+    outer_sigma : ParameterSlot[float | tuple]
+        Scale at which products of the gradient's components are averaged.
+
+    Outputs
+    -------
+    output : OutputSlot
+        The eigenvalues as channels, largest first, one per filtered axis.
+
+    All else as in `OpFilter`.
+    """
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return StructureTensorEigenvalues(
+            self.sigmas(self.inner_sigma, axes), self.window.value, outer=self.sigmas(self.outer_sigma, axes)
+        )
+
+
+class OpStructureTensorOrientation(_OpStructureTensor):
+    """Compute in which direction the image changes most in a plane, and how consistently.
+
+    Inputs
+    ------
+    inner_sigma, outer_sigma : ParameterSlot[float | tuple]
+        As in `OpStructureTensorEigenvalues`. A volume needs ``in_2d=True``: slice by slice.
+
+    Outputs
+    -------
+    output : OutputSlot
+        Channel ``coherence``: 0 (no direction prevails) to 1 (all gradients parallel). Channel
+        ``orientation``: radians from x towards y, in (-π/2, π/2].
+
+    All else as in `OpFilter`.
+    """
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        if sum(map(self.filters, axes)) != 2:
+            raise SetupError(
+                "an orientation is an angle in a plane; use in_2d=True to go through z slice by slice."
+            )
+        return StructureTensorOrientation(
+            self.sigmas(self.inner_sigma, axes), self.window.value, outer=self.sigmas(self.outer_sigma, axes)
+        )

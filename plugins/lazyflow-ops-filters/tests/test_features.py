@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from filter_cases import relative_error, speckled
+from lazyflow_core import ArrayMeta, Graph, Roi
+from lazyflow_core.errors import ParameterError, SetupError
+
+from lazyflow_ops_filters import kernels as k
+from lazyflow_ops_filters.features import OpPixelFeatures, feature_grid
+
+
+@pytest.fixture
+def graph():
+    with Graph() as graph:
+        yield graph
+
+
+def make(graph, array, axes, **parameters):
+    operator = OpPixelFeatures(graph=graph, **parameters)
+    operator.image.assign(array, ArrayMeta(array.shape, array.dtype, axes))
+    return operator
+
+
+SMALL = feature_grid(scales=(0.3, 0.7, 1.0, 1.6))
+
+
+def test_the_default_is_ilastiks_37_features_61_channels_in_3d_49_in_2d(graph):
+    assert make(graph, np.zeros((80, 80, 80), np.uint8), "zyx").output.meta.shape == (80, 80, 80, 61)
+    assert make(graph, np.zeros((80, 80), np.uint8), "yx").output.meta.shape == (80, 80, 49)
+
+
+def expected(image, selection):
+    channels = []
+    for feature, s, *dimensions in selection:
+        function = getattr(k, feature)
+        second = {"difference_of_gaussians": [0.66 * s], "structure_tensor_eigenvalues": [0.5 * s]}
+        arguments = [s, *second.get(feature, [])]
+        if "2d" in dimensions:
+            result = np.stack([function(plane, *arguments) for plane in image])
+        else:
+            result = function(image, *arguments)
+        channels.append(result if result.ndim > image.ndim else result[..., np.newaxis])
+    return np.concatenate(channels, axis=-1)
+
+
+def test_each_channel_is_its_filter_at_that_sigma(graph):
+    image = speckled((18, 20, 22))
+    selection = (*SMALL, *feature_grid(scales=(1.0, 2.5), in_2d=True))
+    result = make(graph, image, "zyx", selection=selection).output.read()
+    # Alone and together the kernels are the same; 2-D results may differ by the order of the passes.
+    assert relative_error([result], [expected(image, selection)]) <= 1e-6
+    assert np.array_equal(result[..., :1], expected(image, selection[:1]))
+
+
+def test_channels_are_named_and_follow_the_channels_of_the_image(graph):
+    image = speckled((2, 30, 31))
+    selection = (("laplacian_of_gaussian", 1.6), ("hessian_of_gaussian_eigenvalues", 1.0))
+    operator = OpPixelFeatures(graph=graph, selection=selection)
+    operator.image.assign(image, ArrayMeta(image.shape, image.dtype, "cyx", channel_names=("dapi", "gfp")))
+    assert operator.output.meta.channel_names == (
+        "dapi Laplacian of Gaussian (σ=1.6)",
+        "dapi Hessian of Gaussian Eigenvalues (σ=1)[0]",
+        "dapi Hessian of Gaussian Eigenvalues (σ=1)[1]",
+        "gfp Laplacian of Gaussian (σ=1.6)",
+        "gfp Hessian of Gaussian Eigenvalues (σ=1)[0]",
+        "gfp Hessian of Gaussian Eigenvalues (σ=1)[1]",
+    )
+    result = operator.output.read()
+    for c in range(2):
+        assert np.array_equal(result[3 * c : 3 * c + 3], np.moveaxis(expected(image[c], selection), -1, 0))
+
+
+@pytest.mark.parametrize("axes", ["zyx", "zyxc"])
+def test_any_region_and_any_channels_have_the_bits_of_the_whole(axes, graph):
+    image = speckled((17, 18, 19, 2)[: len(axes)])
+    operator = make(graph, image, axes, selection=SMALL)
+    whole = operator.output.read()
+    rng = np.random.default_rng(1)
+    for _ in range(15):
+        start = [int(rng.integers(0, n)) for n in whole.shape]
+        stop = [int(rng.integers(a + 1, n + 1)) for a, n in zip(start, whole.shape, strict=True)]
+        roi = Roi(start, stop)
+        assert np.array_equal(operator.output.read(roi), whole[roi.slicing])
+
+
+def test_a_request_for_few_channels_runs_only_their_filters(graph, monkeypatch):
+    ran = []
+
+    class Counting(type(k.get_backend("scipy"))):
+        def apply(self, filter, job):
+            ran.append(type(filter).__name__)
+            super().apply(filter, job)
+
+    monkeypatch.setattr("lazyflow_ops_filters.base.get_backend", lambda name: Counting())
+    operator = make(graph, speckled((30, 30)), "yx", selection=SMALL)
+    index = [name.startswith("Laplacian") for name in operator.output.meta.channel_names].index(True)
+    operator.output[:, :, index].wait()
+    assert ran == ["FilterSet", "LaplacianOfGaussian"]
+
+
+def test_a_scale_too_large_for_thin_data_is_reported_at_setup_with_axis_size_and_largest_scale(graph):
+    with pytest.raises(
+        SetupError, match=r"axis z has 9 pixels, too few for a sigma of 3\.5.*possible is 2\.833"
+    ):
+        make(graph, np.zeros((9, 80, 80)), "zyx")
+    make(graph, np.zeros((9, 80, 80)), "zyx", selection=feature_grid(in_2d=True))
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        ((), "selects nothing"),
+        ((("gausian_smoothing", 1.0),), "unknown feature 'gausian_smoothing'"),
+        ((("gaussian_smoothing", 0),), "scale 0, which is not a positive number"),
+        ((("gaussian_smoothing", 1.0, "4d"),), "'4d'"),
+        (("gaussian_smoothing", 1.0), "holds 'gaussian_smoothing'; an entry is"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(selection, words, graph):
+    with pytest.raises(ParameterError, match=words):
+        OpPixelFeatures(graph=graph, selection=selection)
+
+
+def ilastik(image, scale, window=2.0):
+    """Return ilastik's features of one scale, by the recipe: one presmoothing, then all at sigma <= 1."""
+    before = np.sqrt(scale**2 - 1) if scale > 1 else scale
+    s = min(scale, 1.0)
+    smooth = k.gaussian_smoothing(image, before, window=3.5)
+    return np.concatenate(
+        [
+            k.gaussian_smoothing(smooth, s, window=window)[..., np.newaxis],
+            k.laplacian_of_gaussian(smooth, s, window=window)[..., np.newaxis],
+            k.gaussian_gradient_magnitude(smooth, s, window=window)[..., np.newaxis],
+            k.difference_of_gaussians(smooth, s, 0.66 * s, window=window)[..., np.newaxis],
+            k.structure_tensor_eigenvalues(smooth, 0.5 * s, s, window=window),
+            k.hessian_of_gaussian_eigenvalues(smooth, s, window=window),
+        ],
+        axis=-1,
+    )
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.6, 3.5])
+def test_ilastiks_values_are_reproduced_including_swapped_tensor_scales(scale, graph):
+    image = speckled((24, 25, 26))
+    operator = make(graph, image, "zyx", selection=feature_grid(scales=[scale]), compat="ilastik")
+    assert np.array_equal(operator.output.read(), ilastik(image, scale))
+    block = Roi((3, 0, 20, 2), (9, 7, 26, 10))
+    assert np.array_equal(operator.output.read(block), ilastik(image, scale)[block.slicing])
