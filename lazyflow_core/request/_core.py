@@ -21,7 +21,7 @@ from lazyflow_core.errors import CancelledError, InternalError
 from ._failure import keep_error
 from ._links import DELIVERED, Failure, Links, logger
 from ._mutex import mutex
-from ._party import Interest, Party, Verdict, WaiterHost, current_party
+from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
 from ._state import LEGAL_MOVES, NOTHING, Priority, RequestState
 
 if TYPE_CHECKING:
@@ -182,25 +182,29 @@ class RequestCore(Generic[T]):
 
     # ----------------------------------------------------------------------------------------------- running
 
-    def _run_here(self, party: Party, host: Interest | None = None) -> None:
-        """Run the claimed request inline on ``party``, in the submitter's context if it was submitted."""
-        context = self._context
-        # A context of its own: what the workload sets does not leak into the waiter.
-        (copy_context() if context is None else context).run(self._execute_inline, party, host)
-
     def _execute_inline(self, party: Party, host: Interest | None = None) -> None:
         """Run the claimed request on the stack of ``party``, which waits for it.
 
         ``host`` is who counts as waiting when it comes to cancelling; None: the one who runs on ``party``.
         """
         me = party.request
+        # A context of its own: what the workload sets does not leak into the waiter.
+        context = copy_context() if self._context is None else self._context
+        is_fiber = type(party) is Fiber
+        if is_fiber:
+            outer_context = party.gr_context
+            party.gr_context = context
         edge: WaiterHost = party if me is None else me
         self._host = edge if host is None else host
         edge._waiting = self
         party.request = self  # type: ignore[assignment]
         party.depth += 1
         try:
-            self._execute(party)
+            if is_fiber:
+                # Not Context.run: it would put a C call on the stack, which is copied at every switch.
+                self._execute(party)
+            else:
+                context.run(self._execute, party)
         except BaseException as error:
             # A Ctrl-C between two statements of ours, or the end of the stack. There may be no room to end
             # the request here; the outermost level does it.
@@ -211,6 +215,8 @@ class RequestCore(Generic[T]):
             party.request = me
             edge._waiting = None
             self._host = None
+            if is_fiber:
+                party.gr_context = outer_context
             if party.torn and me is None:
                 finish_torn(party)
 

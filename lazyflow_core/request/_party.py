@@ -49,8 +49,8 @@ T = TypeVar("T")
 #: Returned by a fiber that ended because there will be no more work.
 STOP = object()
 
-#: Idle fibers kept per carrier. More only exist while more requests were suspended at once; the rest end.
-MAX_IDLE_FIBERS = 64
+#: Idle fibers kept per carrier, a few KB each; making one costs more than everything else about a request.
+MAX_IDLE_FIBERS = 512
 
 
 class Verdict(IntEnum):
@@ -240,6 +240,9 @@ class Carrier:
     def park(self, fiber: Fiber, waiter: Waiter) -> None:
         """Leave the thread to another fiber until the waiter's verdict is there."""
         raise NotImplementedError
+
+    def forget(self, request: Request[Any]) -> None:
+        """Take a queued request that was claimed by its waiter out of the queue, where that is cheap."""
 
     def now(self) -> float:
         """Return the time by which deadlines are meant."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestPool", "gather"]
 
+QUEUED = RequestState.QUEUED
+
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -289,8 +291,9 @@ class RequestPool(Generic[T]):
             return
         for member in list(self._unfinished):
             scheduler = member._scheduler
-            if scheduler is not None and runs_here(scheduler, party) and member._claim():
-                member._run_here(party, _Consent(self, party))
+            if scheduler is not None and runs_here(scheduler, party, QUEUED) and member._claim():
+                party.carrier.forget(member)
+                member._execute_inline(party, _Consent(self, party))
                 if party.request is not None and party.request._cancelled:
                     return
 

@@ -8,7 +8,6 @@ in the schedulers. ``DESIGN.md`` beside it tells the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyflow_core.errors import (
@@ -230,12 +229,17 @@ class Request(RequestCore[T]):
         me = party.request
         if me is not None and me._cancelled:
             raise CancelledError(f"{me.describe()} was cancelled")
-        if self._state is NEW and timeout is None and party.depth < MAX_INLINE_DEPTH:
+        state = self._state
+        if (state is NEW or state is QUEUED) and timeout is None and party.depth < MAX_INLINE_DEPTH:
+            # Only the awaited request is run inline, never other work: that could need a lock which is
+            # held further down on this very stack.
             scheduler = self._scheduler
-            if (scheduler is None or runs_here(scheduler, party)) and self._claim():
-                if me is not None:
+            if (scheduler is None or runs_here(scheduler, party, state)) and self._claim():
+                if state is QUEUED:
+                    party.carrier.forget(self)  # type: ignore[union-attr]
+                elif me is not None:
                     self._adopt(me)
-                copy_context().run(self._execute_inline, party)
+                self._execute_inline(party)
                 if self._state is FAILED and type(party) is not Fiber:
                     pass_on_interrupt(self._outcome)
         if not self._is_settled():

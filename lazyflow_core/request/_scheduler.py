@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ._party import Fiber, Party, Waiter
+from ._state import RequestState
 
 if TYPE_CHECKING:
     from typing import Self
@@ -102,10 +103,15 @@ class Scheduler:
         self.close()
 
 
-def runs_here(scheduler: Scheduler, party: Party) -> bool:
-    """Return whether a request of ``scheduler`` may run on the stack of ``party``, which waits for it."""
+def runs_here(scheduler: Scheduler, party: Party, state: RequestState) -> bool:
+    """Return whether a request of ``scheduler`` may run on the stack of ``party``, which waits for it.
+
+    A foreign thread runs only what was not submitted: who submits wants it run by a worker.
+    """
     if type(party) is Fiber:
         return party.carrier.scheduler is scheduler
+    if state is not RequestState.NEW:
+        return False
     me = party.request
     return scheduler.direct or (me is not None and me._scheduler is scheduler)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _closing
 from ._cpus import usable_cpu_count
 from ._mutex import mutex
-from ._party import Fiber
+from ._party import Fiber, current_party
 from ._scheduler import Scheduler
 from ._state import Priority
 from ._worker import Worker
@@ -144,8 +144,6 @@ class ThreadedScheduler(Scheduler):
 
 
 def _current_worker(scheduler: ThreadedScheduler) -> Worker | None:
-    from ._party import current_party
-
     party = current_party()
     if type(party) is Fiber and party.carrier.scheduler is scheduler:
         return party.carrier  # type: ignore[return-value]

@@ -93,19 +93,19 @@ def wait_until_delivered(
     The first line of `Request.wait` has looked for a cancelled caller and for an outcome already there.
     """
     must_hop = False
-    if request._state is NEW or request._state is QUEUED:
+    state = request._state
+    if state is NEW or state is QUEUED:
         scheduler = request._scheduler
-        if timeout is None and type(party) is Fiber and (scheduler is None or runs_here(scheduler, party)):
-            # Only the awaited request is run inline, never other work: that could need a lock which is
-            # held further down on this very stack.
+        if (
+            timeout is None
+            and type(party) is Fiber
+            and (scheduler is None or runs_here(scheduler, party, state))
+            and party.depth >= MAX_INLINE_DEPTH
+        ):
             if party.request is not None:
                 request._adopt(party.request)
-            if party.depth >= MAX_INLINE_DEPTH:
-                must_hop = True
-            elif request._claim():
-                request._run_here(party)
-                return
-        elif request._state is NEW:
+            must_hop = True
+        elif state is NEW:
             request.submit()
     me = party.request
     waiter = Waiter(party, request, timeout, shield)

@@ -93,6 +93,23 @@ class Worker(Carrier):
         if waiter.timeout is not None and waiter.verdict is not Verdict.TIMED_OUT:
             self._forget_stale_deadlines()
 
+    def forget(self, request: Request[Any]) -> None:
+        """Clear the ends of the local queue of what others have claimed.
+
+        Waiters claim what they wait for straight out of the queue. Without this a request that submits and
+        waits in a loop would pile up finished children, with their results, until it ends itself.
+        """
+        local = self.local
+        # The right end is ours alone; the left one we share with thieves, so look at what was really taken.
+        try:
+            while local[-1]._state > RequestState.QUEUED:
+                local.pop()
+            while (first := local.popleft())._state > RequestState.QUEUED:
+                pass
+            local.appendleft(first)
+        except IndexError:
+            pass
+
     # ------------------------------------------------------------------------------------------- the loop
 
     def _work(self) -> None:
