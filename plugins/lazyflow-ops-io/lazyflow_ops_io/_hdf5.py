@@ -156,7 +156,14 @@ def axes_of(dataset: h5py.Dataset) -> Axes:
 def _read_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE, _LABELS):
-        if name in dataset.attrs and dataset.attrs.get_id(name).get_storage_size() <= _MOST_ATTRIBUTE_BYTES:
+        if name not in dataset.attrs:
+            continue
+        attribute = dataset.attrs.get_id(name)
+        # Only what these can be: reading a damaged compound or sequence crashes h5py.
+        if (
+            attribute.get_type().get_class() in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT)
+            and attribute.get_storage_size() <= _MOST_ATTRIBUTE_BYTES
+        ):
             value = dataset.attrs[name]
             found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return found

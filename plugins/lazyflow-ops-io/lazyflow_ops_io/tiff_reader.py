@@ -109,7 +109,7 @@ class TiffReader(ArrayReader):
     ) -> None:
         shape = tuple(map(int, series.get_shape(False)))
         page = series.keyframe
-        leading = len(shape) - len(page.shape)
+        leading = _leading(path, shape, len(series.pages), page.size)
         if page.is_tiled:
             tile = (1, page.tiledepth, page.tilelength, page.tilewidth)
         else:
@@ -118,11 +118,9 @@ class TiffReader(ArrayReader):
         #: The grid of strips or tiles in one page: separate samples, depth, length, width, samples.
         self._page_grid = BlockGrid(page.shaped, segment)
         #: Which of those five each page dimension of the array is.
-        self._five = _match(page.shape, page.shaped)
+        self._five = _match(path, shape[leading:], page.shaped)
         chunks = (1,) * leading + tuple(segment[i] for i in self._five)
         check_declared(path, shape, stored, chunks)
-        if prod(shape[:leading]) != len(series.pages):
-            raise FormatError(f"{path!r} has {len(series.pages)} pages for an image of {shape}.")
         chunk = tuple(min(chunks[i], shape[i]) for i in kept)
         super().__init__(path, meta.replace(preferred_block=chunk) if all(meta.shape) else meta)
         self._shape, self._kept, self._leading = shape, kept, leading
@@ -202,13 +200,22 @@ class TiffReader(ArrayReader):
         self._file.close()
 
 
-def _match(page: tuple[int, ...], shaped: tuple[int, ...]) -> list[int]:
+def _leading(path: str, shape: tuple[int, ...], pages: int, page_size: int) -> int:
+    """Return how many dimensions count pages; the others lie within each page."""
+    for leading in range(len(shape) + 1):
+        if prod(shape[:leading]) == pages and prod(shape[leading:]) == page_size:
+            return leading
+    raise FormatError(f"{path!r} has {pages} pages of {page_size} pixels for an image of {shape}.")
+
+
+def _match(path: str, page: tuple[int, ...], shaped: tuple[int, ...]) -> list[int]:
     """Return which of the five dimensions each dimension of a page is; the others have one pixel."""
-    found, at = [], 0
+    found: list[int] = []
     for n in page:
-        at = next(i for i in range(at, len(shaped)) if shaped[i] == n)
+        at = next((i for i in range(found[-1] + 1 if found else 0, len(shaped)) if shaped[i] == n), None)
+        if at is None:
+            raise FormatError(f"{path!r} has pages of {shaped} for an image with {page} in each.")
         found.append(at)
-        at += 1
     return found
 
 

@@ -74,7 +74,7 @@ def test_a_file_of_another_kind_is_refused(storage, tmp_path):
 
 
 def test_a_missing_file_is_a_storage_error(storage, tmp_path):
-    with pytest.raises(StorageError, match="[Nn]o such"):
+    with pytest.raises(StorageError, match=r"[Nn]o such"):
         storage.open(str(tmp_path / f"a{storage.suffix}"))
 
 
@@ -436,9 +436,9 @@ def test_ome_tiff_in_several_files_is_refused(tmp_path):
         uuid = tif.ome_metadata.partition('UUID="')[2].partition('"')[0]
     data = np.zeros((1, 5, 6), np.uint8)
     xml = (
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
-        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="6" SizeY="5" SizeZ="1" '
-        'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1">'
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        'UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
+        'SizeX="6" SizeY="5" SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1">'
         f'<UUID FileName="b.tif">{uuid}</UUID></TiffData></Pixels></Image></OME>'
     )
     tifffile.imwrite(tmp_path / "a.tif", data, description=xml, metadata=None)

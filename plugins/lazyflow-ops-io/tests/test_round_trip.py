@@ -94,7 +94,7 @@ def test_axes_no_format_has_heard_of_come_back_from_hdf5_and_zarr(storage, tmp_p
 
 @st.composite
 def stored_arrays(draw):
-    shape = draw(st.lists(st.integers(1, 13), min_size=2, max_size=4).map(tuple))
+    shape = tuple(draw(st.lists(st.integers(1, 13), min_size=3, max_size=3)))
     chunks = tuple(draw(st.integers(1, n + 2)) for n in shape)
     start = tuple(draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(draw(st.integers(a, n)) for a, n in zip(start, shape, strict=True))
@@ -102,20 +102,14 @@ def stored_arrays(draw):
 
 
 @given(case=stored_arrays())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_region_equals_the_slice_of_the_array(variant, case):
     shape, chunks, roi, dtype = case
-    if variant.options.get("chunks") or len(shape) == 3:
-        shape, chunks, roi = (
-            (shape + (1, 1))[:3],
-            (chunks + (1, 1))[:3],
-            Roi((roi.start + (0, 0))[:3], (roi.stop + (1, 1))[:3]),
-        )
     data = np.arange(1, np.prod(shape) + 1).reshape(shape).astype(dtype)
     options = {"chunks": chunks} if variant.name.startswith(("hdf5", "zarr")) else {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"a{variant.suffix}")
-        variant.write(path, data, "tzyx"[4 - len(shape) :], **options)
+        variant.write(path, data, "zyx", **options)
         with variant.open(str(path)) as reader:
             assert reader.meta.shape == shape
             everything = np.zeros(tuple(2 * n for n in roi.shape), dtype)
