@@ -149,6 +149,8 @@ class Axes:
         return iter(self._axes)
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return self._axes == other._axes if isinstance(other, Axes) else NotImplemented
 
     def __hash__(self) -> int:

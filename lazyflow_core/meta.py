@@ -20,7 +20,7 @@ __all__ = ["ArrayMeta"]
 _PER_AXIS = ("preferred_block", "max_block")
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False)
 class ArrayMeta:
     """What an array will be: shape, dtype, axes, and hints how to ask for it.
 
@@ -129,6 +129,28 @@ class ArrayMeta:
             channels = prod(self.shape[i] for i in self.axes.of_kind("channel"))
             if len(self.channel_names) != channels:
                 refuse(f"{len(self.channel_names)} channel names for {channels} channels.")
+
+    def __eq__(self, other: object) -> bool:
+        # Written out, most telling first: setup compares the meta of every slot a change reaches.
+        if self is other:
+            return True
+        if not isinstance(other, ArrayMeta):
+            return NotImplemented
+        return (
+            self.shape == other.shape
+            and self.dtype == other.dtype
+            and self.value_range == other.value_range
+            and self.axes == other.axes
+            and self.preferred_block == other.preferred_block
+            and self.max_block == other.max_block
+            and self.ram_per_pixel == other.ram_per_pixel
+            and self.channel_names == other.channel_names
+            and self.semantics == other.semantics
+            and self.extra == other.extra
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.axes, self.value_range))
 
     def replace(self, **changes: Any) -> ArrayMeta:
         """Return this meta with some fields changed.

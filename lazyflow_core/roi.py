@@ -41,9 +41,11 @@ class Roi:
     Roi(start=(2, 3), stop=(2, 5))
     """
 
-    __slots__ = ("start", "stop")
+    __slots__ = ("shape", "start", "stop")
     start: tuple[int, ...]
     stop: tuple[int, ...]
+    #: Number of pixels along each axis; kept, because every hop of a request asks for it.
+    shape: tuple[int, ...]
 
     def __init__(self, start: Iterable[int], stop: Iterable[int]) -> None:
         try:
@@ -60,6 +62,7 @@ class Roi:
                 )
         _set_start(self, begin)
         _set_stop(self, end)
+        _set_shape(self, tuple(map(operator.sub, end, begin)))
 
     @classmethod
     def _unchecked(cls, start: tuple[int, ...], stop: tuple[int, ...]) -> Roi:
@@ -67,6 +70,7 @@ class Roi:
         roi = object.__new__(cls)
         _set_start(roi, start)
         _set_stop(roi, stop)
+        _set_shape(roi, tuple(map(operator.sub, stop, start)))
         return roi
 
     @classmethod
@@ -158,14 +162,9 @@ class Roi:
         return len(self.start)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of pixels along each axis."""
-        return tuple(map(operator.sub, self.stop, self.start))
-
-    @property
     def size(self) -> int:
         """Number of pixels, a Python int that cannot overflow."""
-        return prod(map(operator.sub, self.stop, self.start))
+        return prod(self.shape)
 
     @property
     def is_empty(self) -> bool:
@@ -178,6 +177,18 @@ class Roi:
             raise TypeError(f"a Roi contains other Rois, not {other!r}.")
         self._check_same_ndim(other)
         return all(map(operator.le, self.start, other.start)) and all(map(operator.ge, self.stop, other.stop))
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether it lies inside an array of that shape, and has as many axes; cheap enough for every hop."""
+        stop = self.stop
+        if stop == shape:
+            return True
+        if len(stop) != len(shape):
+            return False
+        for end, length in zip(stop, shape):  # noqa: B905, SIM110 # lengths are equal; all() costs twice as much
+            if end > length:
+                return False
+        return True
 
     def intersects(self, other: Roi) -> bool:
         """Whether the two share a pixel."""
@@ -285,6 +296,7 @@ class Roi:
 # The only doors through the frozen wall.
 _set_start = Roi.__dict__["start"].__set__
 _set_stop = Roi.__dict__["stop"].__set__
+_set_shape = Roi.__dict__["shape"].__set__
 
 
 def hull(rois: Iterable[Roi]) -> Roi:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lazyflow_core.errors import GraphError
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
-from lazyflow_core.graph.pull import SlotRequest, executing_graph
-from lazyflow_core.graph.setup import Setup
+from lazyflow_core.graph.pull import SlotRequest
+from lazyflow_core.graph.setup import Setup, Transaction
 from lazyflow_core.request import Scheduler, default_scheduler
 
 if TYPE_CHECKING:
@@ -44,10 +41,11 @@ class Graph:
         self.gate = Gate()
         #: Operators without parent. Written by the setup transaction only.
         self._operators: tuple[Operator, ...] = ()
-        #: The transaction under way; touched by its owner only.
-        self._setup: Setup | None = None
-        #: Requests of this graph that are being computed, for cancelling them.
-        self._running: set[SlotRequest] = set()
+        #: The transaction under way. Touched by the owner of the gate only.
+        self.setup: Setup | None = None
+        #: Requests of this graph that are being computed, for cancelling them. Added to and discarded from
+        #: by any thread; both are atomic.
+        self.running: set[SlotRequest] = set()
 
     @property
     def scheduler(self) -> Scheduler:
@@ -59,8 +57,11 @@ class Graph:
         """The operators without parent, in the order they were made."""
         return self._operators
 
-    @contextmanager
-    def transaction(self) -> Iterator[Setup]:
+    def current_setup(self) -> Setup | None:
+        """Return the transaction the caller is in; None if it is in none."""
+        return self.setup if self.gate.is_mine() else None
+
+    def transaction(self) -> Transaction:
         """Batch changes: operators are set up once, at the end; if anything raises, nothing was changed.
 
         Transactions nest; the outermost one is the whole.
@@ -68,7 +69,7 @@ class Graph:
         Raises
         ------
         GraphError
-            Inside ``execute``: what computes cannot change what is computed.
+            When entering it inside ``execute``: what computes cannot change what is computed.
 
         Examples
         --------
@@ -78,30 +79,11 @@ class Graph:
                 smooth.sigma.value = 3.0
                 threshold.level.value = 0.4
         """
-        if self.gate.is_mine():
-            assert self._setup is not None, "the owner of the gate has a transaction"
-            yield self._setup
-            return
-        if executing_graph.get() is self:
-            raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
-        self.gate.begin_setup()
-        setup = self._setup = Setup()
-        try:
-            try:
-                yield setup
-                setup.commit()
-            except BaseException:
-                setup.roll_back()
-                raise
-        finally:
-            self._setup = None
-            self.gate.end_setup()
-            # Also after a failure: operators that were made for nothing release what they hold.
-            setup.notify()
+        return Transaction(self)
 
     def close(self) -> None:
         """Cancel what is being computed, wait for its end, and close all operators."""
-        for request in list(self._running):
+        for request in list(self.running):
             request.cancel()
         with self.transaction() as setup:
             for operator in reversed(self._operators):

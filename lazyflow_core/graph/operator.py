@@ -119,6 +119,8 @@ class Operator(metaclass=OperatorType):
     inputs: tuple[Input, ...]
     parameters: tuple[Parameter[Any], ...]
     outputs: tuple[Output, ...]
+    #: The outputs it computes itself: those that are not connected. Written by the setup transaction only.
+    computed: tuple[Output, ...]
     #: One more than the largest rank of its inputs and parameters. Written by `order`.
     rank: int
     #: Whether it left the graph. Written by the setup transaction only.
@@ -142,7 +144,7 @@ class Operator(metaclass=OperatorType):
         every = self.slots.values()
         self.inputs = tuple(s for s in every if isinstance(s, Input))
         self.parameters = tuple(s for s in every if isinstance(s, Parameter))
-        self.outputs = tuple(s for s in every if isinstance(s, Output))
+        self.outputs = self.computed = tuple(s for s in every if isinstance(s, Output))
 
     def __init__(self, **slots: Any) -> None:
         for key, value in slots.items():
@@ -165,7 +167,7 @@ class Operator(metaclass=OperatorType):
         while the operator executes. It does not ask for pixels. What it raises makes the change fail, and
         the graph answers as before. A composite operator, whose outputs are all connected, needs none.
         """
-        if any(output.upstream is None for output in self.outputs):
+        if self.computed:
             raise NotImplementedError(f"{type(self).__name__} has to define setup_outputs.")
 
     def execute(self, slot: Output, roi: Roi, out: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
@@ -203,9 +205,8 @@ class Operator(metaclass=OperatorType):
 
     def propagate_change(self, parameter: Parameter[Any]) -> None:
         """A parameter changed: which output regions are stale? All of them, unless overridden."""
-        for output in self.outputs:
-            if output.upstream is None:
-                output.mark_dirty()
+        for output in self.computed:
+            output.mark_dirty()
 
     def release(self) -> None:
         """Free what it holds besides its slots, such as an open file. Called once, after it closed."""
@@ -231,11 +232,6 @@ class Operator(metaclass=OperatorType):
     def children(self) -> tuple[Operator, ...]:
         """The operators it is made of; empty unless it is composite."""
         return self._operators
-
-    @property
-    def computes(self) -> bool:
-        """Whether it computes anything itself, rather than being made of others."""
-        return not self.outputs or any(output._upstream is None for output in self.outputs)
 
     def close(self) -> None:
         """Leave the graph, with all children. Waits for what is being computed; closing twice is fine.

@@ -46,10 +46,9 @@ def raise_ranks(upstream: Slot, slot: Slot) -> None:
         operator = changed.operator
         if changed.feeds_operator and rank >= operator.rank:
             operator.rank = rank + 1
-            for output in operator.outputs:
-                if output.upstream is None:
-                    came_from[output] = changed
-                    pending.append((output, operator.rank))
+            for output in operator.computed:
+                came_from[output] = changed
+                pending.append((output, operator.rank))
 
 
 def _circle(came_from: dict[Slot, Slot], upstream: Slot, slot: Slot) -> str:

@@ -8,7 +8,6 @@ where somebody asked for one.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from operator import le
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,11 +18,9 @@ from lazyflow_core.errors import (
     ConnectError,
     ExecuteError,
     LazyflowError,
-    NotReadyError,
     RequestError,
     ResultError,
 )
-from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request, checkpoint
 from lazyflow_core.request.extension import MAX_INLINE_DEPTH, NOTHING, current_party
@@ -31,10 +28,18 @@ from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
-    from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import ArraySlot, Output
 
-__all__ = ["ArraySource", "AssignedArray", "SlotRequest", "execute", "executing_graph", "pull", "reason"]
+__all__ = [
+    "ArraySource",
+    "AssignedArray",
+    "SlotRequest",
+    "execute",
+    "executing_graph",
+    "read_from_outside",
+    "reason",
+    "wrong_destination",
+]
 
 Array = npt.NDArray[Any]
 
@@ -124,12 +129,14 @@ class SlotRequest(Request[Array]):
         nested = executing_graph.get() is graph
         graph.gate.enter(nested)
         token = None if nested else executing_graph.set(graph)
+        graph.running.add(self)
         try:
-            return _answer(self.slot, self.roi, None if out is NOTHING else out)
+            return self.slot.read(self.roi, None if out is NOTHING else out)
         except ExecuteError as error:
             self._failed = ExecuteError(error.args[0], error.path)
             raise
         finally:
+            graph.running.discard(self)
             if token is not None:
                 executing_graph.reset(token)
             graph.gate.leave()
@@ -144,59 +151,42 @@ class SlotRequest(Request[Array]):
         return f"read {self.slot} {self.roi}"
 
 
-def pull(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
-    """Compute one region of a slot in the caller's thread; see `ArraySlot.read`."""
+def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
+    """Compute one region for somebody who is not executing an operator of this graph."""
     graph = slot.operator.graph
-    if executing_graph.get() is graph:
-        return _answer(slot, roi, out)
     graph.gate.enter()
     token = executing_graph.set(graph)
     try:
-        return _answer(slot, roi, out)
+        return slot.read(roi, out)
     finally:
         executing_graph.reset(token)
         graph.gate.leave()
 
 
-def _answer(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
-    meta, source = slot._meta, slot._source
-    if meta is None or source is None:
-        raise NotReadyError(why_not_ready(slot))
-    if roi is None:
-        roi = meta.roi
-    elif len(roi.stop) != len(meta.shape) or not all(map(le, roi.stop, meta.shape)):
-        raise slot._outside(roi)
-    if out is not None and (out.dtype != meta.dtype or out.shape != roi.shape):
-        raise ResultError(
-            f"{slot}: `out` has shape {out.shape} and dtype {out.dtype}, "
-            f"but {roi} has shape {roi.shape} and dtype {meta.dtype}."
-        )
+def wrong_destination(slot: ArraySlot, meta: ArrayMeta, roi: Roi, out: Array) -> ResultError:
+    """Return what to raise for an ``out`` of another shape or dtype."""
+    return ResultError(
+        f"{slot}: `out` has shape {out.shape} and dtype {out.dtype}, "
+        f"but {roi} has shape {roi.shape} and dtype {meta.dtype}."
+    )
+
+
+def execute(slot: Output, roi: Roi, out: Array | None) -> Array:
+    """Let an operator compute one region; name operator, slot and region in what it raises."""
+    party = current_party()
+    request = party.request
+    if request is not None and request._cancelled:
+        checkpoint()
     # Operators on this stack count like requests that run inside each other: beyond a depth that stays far
     # from Python's recursion limit, the next one runs as a request on a fresh stack.
-    party = current_party()
-    if party.depth >= MAX_INLINE_DEPTH:
+    depth = party.depth
+    if depth >= MAX_INLINE_DEPTH:
         return _on_fresh_stack(slot, roi, out)
-    party.depth += 1
-    try:
-        return source.compute(roi, out)
-    finally:
-        party.depth -= 1
-
-
-def _on_fresh_stack(slot: ArraySlot, roi: Roi, out: Array | None) -> Array:
-    request = SlotRequest(slot, roi)
-    if out is not None:
-        request.write_into(out)
-    return request.submit().wait()
-
-
-def execute(operator: Operator, slot: Output, roi: Roi, out: Array | None) -> Array:
-    """Let an operator compute one region; name operator, slot and region in what it raises."""
-    checkpoint()
     if out is None:
-        out = np.empty(roi.shape, slot._meta.dtype)  # type: ignore[union-attr]  # checked by _answer
+        out = np.empty(roi.shape, slot._meta.dtype)  # type: ignore[union-attr]  # `read` has looked
+    party.depth = depth + 1
     try:
-        result = operator.execute(slot, roi, out)
+        result = slot.operator.execute(slot, roi, out)
         if result is not None and result is not out:
             _copy_result(result, out, slot, roi)
     except ExecuteError as error:
@@ -204,7 +194,16 @@ def execute(operator: Operator, slot: Output, roi: Roi, out: Array | None) -> Ar
         raise
     except Exception as error:
         raise ExecuteError(f"{slot} {roi}: {reason(error)}") from error
+    finally:
+        party.depth = depth
     return out
+
+
+def _on_fresh_stack(slot: ArraySlot, roi: Roi, out: Array | None) -> Array:
+    request = SlotRequest(slot, roi)
+    if out is not None:
+        request.write_into(out)
+    return request.submit().wait()
 
 
 def _copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:

@@ -74,15 +74,20 @@ class Walk:
         self._heap: list[tuple[int, int, int, Slot | Operator]] = []
         self._count = itertools.count()
         self._announced: list[tuple[ArraySlot, Roi]] = []
+        #: The operator that is asked right now; its outputs are announced when it has answered.
+        self._visited: Operator | None = None
 
     def mark(self, slot: ArraySlot, roi: Roi) -> None:
         """Add a stale box; of a slot that was announced already it is announced again."""
         boxes = self._marks.get(slot)
-        if boxes is None:
-            self._marks[slot] = [roi]
-            self._push(slot.rank, 2 if slot.upstream is not None else 1, slot)
-        else:
+        if boxes is not None:
             boxes.append(roi)
+            return
+        self._marks[slot] = [roi]
+        if slot._upstream is not None:
+            self._push(slot.rank, 2, slot)
+        elif slot.operator is not self._visited or slot.feeds_operator:
+            self._push(slot.rank, 1, slot)
 
     def parameter_changed(self, parameter: Parameter[object]) -> None:
         """Let the operator of a parameter say what is stale now."""
@@ -126,18 +131,20 @@ class Walk:
             if slot._signals is not None:
                 self._announced += [(slot, box) for box in boxes]
             operator = slot.operator
-            if slot.feeds_operator and operator.computes:
+            if slot.feeds_operator and (operator.computed or not operator.outputs):
                 if operator not in self._inputs:
                     self._inputs[operator] = []
                     self._push(operator.rank, 0, operator)
                 self._inputs[operator] += [(cast("Input", slot), box) for box in boxes]
-            pending += [(cast("ArraySlot", follower), boxes) for follower in slot.downstream]
+            for follower in slot._downstream:
+                pending.append((cast("ArraySlot", follower), boxes))
 
     def _visit(self, operator: Operator) -> None:
         """Ask an operator what a stale input makes stale."""
         changed, inputs = self._changed.pop(operator, ()), self._inputs.pop(operator, ())
         if operator.closed:
             return
+        self._visited = operator
         try:
             for parameter in changed:
                 operator.propagate_change(parameter)
@@ -147,9 +154,13 @@ class Walk:
             _logger.exception(
                 "%s.propagate_dirty failed; all its outputs are taken for stale.", operator.name
             )
-            for output in operator.outputs:
-                if output.upstream is None:
-                    output.mark_dirty()
+            for output in operator.computed:
+                output.mark_dirty()
+        self._visited = None
+        for output in operator.computed:
+            boxes = self._marks.pop(output, None)
+            if boxes is not None:
+                self._announce(output, coalesce(boxes))
 
 
 def coalesce(boxes: list[Roi]) -> list[Roi]:

@@ -18,16 +18,19 @@ import numpy as np
 
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
 from lazyflow_core.graph.order import raise_ranks
-from lazyflow_core.graph.pull import ArraySource, AssignedArray, reason
+from lazyflow_core.graph.pull import ArraySource, AssignedArray, executing_graph, reason
 from lazyflow_core.graph.push import Walk
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import ArraySlot, Input, Output, Parameter, Slot
 
-__all__ = ["Setup"]
+__all__ = ["Setup", "Transaction"]
 
 _logger = logging.getLogger("lazyflow_core")
 
@@ -35,8 +38,51 @@ _logger = logging.getLogger("lazyflow_core")
 _MOST_SETUPS: Final = 50
 
 
+class Transaction:
+    """``with graph.transaction()``: begins a setup, or joins the one the caller is in already."""
+
+    __slots__ = ("_graph", "_setup")
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        #: What this block has to bring to its end; None where it joined another one.
+        self._setup: Setup | None = None
+
+    def __enter__(self) -> Setup:
+        graph = self._graph
+        joined = graph.current_setup()
+        if joined is not None:
+            return joined
+        if executing_graph.get() is graph:
+            raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
+        graph.gate.begin_setup()
+        setup = self._setup = graph.setup = Setup()
+        return setup
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        setup = self._setup
+        if setup is None:
+            return
+        try:
+            if error is None:
+                try:
+                    setup.commit()
+                except BaseException:
+                    setup.roll_back()
+                    raise
+            else:
+                setup.roll_back()
+        finally:
+            self._graph.setup = None
+            self._graph.gate.end_setup()
+            # Also after a failure: operators that were made for nothing release what they hold.
+            setup.notify()
+
+
 class Setup:
-    """One transaction. Made by `Graph.transaction`; all methods are called while nothing executes."""
+    """The changes of one transaction; all methods are called while nothing executes."""
 
     def __init__(self) -> None:
         #: (object, attribute, value before), in the order of the changes.
@@ -77,6 +123,7 @@ class Setup:
         self._detach(slot)
         self._set(slot, "_upstream", upstream)
         self._set(upstream, "_downstream", (*upstream._downstream, slot))
+        self._note_computed(slot)
         if slot.is_array:
             array_slot, array_upstream = cast("ArraySlot", slot), cast("ArraySlot", upstream)
             self.set_meta(array_slot, array_upstream._meta, array_upstream._source)
@@ -124,10 +171,11 @@ class Setup:
         pending = [slot]
         while pending:
             slot = pending.pop()
-            if slot._meta == meta and slot._source is source:
+            same_meta = slot._meta == meta
+            if same_meta and slot._source is source:
                 continue
             self._before.setdefault(slot, slot._meta)
-            if slot._meta != meta:
+            if not same_meta:
                 if slot.feeds_operator:
                     if meta is not None:
                         given = f"an array ({meta})" if slot._upstream is None else slot._upstream.kind
@@ -228,6 +276,12 @@ class Setup:
         if upstream is not None:
             self._set(upstream, "_downstream", tuple(s for s in upstream._downstream if s is not slot))
             self._set(slot, "_upstream", None)
+            self._note_computed(slot)
+
+    def _note_computed(self, slot: Slot) -> None:
+        if not slot.feeds_operator:
+            operator = slot.operator
+            self._set(operator, "computed", tuple(o for o in operator.outputs if o._upstream is None))
 
     def _set_value(self, parameter: Parameter[Any], has_value: bool, value: Any) -> None:
         """Let a parameter and all that is connected to it have a value, each in its own type."""
@@ -252,9 +306,8 @@ class Setup:
             heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
 
     def _set_up(self, operator: Operator) -> None:
-        own = [output for output in operator.outputs if output._upstream is None]
         if operator.first_missing() is not None:
-            for output in own:
+            for output in operator.computed:
                 self.set_meta(output, None, None)
             return
         self._runs[operator] = self._runs.get(operator, 0) + 1
@@ -263,8 +316,8 @@ class Setup:
         self._current, self._outputs_set = operator, set()
         try:
             operator.setup_outputs()
-            for output in operator.outputs:
-                if output._upstream is None and output not in self._outputs_set:
+            for output in operator.computed:
+                if output not in self._outputs_set:
                     raise GraphError(
                         f"setup_outputs left {output.name!r} without meta; assign self.{output.name}.meta, "
                         "None for not ready."

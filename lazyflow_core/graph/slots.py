@@ -18,7 +18,15 @@ import numpy.typing as npt
 from lazyflow_core.axes import Axes
 from lazyflow_core.errors import ConnectError, GraphError, NotReadyError, RoiBoundsError
 from lazyflow_core.graph.diagnosis import why_not_ready
-from lazyflow_core.graph.pull import ArraySource, AssignedArray, SlotRequest, execute, pull
+from lazyflow_core.graph.pull import (
+    ArraySource,
+    AssignedArray,
+    SlotRequest,
+    execute,
+    executing_graph,
+    read_from_outside,
+    wrong_destination,
+)
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
@@ -208,7 +216,7 @@ class ArraySlot(Slot):
         meta = self.meta
         if roi is None:
             roi = meta.roi
-        elif roi not in meta.roi:
+        elif not roi.fits(meta.shape):
             raise self._outside(roi)
         return SlotRequest(self, roi)
 
@@ -239,7 +247,22 @@ class ArraySlot(Slot):
         ExecuteError
             If an operator failed; names operator, slot and ROI, and has the reason as ``__cause__``.
         """
-        return pull(self, roi, out)
+        # Every hop of every pull passes here: no call that is not needed, no frame to spare.
+        if executing_graph.get() is not self.operator.graph:
+            return read_from_outside(self, roi, out)
+        meta, source = self._meta, self._source
+        if meta is None or source is None:
+            raise NotReadyError(why_not_ready(self))
+        if roi is None:
+            roi = meta.roi
+        elif not roi.fits(meta.shape):
+            raise self._outside(roi)
+        # Dtypes that numpy knows are one object each, so the comparison proper is rare.
+        if out is not None and (
+            out.shape != roi.shape or (out.dtype is not meta.dtype and out.dtype != meta.dtype)
+        ):
+            raise wrong_destination(self, meta, roi, out)
+        return source.compute(roi, out)
 
     def _outside(self, roi: Roi) -> Exception:
         return RoiBoundsError(
@@ -266,7 +289,7 @@ class ArraySlot(Slot):
             return  # nobody can have computed anything from it
         if roi is None:
             roi = self._meta.roi
-        elif roi not in self._meta.roi:
+        elif not roi.fits(self._meta.shape):
             raise self._outside(roi)
         mark_dirty(self, roi)
 
@@ -357,12 +380,16 @@ class Output(ArraySlot):
             raise GraphError(f"{self}.meta = {meta!r}: it is an ArrayMeta, or None for not ready.")
         if self._upstream is not None:
             raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")
+        source = None if meta is None else self
+        setup = self.operator.graph.current_setup()
+        if setup is not None:  # the usual case, inside setup_outputs
+            setup.set_meta(self, meta, source)
+            return
         with self.graph.transaction() as setup:
-            setup.set_meta(self, meta, None if meta is None else self)
+            setup.set_meta(self, meta, source)
 
-    def compute(self, roi: Roi, out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
-        """Let the operator execute one region that lies inside the array: an output is its own source."""
-        return execute(self.operator, self, roi, out)
+    #: An output is the source of itself: its operator computes.
+    compute = execute
 
 
 class Parameter(Slot, Generic[T]):
