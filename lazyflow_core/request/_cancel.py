@@ -8,7 +8,6 @@ from ._links import DELIVERED
 from ._mutex import mutex
 from ._party import Verdict, Waiter, current_party
 from ._state import RequestState
-from ._waitgraph import dependencies
 
 if TYPE_CHECKING:
     from ._request import Request
@@ -40,7 +39,10 @@ def cancel(request: Request[Any], *, force: bool = False, reason: str | None = N
             if links is not None and links.children:
                 todo += links.children
             waiting = current._waiting
-            todo += (needed for needed in dependencies(waiting) if hasattr(needed, "cancel"))
+            # Only a request it waits for, never the owner of a lock it waits for.
+            awaited = waiting.target if type(waiting) is Waiter else waiting
+            if hasattr(awaited, "_claim"):
+                todo.append(awaited)
             # Inside the mutex: nobody can claim it between the look at its state and ours.
             never_began = state <= RequestState.QUEUED and current._claim()
         if never_began:

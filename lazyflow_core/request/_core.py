@@ -46,6 +46,7 @@ class RequestCore(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_cancelled",
+        "_claimable",
         "_context",
         "_host",
         "_links",
@@ -78,8 +79,11 @@ class RequestCore(Generic[T]):
         self._priority = priority
         #: Written by `_move` only.
         self._state = NEW
-        #: There while anybody may claim or submit it; taken by deleting it. See `_claim`.
+        #: The right to start it, by submitting or by running it; taken by deleting it, once.
         self._ticket = True
+        # _claimable, the right to run what is queued, is set by `_enqueue` and taken in the same way. Not one
+        # slot for both: a second submission that takes the ticket, only to find that it came second, would
+        # make a worker pass the queued request over.
         #: There until somebody ends it; taken by deleting it. See `_take_end`.
         self._open_end = True
         #: The result (FINISHED), a `Failure` (FAILED) or None. Written before the state says so.
@@ -124,13 +128,17 @@ class RequestCore(Generic[T]):
 
     def _claim(self) -> bool:
         """Take the right to run it; exactly one caller ever gets it."""
-        if self._state > QUEUED:
-            return False
+        state = self._state
         # Deleting a slot is one step of the interpreter: of two threads one gets the AttributeError.
         try:
-            del self._ticket
+            if state is NEW:
+                del self._ticket
+            elif state is QUEUED:
+                del self._claimable
+            else:
+                return False
         except AttributeError:
-            return False  # claimed, or just being submitted
+            return False  # claimed, or just being submitted by somebody else
         self._move(RUNNING)
         return True
 
@@ -152,9 +160,9 @@ class RequestCore(Generic[T]):
         self._move(QUEUED)
         if parent is not None:
             self._join_family(parent)
-        self._ticket = True  # from here on it may be claimed
-        # A cancellation that found neither ticket nor queue has left its flag. Looked at after the ticket is
-        # back; whoever claims it looks again before the workload begins.
+        self._claimable = True
+        # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
+        # claimed; whoever claims it looks again before the workload begins.
         if self._cancelled or (parent is not None and parent._cancelled):
             self.cancel()  # type: ignore[attr-defined]
         scheduler.enqueue(self)  # type: ignore[arg-type]
@@ -199,6 +207,10 @@ class RequestCore(Generic[T]):
         edge._waiting = self
         party.request = self  # type: ignore[assignment]
         party.depth += 1
+        # The edge was written before this is read; `cancel` writes this before it follows the edge. So a
+        # cancellation of the waiter that came after its last look reaches what it waits for either way.
+        if edge._cancelled:
+            self.cancel()  # type: ignore[attr-defined]
         try:
             if is_fiber:
                 # Not Context.run: it would put a C call on the stack, which is copied at every switch.

@@ -189,7 +189,9 @@ class _SeededCarrier(Carrier):
 
     def checkpoint(self, fiber: Fiber) -> None:
         """Let the seed decide whether somebody else goes on here."""
-        if not self._runnable or mutex._is_owned():  # type: ignore[attr-defined]
+        # Not with the mutex (a thread could be preempted there, but nobody could enter), and not between
+        # naming a request to hop to and parking: that is one step of one thread.
+        if not self._runnable or self.hop is not None or mutex._is_owned():  # type: ignore[attr-defined]
             return
         if self._is_pct:
             self._count_step(fiber)

@@ -1,0 +1,125 @@
+"""A copy of the request package for experiments: switch points between its statements, and bugs on demand.
+
+`load_lab` compiles the package's sources anew under another name. Before every statement that is not inside
+a ``with mutex:`` block a call of ``preempt()`` is planted, so that a `SeededScheduler` may switch there as an
+operating system could. A mutant is the same with one piece of source replaced.
+"""
+
+import ast
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from itertools import count
+from pathlib import Path
+
+import lazyflow_core.request
+
+SOURCES = Path(lazyflow_core.request.__file__).parent
+#: Where threads compete. The rest is the explorer's own machinery, or pure.
+INSTRUMENTED = {
+    "_bridge", "_cancel", "_condition", "_core", "_event", "_lock", "_pool", "_priority", "_queue",
+    "_request", "_semaphore", "_wait",
+}  # fmt: skip
+_numbers = count()
+
+
+class PlantSwitchPoints(ast.NodeTransformer):
+    """Put ``_preempt_()`` before every statement of every function, outside of the mutex."""
+
+    def __init__(self):
+        self.inside_function = False
+
+    def visit_FunctionDef(self, node):  # noqa: N802
+        outer, self.inside_function = self.inside_function, True
+        self.generic_visit(node)
+        self.inside_function = outer
+        node.body = self.planted(node.body, keep_docstring=True)
+        return node
+
+    def visit_With(self, node):  # noqa: N802
+        if any(isinstance(item.context_expr, ast.Name) and item.context_expr.id == "mutex" for item in node.items):
+            return node
+        return self.generic_block(node)
+
+    def generic_block(self, node):
+        self.generic_visit(node)
+        if self.inside_function:
+            for field in ("body", "orelse", "finalbody"):
+                block = getattr(node, field, None)
+                if block:
+                    setattr(node, field, self.planted(block))
+        return node
+
+    visit_If = visit_For = visit_While = visit_Try = visit_ExceptHandler = generic_block
+
+    @staticmethod
+    def planted(block, keep_docstring=False):
+        result = []
+        for statement in block:
+            is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            if not is_docstring and not isinstance(statement, ast.Pass | ast.Nonlocal | ast.Global):
+                call = ast.parse("_preempt_()").body[0]
+                result.append(ast.copy_location(call, statement))
+            result.append(statement)
+        return result
+
+
+class LabLoader(importlib.abc.Loader, importlib.abc.MetaPathFinder):
+    def __init__(self, package, mutations, switch_points):
+        self.package = package
+        self.mutations = mutations
+        self.switch_points = switch_points
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.package and not name.startswith(self.package + "."):
+            return None
+        is_package = name == self.package
+        spec = importlib.machinery.ModuleSpec(name, self, is_package=is_package)
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        short = module.__name__.rpartition(".")[2]
+        is_package = module.__name__ == self.package
+        path = SOURCES / ("__init__.py" if is_package else f"{short}.py")
+        source = path.read_text()
+        for file, old, new in self.mutations:
+            if file == short:
+                assert source.count(old) == 1, f"{file}: {old!r} occurs {source.count(old)} times; mend the mutant"
+                source = source.replace(old, new)
+        tree = ast.parse(source)
+        if self.switch_points and short in INSTRUMENTED:
+            tree = ast.fix_missing_locations(PlantSwitchPoints().visit(tree))
+            module._preempt_ = self.preempt
+        exec(compile(tree, str(path), "exec"), module.__dict__)
+
+    def preempt(self):
+        seeded = sys.modules.get(self.package + "._seeded")
+        if seeded is not None:
+            seeded.preempt()
+
+
+def load_lab(mutations=(), switch_points=True):
+    """Return a fresh copy of the package, with everything of the original's public API."""
+    package = f"request_lab_{next(_numbers)}"
+    loader = LabLoader(package, mutations, switch_points)
+    sys.meta_path.insert(0, loader)
+    try:
+        spec = loader.find_spec(package)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[package] = module
+        loader.exec_module(module)
+        importlib.import_module(package + "._bridge")
+        importlib.import_module(package + "._value")
+        module.waitgraph = sys.modules[package + "._waitgraph"]
+    finally:
+        sys.meta_path.remove(loader)
+    return module
+
+
+def unload(module):
+    for name in [name for name in sys.modules if name == module.__name__ or name.startswith(module.__name__ + ".")]:
+        del sys.modules[name]

@@ -1,0 +1,49 @@
+"""Every scenario under many interleavings, with switch points between all statements of the package."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from request_lab import load_lab, unload
+from request_scenarios import SCENARIOS, Lab
+
+from lazyflow_core.testing.schedulers import explore
+
+
+@pytest.fixture(scope="module")
+def package():
+    package = load_lab()
+    yield package
+    unload(package)
+
+
+def as_test(package, scenario):
+    def run(scheduler):
+        lab = Lab(package)
+        try:
+            scheduler.run(lambda: scenario(lab))
+        finally:
+            scheduler.close()
+        lab.check()
+
+    return run
+
+
+def explore_lab(package, scenario, seeds):
+    return explore(as_test(package, scenario), seeds, make_scheduler=package.SeededScheduler, steps=400)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_thousand_interleavings_of(package, name):
+    different = explore_lab(package, SCENARIOS[name], range(1000))
+    assert different > 50, "the explorer sees next to nothing"
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_ten_thousand_interleavings_of(package, name):
+    explore_lab(package, SCENARIOS[name], range(1000, 11_000))
