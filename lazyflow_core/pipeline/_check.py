@@ -7,6 +7,7 @@ that need the data (a sigma too large for the volume, a region outside of it) ar
 from __future__ import annotations
 
 import graphlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +176,7 @@ def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -
     An operator without array inputs is a source: what it reads must be there.
     """
     path = pipeline.path(text)
-    if not takes_arrays and not path.exists():
+    if not takes_arrays and not (text and os.path.exists(path)):  # unlike Path.exists it never raises
         raise PipelineError(
             f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no file "
             f"{str(path.absolute())!r}{_similar_file(path)}"
@@ -184,9 +185,10 @@ def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -
 
 
 def _similar_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return "; its folder does not exist either."
-    return near_miss(path.name, (entry.name for entry in path.parent.iterdir()))
+    try:
+        return near_miss(path.name, os.listdir(path.parent))
+    except (OSError, ValueError):
+        return "; its folder cannot be listed either."
 
 
 def _in_order(steps: Mapping[str, CheckedStep], origin: Origin) -> list[str]:
@@ -212,7 +214,7 @@ def _check_exports(
     writers: Sequence[WriterSpec],
 ) -> None:
     taken = {
-        Path(step.parameters["path"]).resolve(): f"is read by [{name}]"
+        os.path.realpath(step.parameters["path"]): f"is read by [{name}]"
         for name, step in steps.items()
         if isinstance(step.parameters.get("path"), str)
     }
@@ -222,7 +224,9 @@ def _check_exports(
             return pipeline.origin.where("export", number, key)
 
         _connection(f"{where('slot')}: slot", export.slot, classes)
-        target = pipeline.path(export.path).resolve()
+        if "\0" in export.path:
+            raise PipelineError(f"{where('path')}: path = {export.path!r} is no path: it has a NUL in it.")
+        target = os.path.realpath(pipeline.path(export.path))
         if target in taken:
             raise PipelineError(
                 f"{where('path')}: path = {export.path!r} {taken[target]} already; "

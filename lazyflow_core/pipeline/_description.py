@@ -286,7 +286,7 @@ class Pipeline:
 
     def path(self, text: str) -> Path:
         """Return a path of the description, seen from the current directory."""
-        return self.folder / Path(text).expanduser()
+        return self.folder / os.path.expanduser(text)
 
     # ------------------------------------------------------------------------------------ towards a graph
 
@@ -321,8 +321,9 @@ def _read(path: Path, name: str) -> str:
         raise PipelineError(
             f"{name}: not a pipeline file: byte {error.start} is not UTF-8 text, which TOML is made of."
         ) from None
-    except OSError as error:
-        raise PipelineError(f"{name}: cannot be read: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PipelineError(f"{name}: cannot be read: {reason}.") from None
 
 
 def _step_from(name: str, table: Any, origin: Origin) -> Step:

@@ -1,6 +1,7 @@
 """A pipeline is data: it compares, survives text and pickling, and is overridden without being changed."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,10 @@ def test_settings_cannot_be_changed_from_outside():
     assert step.settings["sigma"] == (1.0, 2.0)
     with pytest.raises(TypeError):
         step.settings["sigma"] = 1.0
+
+
+def test_the_python_in_the_documentation_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/pipeline.md", "exec"), {})
+    assert "sigma = 3.0" in capsys.readouterr().out

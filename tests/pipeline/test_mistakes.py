@@ -157,7 +157,7 @@ MISTAKES = {
     "a missing input folder": (
         ('path = "cells.npy"', 'path = "data/cells.npy"'),
         "p.toml:3 [volume]: path = 'data/cells.npy': there is no file 'data/cells.npy'; "
-        "its folder does not exist either.",
+        "its folder cannot be listed either.",
     ),
     "an export without target": (
         ('path = "smooth.zarr"\n', ""),

@@ -34,13 +34,15 @@ def stoppable() -> Iterator[None]:
         return
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-    def stop(signum: int, _: FrameType | None) -> NoReturn:
-        for number in numbers:
-            signal.signal(number, leave)
-        raise Stopped(signum)
+    asked = False
 
-    def leave(signum: int, _: FrameType | None) -> NoReturn:
-        os._exit(128 + signum)
+    # One handler for both: a second signal may come in before the first line of the first one has run.
+    def stop(signum: int, _: FrameType | None) -> NoReturn:
+        nonlocal asked
+        if asked:
+            os._exit(128 + signum)
+        asked = True
+        raise Stopped(signum)
 
     before = {number: signal.signal(number, stop) for number in numbers}
     try:

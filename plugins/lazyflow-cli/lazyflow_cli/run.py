@@ -149,7 +149,8 @@ def _setting(text: str) -> tuple[str, Any]:
     parsed: Any = value
     with contextlib.suppress(tomllib.TOMLDecodeError):
         table = tomllib.loads(f"value = {value}")
-        parsed = table["value"] if len(table) == 1 else value
+        if len(table) == 1 and isinstance(table["value"], str | int | float | list | dict):
+            parsed = table["value"]  # but a date is meant as the text it is
     if target.endswith(".path") and isinstance(parsed, str):
         parsed = str(Path(parsed).absolute())  # whoever types a path means the current directory
     return target.strip(), parsed
@@ -317,7 +318,10 @@ def _blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
 
 def _shown(path: Path) -> str:
     """Return a path as short as it can be said from here."""
-    relative = os.path.relpath(path)
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive
+        return str(path)
     return str(path) if relative.startswith("..") else relative
 
 

@@ -30,6 +30,7 @@ def lazyflow_writer_specs():
 OPERATORS = '''
 import pathlib
 import sys
+import threading
 import numpy as np
 from lazyflow_core import ArrayMeta, Axes, Axis, InputSlot, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.errors import FormatError, StorageError
@@ -82,6 +83,13 @@ class OpGate(OpScale):
             return super().execute(slot, roi, out)
         print("at the gate", file=sys.stderr, flush=True)
         RequestEvent().wait()
+
+class OpStuck(OpScale):
+    """Say so, then block the thread where nobody can cancel it."""
+
+    def execute(self, slot, roi, out):
+        print("at the gate", file=sys.stderr, flush=True)
+        threading.Event().wait()
 
 class OpFail(OpScale):
     """Fail."""
@@ -140,6 +148,7 @@ test.gate = lazyflow_of_tests.operators:OpGate
 test.read = lazyflow_of_tests.operators:OpRead
 test.remove = lazyflow_of_tests.operators:OpRemove
 test.scale = lazyflow_of_tests.operators:OpScale
+test.stuck = lazyflow_of_tests.operators:OpStuck
 
 [lazyflow.plugins]
 test = lazyflow_of_tests.plugin

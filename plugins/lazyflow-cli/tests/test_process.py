@@ -35,14 +35,14 @@ def test_a_process_answers_like_the_function(start, folder):
     assert err == "lazyflow: p.toml, override scale.factor: factor: 0 is zero.\n"
 
 
-def gated(start, folder):
-    """Start a run that stands in the middle of its second block, and return the process."""
+def gated(start, folder, operator="test.gate"):
+    """Start a run that stands in the middle of a block, and return the process."""
     (folder / "scaled.npy").write_text("precious")
     process = start(
         "run",
         "p.toml",
         *("--memory", "1", "--overwrite"),  # one plane at a time
-        *("--set", "scale.operator=test.gate"),
+        *("--set", f"scale.operator={operator}"),
         cwd=folder,
     )
     for line in process.stderr:
@@ -60,6 +60,15 @@ def test_a_signal_stops_the_run_and_leaves_nothing_behind(start, folder, name, c
     assert (process.wait(timeout=10), process.stdout.read()) == (code, "")
     assert lines[-1] == f"lazyflow: stopped by {name}; nothing was written."
     assert sorted(path.name for path in folder.iterdir()) == ["p.toml", "scaled.npy", "volume.npy"]
+    assert (folder / "scaled.npy").read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_who_asks_twice_is_let_go_at_once(start, folder):
+    process = gated(start, folder, "test.stuck")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) in (130, 143)  # which of the two is seen first is up to the system
     assert (folder / "scaled.npy").read_text() == "precious"
 
 

@@ -105,7 +105,7 @@ TROUBLE = {
     ),
     "an unknown operator": (
         ["run", "p.toml", "--set", "scale.operator=test.scal"], 2,
-        "p.toml, override scale.operator: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.read'?",
+        "p.toml, override scale.operator: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.stuck'?",
     ),
     "a setting without value": (
         ["run", "p.toml", "--set", "scale.factor"], 2,
