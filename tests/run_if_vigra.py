@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
-try:
-    import vigra  # noqa: F401
-except Exception as error:
-    print(
-        f"vigra: skipped, {sys.executable} has no vigra ({type(error).__name__}: {error}); "
-        "on Debian: apt-get install python3-vigra"
-    )
-    sys.exit(0)
-
-sys.exit(pytest.main(sys.argv[1:]))
+if __name__ == "__main__":
+    try:
+        import vigra  # noqa: F401
+    except Exception as error:
+        print(
+            f"vigra: skipped, {sys.executable} has no vigra ({type(error).__name__}: {error}); "
+            "on Debian: apt-get install python3-vigra"
+        )
+        sys.exit(0)
+    sys.exit(pytest.main(sys.argv[1:]))
