@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -32,8 +31,8 @@ _AROUND = {getattr(errno, name) for name in _AROUND_NAMES if hasattr(errno, name
 _ERRNO_IN_TEXT = re.compile(r"errno = (\d+)")
 
 
-@contextmanager
-def foreign_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
+# A class in lower case, since it is used as a function is; no generator, since every region passes it.
+class foreign_errors:
     """Turn every exception raised inside into one of ours that names the path and the reason.
 
     Parameters
@@ -41,7 +40,9 @@ def foreign_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
     path
         The file, as the user wrote it.
     doing
-        What is being done, as in ``"cannot {doing} …"``.
+        What is being done, as in ``"cannot {doing} …"``; may hold ``{}`` for ``what``.
+    what
+        What it is done to; formatted only if there is an error.
 
     Raises
     ------
@@ -50,17 +51,25 @@ def foreign_errors(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
     FormatError
         For everything else: the contents are not what the format says.
     """
-    try:
-        yield
-    except LazyflowError:
-        raise
-    except MemoryError as error:
-        raise StorageError(f"cannot {doing} {os.fspath(path)!r}: not enough memory.") from error
-    except Exception as error:
+
+    __slots__ = ("_doing", "_path", "_what")
+
+    def __init__(self, path: str, doing: str, what: object = None) -> None:
+        self._path, self._doing, self._what = path, doing, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, LazyflowError):
+            return
+        where = f"cannot {self._doing.format(self._what)} {self._path!r}"
+        if isinstance(error, MemoryError):
+            raise StorageError(f"{where}: not enough memory.") from error
         code = _errno(error)
         if code in _AROUND:
-            raise StorageError(f"cannot {doing} {os.fspath(path)!r}: {os.strerror(code)}.") from error
-        raise FormatError(f"cannot {doing} {os.fspath(path)!r}: {one_line(error)}") from error
+            raise StorageError(f"{where}: {os.strerror(code)}.") from error
+        raise FormatError(f"{where}: {one_line(error)}") from error
 
 
 def one_line(error: BaseException) -> str:

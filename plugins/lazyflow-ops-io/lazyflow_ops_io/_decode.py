@@ -17,7 +17,7 @@ try:  # ISA-L decodes gzip about twice as fast as zlib and encodes it 15 times a
 except ImportError:  # pragma: no cover - a platform without its wheels
     isal_zlib = None
 
-__all__ = ["DECODERS", "Decoder", "check_fletcher32", "deflate", "inflate", "unshuffle"]
+__all__ = ["DECODERS", "Decoder", "check_fletcher32", "check_packed", "deflate", "inflate", "unshuffle"]
 
 Decoder = Callable[[Any, int], Any]
 
@@ -29,6 +29,13 @@ def _bounded(size: int, data: Any) -> Any:
         more = "more than " if len(data) > size else ""
         raise ValueError(f"a chunk unpacks to {more}{min(len(data), size)} bytes, expected {size}")
     return data
+
+
+def check_packed(count: int, size: int) -> int:
+    """Return the bytes a packed chunk takes; raises ValueError if no codec could have needed so many."""
+    if count > 2 * size + 65536:
+        raise ValueError(f"a chunk of {size} bytes takes {count} bytes")
+    return count
 
 
 def inflate(data: Any, size: int) -> Any:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 
-__all__ = ["ArrayReader", "MappedReader", "PreadFile", "copy_chunks", "native"]
+__all__ = ["ArrayReader", "MappedReader", "PreadFile", "copy_chunks", "fits_in_place", "native", "plain_rows"]
 
 
 class ArrayReader:
@@ -58,9 +60,20 @@ class ArrayReader:
             raise RoiBoundsError(f"{self.path!r}: asked for {roi} but the array is {self.meta}.")
         if out.shape != roi.shape:
             raise ResultError(f"{self.path!r}: out has shape {out.shape}, expected {roi.shape} for {roi}.")
-        with self._open(), foreign_errors(self.path, f"read {roi} of"):
-            if not roi.is_empty:
-                self._read(roi, out)
+        with self._lock:
+            if self._closed:
+                raise StorageError(f"cannot read {self.path!r}: it was closed.")
+            self._reading += 1
+        try:
+            with foreign_errors(self.path, "read {} of", roi):
+                if not roi.is_empty:
+                    self._read(roi, out)
+        finally:
+            with self._lock:
+                self._reading -= 1
+                release = self._closed and self._reading == 0
+            if release:
+                self._release()
 
     def close(self) -> None:
         """Release the file once no read is under way. Closing twice is fine."""
@@ -75,21 +88,6 @@ class ArrayReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise StorageError(f"cannot read {self.path!r}: it was closed.")
-            self._reading += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading -= 1
-                release = self._closed and self._reading == 0
-            if release:
-                self._release()
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         """Read a region that is not empty and lies inside the array."""
@@ -115,37 +113,77 @@ class MappedReader(ArrayReader):
 
 
 class PreadFile:
-    """A file read at absolute positions from any number of threads."""
+    """An ordinary file, read at absolute positions from any number of threads.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # lives as long as its reader
-        self.size = os.fstat(self._file.fileno()).st_size
+    Parameters
+    ----------
+    path
+        The file.
+    flags
+        More flags for ``os.open``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    ValueError
+        If it is no ordinary file.
+    """
+
+    __slots__ = ("_fd", "_lock", "size")
+
+    def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
+        self._fd = os.open(path, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
+        status = os.fstat(self._fd)
+        self.size = status.st_size
         self._lock = threading.Lock()
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise ValueError("it is no ordinary file")
 
     def read(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes from ``offset``; raises EOFError if there are fewer."""
         if hasattr(os, "pread"):
-            data = os.pread(self._file.fileno(), count, offset)
+            data = os.pread(self._fd, count, offset)
         else:  # Windows has one position per file
             with self._lock:
-                self._file.seek(offset)
-                data = self._file.read(count)
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                data = os.read(self._fd, count)
         if len(data) != count:
             raise EOFError(f"it ends at byte {offset + len(data)}, expected {count} bytes from {offset}")
         return data
 
+    def read_into(self, offset: int, out: npt.NDArray[Any]) -> None:
+        """Fill a contiguous array from ``offset``; raises EOFError if there are fewer bytes."""
+        if hasattr(os, "preadv"):
+            count = os.preadv(self._fd, [out], offset)
+            if count != out.nbytes:
+                raise EOFError(f"it ends at byte {offset + count}, expected {out.nbytes} bytes from {offset}")
+        else:
+            memoryview(out).cast("B")[:] = self.read(offset, out.nbytes)
+
     def fileno(self) -> int:
         """Return its descriptor."""
-        return self._file.fileno()
+        return self._fd
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> PreadFile:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def copy_chunks(
-    grid: BlockGrid,
-    load: Callable[[tuple[int, ...]], npt.NDArray[Any] | None],
+    chunks: Sequence[int],
+    load: Callable[[tuple[int, ...], slice, npt.NDArray[Any]], npt.NDArray[Any] | None],
     fill: Any,
     roi: Roi,
     out: npt.NDArray[Any],
@@ -154,25 +192,44 @@ def copy_chunks(
 
     Parameters
     ----------
-    grid
-        The array's shape and its chunks.
+    chunks
+        Shape of a chunk.
     load
-        Gives the chunk at a grid position as an array of at least the chunk's part inside the array;
-        None for one that was never written.
+        Called with the grid position of a chunk, the rows of it that are needed (along the first axis), and
+        the part of ``out`` they are for. Returns those rows, whole along the other axes; or that part
+        itself, after filling it; or None for a chunk that was never written.
     fill
         Value of pixels in chunks that were never written.
     roi, out
         The region, and the array of its shape to write it to.
     """
-    for index in grid.indices(roi):
-        chunk_roi = grid.roi_of(index)
-        part = chunk_roi & roi
-        there = out[part.relative_to(roi).slicing]
-        chunk = load(index)
-        if chunk is None:
-            there[...] = fill
-        else:
-            there[...] = chunk[part.relative_to(chunk_roi).slicing]
+    # Per axis: position in the grid, place in the region, place in the chunk.
+    pieces = []
+    for a, b, c in zip(roi.start, roi.stop, chunks, strict=True):
+        along = []
+        for i in range(a // c, -(-b // c)):
+            first, last = max(a, i * c), min(b, i * c + c)
+            along.append((i, slice(first - a, last - a), slice(first - i * c, last - i * c)))
+        pieces.append(along)
+    for piece in product(*pieces):
+        index, there, here = zip(*piece, strict=True)
+        part = out[there]
+        rows = load(index, here[0], part)
+        if rows is None:
+            part[...] = fill
+        elif rows is not part:
+            part[...] = rows[(slice(None), *here[1:])]
+
+
+def plain_rows(chunks: Sequence[int], rows: slice, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Return where some rows of an unpacked chunk lie in it: first byte and number of bytes."""
+    row = prod(chunks[1:]) * dtype.itemsize
+    return rows.start * row, (rows.stop - rows.start) * row
+
+
+def fits_in_place(part: npt.NDArray[Any], chunks: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether rows of an unpacked chunk can be read straight into a part of the result."""
+    return part.flags.c_contiguous and part.dtype == dtype and part.shape[1:] == tuple(chunks[1:])
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -71,7 +71,7 @@ class ArrayWriter:
                 raise StorageError(f"cannot write to {self.path!r}: it was committed or aborted before.")
             self._writing += 1
         try:
-            with foreign_errors(self.path, f"write {roi} of"):
+            with foreign_errors(self.path, "write {} of", roi):
                 self._write(roi, data)
             with self._lock:
                 self._written[roi.start] = roi.size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lazyflow_core.errors import FormatError
+from lazyflow_ops_io._reader import PreadFile
 
 __all__ = ["Node", "ZarrFolder", "check_key"]
 
@@ -15,6 +16,9 @@ __all__ = ["Node", "ZarrFolder", "check_key"]
 _MOST_METADATA_BYTES = 16 * 2**20
 
 _MOST_LISTED = 1000
+
+#: What appears between looking for a link and opening is not followed either, and a pipe does not wait.
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +62,32 @@ class ZarrFolder:
         #: item is atomic, and two threads that look at the same folder find the same.
         self._inside: dict[str, bool] = {}
 
-    def locate(self, key: str) -> str:
-        """Return the file of a key; raises `FormatError` if a symbolic link leads out of the store."""
-        place = os.path.join(self.root, *key.split("/"))
-        folder = os.path.dirname(place)
+    def open(self, key: str) -> PreadFile:
+        """Open the file of a key.
+
+        Raises
+        ------
+        FormatError
+            If a symbolic link leads out of the store.
+        FileNotFoundError
+            If there is none.
+        """
+        return PreadFile(self._locate(key), flags=_NO_LINKS)
+
+    def _locate(self, key: str) -> str:
+        """Return the file of a key, which may not be a link unless it stays in the store."""
+        place = f"{self.root}{os.sep}{key}"
+        folder = place.rpartition("/")[0]
         if folder not in self._inside:
             real = os.path.realpath(folder)
             self._inside[folder] = real == self.root or real.startswith(self.root + os.sep)
-        if not self._inside[folder] or (os.path.islink(place) and not self._leads_inside(place)):
-            raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.")
-        return place
-
-    def _leads_inside(self, place: str) -> bool:
-        return os.path.realpath(place).startswith(self.root + os.sep)
+        if self._inside[folder]:
+            if not os.path.islink(place):
+                return place
+            real = os.path.realpath(place)
+            if real.startswith(self.root + os.sep):
+                return real
+        raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.")
 
     def node(self, key: str) -> Node | None:
         """Return the array or group at a path in the store, ``""`` for its root; None if there is none."""
@@ -104,7 +121,7 @@ class ZarrFolder:
             if node.kind == "array":
                 found.append(key or "/")
                 continue
-            with os.scandir(self.locate(f"{key}/x" if key else "x").removesuffix(f"{os.sep}x")) as entries:
+            with os.scandir(os.path.join(self.root, key)) as entries:
                 todo += [
                     f"{key}/{e.name}" if key else e.name for e in entries if e.is_dir(follow_symlinks=False)
                 ]
@@ -113,8 +130,8 @@ class ZarrFolder:
     def _document(self, key: str) -> dict[str, Any] | None:
         """Return a JSON document of the store; None if there is none."""
         try:
-            with open(self.locate(key), "rb") as file:
-                text = file.read(_MOST_METADATA_BYTES + 1)
+            with self.open(key) as file:
+                text = file.read(0, min(file.size, _MOST_METADATA_BYTES + 1))
         except FileNotFoundError:
             return None
         except NotADirectoryError:

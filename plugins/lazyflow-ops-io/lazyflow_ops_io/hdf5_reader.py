@@ -9,6 +9,7 @@ how the dataset is stored.
 from __future__ import annotations
 
 from math import prod
+from operator import mul
 from typing import Any
 
 import h5py
@@ -20,10 +21,10 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import check_fletcher32, inflate, unshuffle
+from lazyflow_ops_io._decode import check_fletcher32, check_packed, inflate, unshuffle
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset
 from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
-from lazyflow_ops_io._reader import ArrayReader, PreadFile, copy_chunks, native
+from lazyflow_ops_io._reader import ArrayReader, PreadFile, copy_chunks, fits_in_place, native, plain_rows
 
 __all__ = ["Hdf5Reader", "open_hdf5"]
 
@@ -93,7 +94,7 @@ class Hdf5Reader(ArrayReader):
         self._fill = dataset.fillvalue
         self._stored_dtype = dtype
         self._chunks: tuple[int, ...] = chunks or ()
-        self._grid = BlockGrid(shape, self._chunks) if chunks else None
+        self._chunk_bytes = prod(self._chunks) * dtype.itemsize
         plist = dataset.id.get_create_plist()
         #: The filters that pack a chunk, in their order.
         self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
@@ -104,8 +105,8 @@ class Hdf5Reader(ArrayReader):
     def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]] | None:
         dataset = self._dataset
         if (
-            self._grid is None
-            or len(self._grid) > _MOST_INDEXED_CHUNKS
+            not self._chunks
+            or len(BlockGrid(dataset.shape, self._chunks)) > _MOST_INDEXED_CHUNKS
             or [f for f in _KNOWN_FILTERS if f in self._filters] != self._filters
             or self._file.userblock_size != 0
             # A number stored with padding bits or an unusual float layout is h5py's to convert.
@@ -114,13 +115,18 @@ class Hdf5Reader(ArrayReader):
             return None
         found: list[Any] = []
         dataset.id.chunk_iter(found.append)
-        if any(info.byte_offset + info.size > self._raw.size for info in found):
-            raise FormatError(f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end.")
-        return {tuple(i.chunk_offset): (i.byte_offset, i.size, i.filter_mask) for i in found}
+        index = {}
+        for first_pixel, left_out, offset, count in found:
+            if offset + count > self._raw.size:
+                raise FormatError(
+                    f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end."
+                )
+            index[first_pixel] = (offset, count, left_out)
+        return index
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
-        if self._index is not None and self._grid is not None:
-            copy_chunks(self._grid, self._load, self._fill, roi, out)
+        if self._index is not None:
+            copy_chunks(self._chunks, self._load, self._fill, roi, out)
             return
         dest = (
             out
@@ -132,25 +138,32 @@ class Hdf5Reader(ArrayReader):
         if dest is not out:
             out[...] = dest
 
-    def _load(self, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         assert self._index is not None
-        place = self._index.get(tuple(i * c for i, c in zip(index, self._chunks, strict=True)))
+        chunks, dtype = self._chunks, self._stored_dtype
+        place = self._index.get(tuple(map(mul, index, chunks)))
         if place is None:
             return None
         offset, count, left_out = place
-        data: Any = self._raw.read(offset, count)
-        itemsize = self._stored_dtype.itemsize
+        size = self._chunk_bytes
+        if not self._filters and count == size:
+            skipped, needed = plain_rows(chunks, rows, dtype)
+            if fits_in_place(part, chunks, dtype):
+                self._raw.read_into(offset + skipped, part)
+                return part
+            return np.frombuffer(self._raw.read(offset + skipped, needed), dtype).reshape(-1, *chunks[1:])
+        data: Any = self._raw.read(offset, check_packed(count, size))
         for i, known in reversed(list(enumerate(self._filters))):
             if left_out >> i & 1:
                 continue
             if known == h5py.h5z.FILTER_DEFLATE:
-                data = inflate(data, prod(self._chunks) * itemsize)
+                data = inflate(data, size)
             elif known == h5py.h5z.FILTER_SHUFFLE:
-                data = unshuffle(data, itemsize)
+                data = unshuffle(data, dtype.itemsize)
             else:
                 data = check_fletcher32(data)
         # Chunks are stored whole, also where they reach beyond the end of the array.
-        return np.frombuffer(data, self._stored_dtype).reshape(self._chunks)
+        return np.frombuffer(data, dtype).reshape(chunks)[rows]
 
     def _release(self) -> None:
         with HDF5_LOCK:

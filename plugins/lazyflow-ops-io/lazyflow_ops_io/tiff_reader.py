@@ -19,7 +19,7 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import inflate
+from lazyflow_ops_io._decode import check_packed, inflate
 from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native
 from lazyflow_ops_io._tiff_guard import check_directories
 from lazyflow_ops_io._tiff_meta import axes_from, check_ome, kept_dimensions, ome_axes_keys
@@ -124,8 +124,9 @@ class TiffReader(ArrayReader):
         chunk = tuple(min(chunks[i], shape[i]) for i in kept)
         super().__init__(path, meta.replace(preferred_block=chunk) if all(meta.shape) else meta)
         self._shape, self._kept, self._leading = shape, kept, leading
-        self._grid = BlockGrid(shape, chunks)
+        self._chunks = chunks
         self._segment = segment
+        self._segment_bytes = prod(segment) * stored.itemsize
         self._tiled = page.is_tiled
         self._decode = _own_decoder(page, stored) or page.decode
         self._jpeg = {}
@@ -166,9 +167,9 @@ class TiffReader(ArrayReader):
         for i, a, b in zip(self._kept, roi.start, roi.stop, strict=True):
             start[i], stop[i] = a, b
         dropped = tuple(i for i in range(len(self._shape)) if i not in self._kept)
-        copy_chunks(self._grid, self._load, self._nodata, Roi(start, stop), np.expand_dims(out, dropped))
+        copy_chunks(self._chunks, self._load, self._nodata, Roi(start, stop), np.expand_dims(out, dropped))
 
-    def _load(self, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         five = [0] * 5
         for i, position in zip(self._five, index[self._leading :], strict=True):
             five[i] = position
@@ -177,7 +178,7 @@ class TiffReader(ArrayReader):
         offset, count = self._places[page * len(self._page_grid) + segment]
         if not count:
             return None
-        data = self._file.read(offset, count)
+        data = self._file.read(offset, check_packed(count, self._segment_bytes))
         if self._own:
             pixels = self._decode(data, self._segment_shape(five))
         else:
@@ -187,7 +188,7 @@ class TiffReader(ArrayReader):
         # Separate samples are one segment each; what a page does not have as a dimension is one pixel.
         whole = np.asarray(pixels).reshape(1, *pixels.shape)
         shape = tuple(whole.shape[i] for i in self._five)
-        return whole.reshape((1,) * self._leading + shape)
+        return whole.reshape((1,) * self._leading + shape)[rows]
 
     def _segment_shape(self, five: list[int]) -> tuple[int, ...]:
         """Return depth, length, width, samples of a stored segment; the last strip of a page is shorter."""

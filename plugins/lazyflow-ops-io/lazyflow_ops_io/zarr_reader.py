@@ -17,14 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import AxesError, FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import DECODERS, Decoder
-from lazyflow_ops_io._reader import ArrayReader, copy_chunks, native
+from lazyflow_ops_io._decode import DECODERS, Decoder, check_packed
+from lazyflow_ops_io._reader import ArrayReader, copy_chunks, fits_in_place, native, plain_rows
 from lazyflow_ops_io._zarr_store import Node, ZarrFolder, check_key
 
 __all__ = ["ZarrReader", "open_zarr"]
@@ -126,9 +125,8 @@ class ZarrReader(ArrayReader):
             meta = meta.replace(channel_names=names)
         super().__init__(path, meta)
         self._store = store
-        self._key = key
+        self._prefix = f"{key}/" if key else ""
         self._layout = layout
-        self._grid = BlockGrid(shape, layout.chunks)
         self._chunk_bytes = prod(layout.chunks) * dtype.itemsize
         #: zarr-python's array, where its codecs are needed; None where ours do.
         self._reference = None if layout.decoders is not None else _open_reference(store, key, node)
@@ -137,24 +135,33 @@ class ZarrReader(ArrayReader):
         if self._reference is not None:
             out[...] = self._reference[roi.slicing]
         else:
-            copy_chunks(self._grid, self._load, self._layout.fill, roi, out)
+            copy_chunks(self._layout.chunks, self._load, self._layout.fill, roi, out)
 
-    def _load(self, index: tuple[int, ...]) -> npt.NDArray[Any] | None:
-        layout = self._layout
+    def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        layout, size = self._layout, self._chunk_bytes
         key = layout.key_of(index)
         try:
-            with open(self._store.locate(f"{self._key}/{key}" if self._key else key), "rb") as file:
-                data: Any = file.read()
+            with self._store.open(self._prefix + key) as file:
+                if not layout.decoders and layout.order == "C" and file.size == size:
+                    skipped, needed = plain_rows(layout.chunks, rows, layout.dtype)
+                    if fits_in_place(part, layout.chunks, layout.dtype):
+                        file.read_into(skipped, part)
+                        return part
+                    data: Any = file.read(skipped, needed)
+                    return np.frombuffer(data, layout.dtype).reshape(-1, *layout.chunks[1:])
+                data = file.read(0, check_packed(file.size, size))
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {error}.") from error
         try:
             for decode in layout.decoders or ():
-                data = decode(data, self._chunk_bytes)
-            if len(data) != self._chunk_bytes:
-                raise ValueError(f"it has {len(data)} bytes, expected {self._chunk_bytes}")
+                data = decode(data, size)
+            if len(data) != size:
+                raise ValueError(f"it has {len(data)} bytes, expected {size}")
         except Exception as error:
             raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {error}.") from error
-        return np.frombuffer(data, layout.dtype).reshape(layout.chunks, order=layout.order)
+        return np.frombuffer(data, layout.dtype).reshape(layout.chunks, order=layout.order)[rows]
 
 
 class _Layout:

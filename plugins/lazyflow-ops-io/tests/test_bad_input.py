@@ -438,7 +438,8 @@ def test_ome_tiff_in_several_files_is_refused(tmp_path):
     xml = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
         'UUID="urn:uuid:1"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" '
-        'SizeX="6" SizeY="5" SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1">'
+        'SizeX="6" SizeY="5" SizeZ="1" SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        '<TiffData IFD="0" PlaneCount="1">'
         f'<UUID FileName="b.tif">{uuid}</UUID></TiffData></Pixels></Image></OME>'
     )
     tifffile.imwrite(tmp_path / "a.tif", data, description=xml, metadata=None)

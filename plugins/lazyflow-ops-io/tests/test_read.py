@@ -58,7 +58,7 @@ def test_only_the_chunks_a_region_touches_are_read(graph, tmp_path, volume, monk
     loaded = []
     original = Hdf5Reader._load
     monkeypatch.setattr(
-        Hdf5Reader, "_load", lambda self, index: loaded.append(index) or original(self, index)
+        Hdf5Reader, "_load", lambda self, index, *more: loaded.append(index) or original(self, index, *more)
     )
     output[3:5, 8:16, 30:33].wait()
     assert sorted(loaded) == [(0, 1, 1), (0, 1, 2), (1, 1, 1), (1, 1, 2)]
