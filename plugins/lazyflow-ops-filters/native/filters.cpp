@@ -54,6 +54,10 @@ struct Range {
     Range grown(long by, long n) const { return {max_of(0, start - by), min_of(n, stop + by)}; }
 };
 
+Range range(const lf_image& spec, int axis) { return {(long)spec.start[axis], (long)spec.stop[axis]}; }
+
+long reach_of(const lf_image& spec, int kernel) { return kernel < 0 ? 0 : spec.radius[kernel]; }
+
 // Planes of pixels whose rows may begin anywhere: pixel (z, y, x) is plane[z][y * stride + x].
 struct Planes {
     const float* const* plane;
@@ -75,7 +79,7 @@ struct Convolver {
     long reach(int axis) const {
         long widest = 0;
         for (int i = 0; i < count; i++)
-            if (terms[i].kernel[axis] >= 0) widest = max_of(widest, spec.radius[terms[i].kernel[axis]]);
+            widest = max_of(widest, reach_of(spec, terms[i].kernel[axis]));
         return widest;
     }
 
@@ -266,8 +270,6 @@ struct Finisher {
     }
 };
 
-Range range(const lf_image& spec, int axis) { return {(long)spec.start[axis], (long)spec.stop[axis]}; }
-
 bool convolve(const lf_image& spec, int count, const lf_term* given, int results, const lf_result* result) {
     Buffer<const float*> plane(spec.shape[0]);
     Finisher finish(spec, result, results);
@@ -282,13 +284,31 @@ bool convolve(const lf_image& spec, int count, const lf_term* given, int results
         [&](long z, long y, float* const* rows) { finish(z, y, rows); });
 }
 
+// Products of the gradient that are kept at once, in floats, where there is a choice.
+constexpr long PRODUCT_FLOATS = 1 << 19;
+
 // The products of the gradient are kept for as many planes as the outer smoothing looks at.
+bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
+                 const lf_result* result);
+
 bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results, const lf_result* result) {
     Buffer<const float*> plane(spec.shape[0]);
     if (!plane) return false;
     for (long z = 0; z < spec.shape[0]; z++) plane[z] = spec.data + z * spec.stride[0];
     const Planes image = {plane.data, (long)spec.stride[1]};
 
+    // In bands of rows, so that the products stay in cache, yet high enough for their halo to be a small part.
+    const long reach_z = reach_of(spec, tensor.outer.kernel[0]), reach_y = reach_of(spec, tensor.outer.kernel[1]);
+    const long per_row = 6 * (2 * reach_z + 1) * (spec.stop[2] - spec.start[2]);
+    const long rows = max_of(max_of(32, 8 * reach_y), PRODUCT_FLOATS / max_of(1, per_row));
+    const Range all = range(spec, 1);
+    for (long y0 = all.start; y0 < all.stop; y0 += rows)
+        if (!tensor_band(spec, image, tensor, {y0, min_of(y0 + rows, all.stop)}, results, result)) return false;
+    return true;
+}
+
+bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
+                 const lf_result* result) {
     int axes[3], count = 0;  // those along which there is a derivative
     Term derivative[3];
     for (int i = 0; i < 3; i++) {
@@ -309,9 +329,9 @@ bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results
         }
 
     long reach[3];
-    for (int i = 0; i < 3; i++) reach[i] = tensor.outer.kernel[i] < 0 ? 0 : spec.radius[tensor.outer.kernel[i]];
+    for (int i = 0; i < 3; i++) reach[i] = reach_of(spec, tensor.outer.kernel[i]);
     const Range z = range(spec, 0);
-    const Range wide_y = range(spec, 1).grown(reach[1], spec.shape[1]);
+    const Range wide_y = y.grown(reach[1], spec.shape[1]);
     const Range wide_x = range(spec, 2).grown(reach[2], spec.shape[2]);
     const long width = wide_x.size(), plane_size = wide_y.size() * width;
     const long slab = max_of(1, min_of(min_of(8, z.size()), SLAB_FLOATS / max_of(1, pairs * plane_size)));
@@ -358,7 +378,7 @@ bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results
         }
         ready = max_of(ready, fresh.stop);
         const bool done = Convolver{spec, product, smooth, pairs}.run(
-            now, range(spec, 1), range(spec, 2),
+            now, y, range(spec, 2),
             [&](long zi, long yi, float* const* rows) { finish(zi, yi, rows); });
         if (!done) return false;
     }
