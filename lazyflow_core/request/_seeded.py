@@ -242,6 +242,8 @@ class _SeededCarrier(Carrier):
         while self._deadlines and self._deadlines[0][2].verdict is not None:
             heapq.heappop(self._deadlines)
         runnable = self._runnable
+        # A lab's mutex may be held by a fiber that was preempted; this thread cannot wait for it.
+        may_pass_time = may_pass_time and not getattr(mutex, "is_busy", False)
         options = len(runnable) + (1 if self._deadlines and may_pass_time else 0)
         if not options:
             return False

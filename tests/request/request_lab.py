@@ -1,8 +1,8 @@
 """A copy of the request package for experiments: switch points between its statements, and bugs on demand.
 
-`load_lab` compiles the package's sources anew under another name. Before every statement that is not inside
-a ``with mutex:`` block a call of ``preempt()`` is planted, so that a `SeededScheduler` may switch there as an
-operating system could. A mutant is the same with one piece of source replaced.
+`load_lab` compiles the package's sources anew under another name. Before every statement a call of
+``preempt()`` is planted, so that a `SeededScheduler` may switch there as an operating system could, also while
+the mutex is held: that is a `FiberMutex` here. A mutant is the same with one piece of source replaced.
 """
 
 import ast
@@ -12,6 +12,8 @@ import importlib.util
 import sys
 from itertools import count
 from pathlib import Path
+
+from greenlet import getcurrent
 
 import lazyflow_core.request
 
@@ -25,22 +27,17 @@ _numbers = count()
 
 
 class PlantSwitchPoints(ast.NodeTransformer):
-    """Put ``_preempt_()`` before every statement of every function, outside of the mutex."""
+    """Put ``_preempt_()`` before every statement of every function."""
 
     def __init__(self):
         self.inside_function = False
 
-    def visit_FunctionDef(self, node):  # noqa: N802
+    def visit_FunctionDef(self, node):
         outer, self.inside_function = self.inside_function, True
         self.generic_visit(node)
         self.inside_function = outer
         node.body = self.planted(node.body, keep_docstring=True)
         return node
-
-    def visit_With(self, node):  # noqa: N802
-        if any(isinstance(item.context_expr, ast.Name) and item.context_expr.id == "mutex" for item in node.items):
-            return node
-        return self.generic_block(node)
 
     def generic_block(self, node):
         self.generic_visit(node)
@@ -51,7 +48,7 @@ class PlantSwitchPoints(ast.NodeTransformer):
                     setattr(node, field, self.planted(block))
         return node
 
-    visit_If = visit_For = visit_While = visit_Try = visit_ExceptHandler = generic_block
+    visit_With = visit_If = visit_For = visit_While = visit_Try = visit_ExceptHandler = generic_block
 
     @staticmethod
     def planted(block, keep_docstring=False):
@@ -63,6 +60,41 @@ class PlantSwitchPoints(ast.NodeTransformer):
                 result.append(ast.copy_location(call, statement))
             result.append(statement)
         return result
+
+
+class FiberMutex:
+    """The mutex among virtual threads: a fiber that finds it taken stands aside until it is free."""
+
+    def __init__(self):
+        self.owner = None
+        self.depth = 0
+        self.waiting = []
+
+    @property
+    def is_busy(self):
+        return self.owner is not None
+
+    def _is_owned(self):
+        return False  # so the explorer may switch while it is held
+
+    def __enter__(self):
+        me = getcurrent()
+        while self.owner not in (None, me):
+            if hasattr(me, "carrier"):
+                self.waiting.append(me)
+                me.carrier.hub.switch()
+            else:  # the driver itself, e.g. while it closes the scheduler
+                self.owner.carrier._take_step(may_pass_time=False)
+        self.owner = me
+        self.depth += 1
+
+    def __exit__(self, *error):
+        self.depth -= 1
+        if self.depth == 0:
+            self.owner = None
+            waiting, self.waiting = self.waiting, []
+            for fiber in waiting:
+                fiber.carrier.resume(fiber)
 
 
 class LabLoader(importlib.abc.Loader, importlib.abc.MetaPathFinder):
@@ -84,11 +116,16 @@ class LabLoader(importlib.abc.Loader, importlib.abc.MetaPathFinder):
     def exec_module(self, module):
         short = module.__name__.rpartition(".")[2]
         is_package = module.__name__ == self.package
+        if short == "_mutex":
+            module.mutex = FiberMutex()
+            return
         path = SOURCES / ("__init__.py" if is_package else f"{short}.py")
         source = path.read_text()
         for file, old, new in self.mutations:
             if file == short:
-                assert source.count(old) == 1, f"{file}: {old!r} occurs {source.count(old)} times; mend the mutant"
+                assert source.count(old) == 1, (
+                    f"{file}: {old!r} occurs {source.count(old)} times; mend the mutant"
+                )
                 source = source.replace(old, new)
         tree = ast.parse(source)
         if self.switch_points and short in INSTRUMENTED:
@@ -121,5 +158,7 @@ def load_lab(mutations=(), switch_points=True):
 
 
 def unload(module):
-    for name in [name for name in sys.modules if name == module.__name__ or name.startswith(module.__name__ + ".")]:
+    for name in [
+        name for name in sys.modules if name == module.__name__ or name.startswith(module.__name__ + ".")
+    ]:
         del sys.modules[name]

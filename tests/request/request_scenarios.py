@@ -5,6 +5,8 @@ checked for all: every request ended in exactly one way and ran at most once, no
 every lock is free.
 """
 
+from itertools import count
+
 from lazyflow_core.errors import (
     CancelledError,
     CircularWaitError,
@@ -27,20 +29,21 @@ class Lab:
 
     def __init__(self, package):
         self.package = package
-        self.requests = []
+        self.requests = {}
+        self.numbers = count()
         self.runs = {}
         self.outcomes = {}
         self.locks = []
 
     def request(self, work, name=None):
-        number = len(self.requests)
+        number = next(self.numbers)
 
         def counted():
             self.runs[number] = self.runs.get(number, 0) + 1
             return work()
 
         request = self.package.Request(counted, name=name or f"{number}")
-        self.requests.append(request)
+        self.requests[number] = request
         request.on_done(lambda r: self.outcomes.setdefault(number, []).append("done"))
         request.on_finished(lambda r: self.outcomes.setdefault(number, []).append("finished"))
         request.on_failed(lambda e: self.outcomes.setdefault(number, []).append("failed"))
@@ -50,8 +53,11 @@ class Lab:
     def bare(self, work):
         """A request nobody has subscribed to: the shortest way through the code."""
         request = self.package.Request(work)
-        self.requests.append(request)
+        self.requests[next(self.numbers)] = request
         return request
+
+    def forget(self, request):
+        self.requests = {number: each for number, each in self.requests.items() if each is not request}
 
     def lock(self):
         lock = self.package.RequestLock(f"lock {len(self.locks)}")
@@ -69,7 +75,7 @@ class Lab:
 
     def check(self):
         state = self.package.RequestState
-        for number, request in enumerate(self.requests):
+        for number, request in self.requests.items():
             if request.state is state.NEW and hasattr(request, "_ticket"):
                 assert number not in self.runs, f"{request} ran"
                 continue  # nobody ever started it
@@ -458,7 +464,7 @@ def a_pool_with_a_failure_leaves_nobody_running(lab):
                 try:
                     pool.submit(request)
                 except RequestError:
-                    lab.requests.remove(request)  # the pool refused it
+                    lab.forget(request)  # the pool refused it
                     raise
     except RequestError as error:
         assert type(error.__cause__) is ValueError
@@ -587,7 +593,11 @@ def a_request_of_a_future_ends_with_it(lab):
     future = Future()
     request = lab.package.Request.from_future(future)
     results = []
-    lab.all(lambda: results.append(request.wait()), lambda: future.set_result(5), lambda: results.append(request.wait()))
+    lab.all(
+        lambda: results.append(request.wait()),
+        lambda: future.set_result(5),
+        lambda: results.append(request.wait()),
+    )
     assert results == [5, 5]
 
 
@@ -609,6 +619,6 @@ def a_pool_refuses_members_after_its_block(lab):
     try:
         pool.submit(lab.request(lambda: 1))
     except RequestStateError:
-        lab.requests.pop()
+        lab.requests.popitem()
     else:
         raise AssertionError("the pool took work after its end")

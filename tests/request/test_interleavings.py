@@ -47,3 +47,13 @@ def test_a_thousand_interleavings_of(package, name):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_ten_thousand_interleavings_of(package, name):
     explore_lab(package, SCENARIOS[name], range(1000, 11_000))
+
+
+@pytest.mark.parametrize("strategy", ["random", "pct"])
+def test_a_seed_replays_ten_times_out_of_ten(package, strategy):
+    def trace():
+        scheduler = package.SeededScheduler(7, strategy=strategy, steps=400)
+        as_test(package, SCENARIOS["a_pool_with_a_failure_leaves_nobody_running"])(scheduler)
+        return tuple(scheduler.trace)
+
+    assert len({trace() for _ in range(10)}) == 1
