@@ -1,0 +1,35 @@
+"""The operator whose results the tests cache."""
+
+import numpy as np
+from lazyflow_core import InputSlot, Operator, OutputSlot
+from lazyflow_core.request import checkpoint
+
+
+class OpCounting(Operator):
+    """Hands its input on, remembers which regions it was asked for, and can be held up or made to fail."""
+
+    image = InputSlot()
+    output = OutputSlot()
+
+    def __init__(self, **slots):
+        self.executed = []
+        self.hold = None
+        self.failing = set()
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta
+
+    def execute(self, slot, roi, out):
+        self.executed.append(roi)
+        checkpoint()
+        pixels = np.array(self.image.read(roi))
+        if self.hold is not None:
+            self.hold.wait()
+        checkpoint()
+        if roi in self.failing:
+            raise OSError(f"no pixels at {roi}")
+        out[...] = pixels
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(roi)
