@@ -109,7 +109,7 @@ def only_dataset(file: h5py.File, path: str) -> str:
 def list_datasets(file: h5py.File) -> list[str]:
     """Return the paths of all datasets in a file, each once, at most 1000; follows no soft links."""
     names: list[str] = []
-    seen = set()
+    seen: set[int] = set()
     todo: list[tuple[str, h5py.Group]] = [("", file["/"])]
     while todo and len(names) < _MOST_LISTED and len(seen) < 10 * _MOST_LISTED:
         prefix, group = todo.pop()

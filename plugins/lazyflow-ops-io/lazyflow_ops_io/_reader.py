@@ -158,11 +158,11 @@ class PreadFile:
     def read_into(self, offset: int, out: npt.NDArray[Any]) -> None:
         """Fill a contiguous array from ``offset``; raises EOFError if there are fewer bytes."""
         if hasattr(os, "preadv"):
-            count = os.preadv(self._fd, [out], offset)
+            count = os.preadv(self._fd, [out.data], offset)
             if count != out.nbytes:
                 raise EOFError(f"it ends at byte {offset + count}, expected {out.nbytes} bytes from {offset}")
         else:
-            memoryview(out).cast("B")[:] = self.read(offset, out.nbytes)
+            out.data.cast("B")[:] = self.read(offset, out.nbytes)
 
     def fileno(self) -> int:
         """Return its descriptor."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from lazyflow_core.errors import StorageError, TargetExistsError
@@ -168,22 +170,26 @@ class DiskFile:
                 os.posix_fallocate(self._fd, 0, size)
                 return
             except OSError as error:
-                import errno
-
                 if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                     raise
         os.ftruncate(self._fd, size)
 
-    def write_at(self, offset: int, data: memoryview | bytes) -> None:
-        """Write bytes at a position."""
+    def write_runs(self, places: Sequence[int], data: memoryview) -> None:
+        """Write equally long runs of bytes, each at its place."""
+        run = len(data) // len(places)
+        for i, place in enumerate(places):
+            self.write_at(place, data[i * run : (i + 1) * run])
+
+    def write_at(self, place: int, data: memoryview | bytes) -> None:
+        """Write bytes at a place."""
         if self.error is not None:
             return
-        view = memoryview(data).cast("B")
         try:
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view = view[count:]
-                offset += count
+            count = os.pwrite(self._fd, data, place)
+            while count < len(data):  # a signal, or a disk that is nearly full
+                data = memoryview(data)[count:]
+                place += count
+                count = os.pwrite(self._fd, data, place)
         except OSError as error:
             self.error = error
 
@@ -215,10 +221,10 @@ class DiskFile:
 
     def write(self, data: memoryview | bytes) -> int:
         """Write at the position; says it did even if it failed, see the class."""
-        count = memoryview(data).nbytes
+        data = memoryview(data).cast("B")
         self.write_at(self._position, data)
-        self._position += count
-        return count
+        self._position += len(data)
+        return len(data)
 
     def truncate(self, size: int) -> int:
         """Change the size of the file."""

@@ -169,17 +169,18 @@ class PlainWriter(ArrayWriter):
         self._offset = offset
 
     def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
-        # Runs that lie together in the file are written together: whole trailing axes join.
-        shape, itemsize = self.meta.shape, self.meta.dtype.itemsize
+        # Pixels that lie together in the file are written together: whole trailing axes join.
+        shape = self.meta.shape
         joined = len(shape) - 1
         while joined and roi.shape[joined] == shape[joined]:
             joined -= 1
-        data = np.ascontiguousarray(data)
-        strides = np.cumprod((itemsize, *shape[:0:-1]))[::-1].tolist() if shape else []
-        first = sum(a * s for a, s in zip(roi.start, strides, strict=True))
-        for index in np.ndindex(*roi.shape[:joined]):
-            at = first + sum(i * s for i, s in zip(index, strides, strict=False))
-            self._disk.write_at(self._offset + at, memoryview(data[index]).cast("B"))
+        stride = self.meta.dtype.itemsize
+        places = np.array([self._offset], np.int64)
+        for axis in range(len(shape) - 1, -1, -1):
+            steps = roi.start[axis] + np.arange(roi.shape[axis] if axis < joined else 1)
+            places = (steps[:, None] * stride + places).ravel()
+            stride *= shape[axis]
+        self._disk.write_runs(places.tolist(), np.ascontiguousarray(data).data.cast("B"))
         self._disk.check()
 
     def _finish(self) -> None:

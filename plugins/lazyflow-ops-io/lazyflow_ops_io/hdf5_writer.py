@@ -108,10 +108,10 @@ class Hdf5Writer(ArrayWriter):
                 whole = np.zeros(self.step, chunk.dtype)  # HDF5 stores chunks at the end of the array whole
                 whole[tuple(map(slice, chunk.shape))] = chunk
                 chunk = whole
-            stored = np.ascontiguousarray(chunk)
-            packed = deflate(memoryview(stored).cast("B")) if self._packed else memoryview(stored).cast("B")
+            plain = np.ascontiguousarray(chunk).data.cast("B")
+            stored = deflate(plain) if self._packed else plain
             with HDF5_LOCK:
-                self._dataset.id.write_direct_chunk(part.start, packed)
+                self._dataset.id.write_direct_chunk(part.start, stored)
             self._disk.check()
 
     def _finish(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import tifffile
 
@@ -94,7 +94,7 @@ class TiffWriter(PlainWriter):
         if letters.endswith("S") and shape[-1] == 1:  # a single sample is no axis for tifffile
             letters, shape = letters[:-1], shape[:-1]
         big = meta.nbytes > _MOST_CLASSIC_BYTES
-        order = ">" if meta.dtype.str.startswith(">") else "<"
+        order: Literal[">", "<"] = ">" if meta.dtype.str.startswith(">") else "<"
         with tifffile.TiffWriter(target.temporary, bigtiff=big, byteorder=order, ome=True) as tif:
             tif.write(
                 None,

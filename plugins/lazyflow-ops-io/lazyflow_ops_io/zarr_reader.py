@@ -221,7 +221,7 @@ def _layout_3(path: str, document: Mapping[str, Any]) -> _Layout:
         raise FormatError(f"{path!r} names its chunks in a way that is not known: {encoding!r}.")
 
     def key_of(index: tuple[int, ...]) -> str:
-        return separator.join(map(str, index if plain else ("c", *index)))
+        return str(separator).join(map(str, index if plain else ("c", *index)))
 
     codecs = document.get("codecs")
     if not isinstance(codecs, list) or not codecs:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +32,7 @@ def create_zarr(
     overwrite: bool = False,
     chunks: Sequence[int] | None = None,
     compression: str | None = "zstd",
-    zarr_format: int = 3,
+    zarr_format: Literal[2, 3] = 3,
 ) -> ZarrWriter:
     """Begin a Zarr folder with one array.
 
@@ -87,7 +89,7 @@ class ZarrWriter(ArrayWriter):
         key: str,
         chunks: tuple[int, ...],
         compression: str | None,
-        zarr_format: int,
+        zarr_format: Literal[2, 3],
     ) -> None:
         super().__init__(target, meta, chunks)
         import zarr
@@ -96,19 +98,17 @@ class ZarrWriter(ArrayWriter):
         store = LocalStore(target.temporary)
         parent, _, name = key.rpartition("/")
         in_ome = bool(key) and _ngff.fits(meta.axes)
-        if key:
-            zarr.create_group(store, zarr_format=zarr_format)  # type: ignore[arg-type]
-            attributes = {}
-            if in_ome:
+        groups = ["", *accumulate(parent.split("/"), "{}/{}".format)] if parent else [""]
+        for group in groups if key else []:
+            attributes: dict[str, Any] = {}
+            if in_ome and group == parent:
                 version = "0.4" if zarr_format == 2 else "0.5"
-                stem = target.path.rstrip("/\\").replace("\\", "/").rpartition("/")[2]
+                stem = os.path.basename(os.path.abspath(target.path))
                 attributes = _ngff.group_attributes(meta.axes, name, version, stem)
-            zarr.create_group(
-                store, path=parent, attributes=attributes, zarr_format=zarr_format, overwrite=True
-            )  # type: ignore[arg-type]
+            zarr.create_group(store, path=group, attributes=attributes, zarr_format=zarr_format)
         listed, transformations = meta.axes.to_ngff()
         level = {"path": "", "coordinateTransformations": transformations}
-        own = {} if in_ome else {OWN_ATTRIBUTE: {"axes": listed, "datasets": [level]}}
+        own: dict[str, Any] = {} if in_ome else {OWN_ATTRIBUTE: {"axes": listed, "datasets": [level]}}
         self._array: Any = zarr.create_array(
             store,
             name=key or None,
@@ -117,7 +117,7 @@ class ZarrWriter(ArrayWriter):
             chunks=chunks,
             compressors=_compressors(compression, zarr_format, meta.dtype),
             fill_value=0,
-            zarr_format=zarr_format,  # type: ignore[arg-type]
+            zarr_format=zarr_format,
             attributes=own,
             dimension_names=[a.key for a in meta.axes] if zarr_format == 3 else None,
             chunk_key_encoding={"name": "default" if zarr_format == 3 else "v2", "separator": "/"},
@@ -133,7 +133,7 @@ class ZarrWriter(ArrayWriter):
         """Nothing is open."""
 
 
-def _compressors(name: str | None, zarr_format: int, dtype: np.dtype[Any]) -> Any:
+def _compressors(name: str | None, zarr_format: Literal[2, 3], dtype: np.dtype[Any]) -> Any:
     """Return what ``zarr.create_array`` takes: codecs of zarr for format 3, of numcodecs for 2."""
     if name in (None, "none"):
         return None
