@@ -1,21 +1,32 @@
 """The graph framework: slots, operators, setup, pull and push. `DESIGN.md` beside this file says why."""
 
+from lazyflow_core.graph.arrays import ArraySlot, Input, Output
 from lazyflow_core.graph.declarations import InputSlot, OutputSlot, ParameterSlot
+from lazyflow_core.graph.duck import SlotArray
 from lazyflow_core.graph.graph import Graph
+from lazyflow_core.graph.lanes import Lanes
+from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiSlot
 from lazyflow_core.graph.operator import Operator
 from lazyflow_core.graph.pull import SlotRequest
-from lazyflow_core.graph.slots import ArraySlot, Input, Output, Parameter, Slot
+from lazyflow_core.graph.slots import Slot
+from lazyflow_core.graph.values import Parameter, ValueOutput
 
 __all__ = [
     "ArraySlot",
     "Graph",
     "Input",
     "InputSlot",
+    "Lanes",
+    "MultiInput",
+    "MultiOutput",
+    "MultiSlot",
     "Operator",
     "Output",
     "OutputSlot",
     "Parameter",
     "ParameterSlot",
     "Slot",
+    "SlotArray",
     "SlotRequest",
+    "ValueOutput",
 ]

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from lazyflow_core.errors import ParameterError
-from lazyflow_core.graph.slots import Input, Output, Parameter, Slot
+from lazyflow_core.errors import GraphError, ParameterError
+from lazyflow_core.graph.arrays import Input, Output
+from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.slots import Slot
+from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
 
 if TYPE_CHECKING:
@@ -46,10 +49,15 @@ class Declaration(Generic[S]):
 
     name: str
     doc: str
+    #: 0 for one slot, 1 for a list of slots, 2 for a list of lists, …
+    level: int
 
-    def __init__(self, doc: str) -> None:
+    def __init__(self, doc: str, level: int = 0) -> None:
+        if level < 0:
+            raise GraphError(f"level={level}: 0 is one slot, 1 a list of slots.")
         self.name = ""
         self.doc = doc
+        self.level = level
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -72,12 +80,12 @@ class Declaration(Generic[S]):
         """Make the slot of one operator."""
         raise NotImplementedError
 
-    def describe(self) -> str:
-        """Return what this slot is, in a few words, for error messages and listings."""
+    def describe(self, level: int | None = None) -> str:
+        """Return what this slot, or an element of it of that level, is in a few words."""
         raise NotImplementedError
 
 
-class InputSlot(Declaration[Input]):
+class InputSlot(Declaration[S]):
     """Declare an array that an operator reads by region.
 
     Parameters
@@ -90,20 +98,44 @@ class InputSlot(Declaration[Input]):
         The axis keys accepted, in this order (``"zyx"``); default any.
     ndim
         The number of axes accepted; default any.
+    level
+        0 for one slot, 1 for a list of slots (`MultiInput`), 2 for a list of lists, …
     doc
         One sentence for listings.
     """
 
+    @overload
     def __init__(
-        self,
+        self: InputSlot[Input],
         *,
         optional: bool = False,
         dtype: npt.DTypeLike | Collection[npt.DTypeLike] | None = None,
         axes: str | None = None,
         ndim: int | None = None,
         doc: str = "",
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: InputSlot[MultiInput],
+        *,
+        level: int,
+        optional: bool = False,
+        dtype: npt.DTypeLike | Collection[npt.DTypeLike] | None = None,
+        axes: str | None = None,
+        ndim: int | None = None,
+        doc: str = "",
+    ) -> None: ...
+    def __init__(
+        self,
+        *,
+        level: int = 0,
+        optional: bool = False,
+        dtype: npt.DTypeLike | Collection[npt.DTypeLike] | None = None,
+        axes: str | None = None,
+        ndim: int | None = None,
+        doc: str = "",
     ) -> None:
-        super().__init__(doc)
+        super().__init__(doc, level)
         self.optional = optional
         if dtype is None:
             self.dtypes: tuple[np.dtype[Any], ...] = ()
@@ -113,9 +145,10 @@ class InputSlot(Declaration[Input]):
         self.axes = axes
         self.ndim = ndim
 
-    def bind(self, operator: Operator) -> Input:
+    def bind(self, operator: Operator) -> S:
         """Make the input of one operator."""
-        return Input(operator, self)
+        slot = MultiInput(operator, self, self.level) if self.level else Input(operator, self)
+        return cast(S, slot)
 
     def refusal(self, meta: ArrayMeta) -> str | None:
         """Return why an array of that meta is not accepted; None if it is."""
@@ -127,9 +160,9 @@ class InputSlot(Declaration[Input]):
             return f"axes {meta.axes.keys!r} are not {self.axes!r}"
         return None
 
-    def describe(self) -> str:
+    def describe(self, level: int | None = None) -> str:
         """Return e.g. ``"array, float32, axes 'zyx', optional"``."""
-        parts = ["array", *map(str, self.dtypes)]
+        parts = [_lists(self.level if level is None else level), *map(str, self.dtypes)]
         if self.axes is not None:
             parts.append(f"axes {self.axes!r}")
         if self.ndim is not None:
@@ -139,25 +172,48 @@ class InputSlot(Declaration[Input]):
         return ", ".join(parts)
 
 
-class OutputSlot(Declaration[Output]):
-    """Declare an array that an operator computes by region.
+class OutputSlot(Declaration[S]):
+    """Declare an array that an operator computes by region, or one Python value.
 
     Parameters
     ----------
+    value
+        The type of the value, for an output that computes one (`ValueOutput`) in ``compute_value``; default
+        an array.
+    level
+        0 for one slot, 1 for a list of slots (`MultiOutput`), 2 for a list of lists, …
     doc
         One sentence for listings.
     """
 
-    def __init__(self, *, doc: str = "") -> None:
-        super().__init__(doc)
+    @overload
+    def __init__(self: OutputSlot[Output], *, doc: str = "") -> None: ...
+    @overload
+    def __init__(self: OutputSlot[MultiOutput], *, level: int, doc: str = "") -> None: ...
+    @overload
+    def __init__(self: OutputSlot[ValueOutput[T]], *, value: type[T], doc: str = "") -> None: ...
+    def __init__(self, *, value: type[Any] | None = None, level: int = 0, doc: str = "") -> None:
+        super().__init__(doc, level)
+        if value is not None and level:
+            raise GraphError("an output of values has no level; give it a list as value.")
+        self.value_type = value
 
-    def bind(self, operator: Operator) -> Output:
+    def bind(self, operator: Operator) -> S:
         """Make the output of one operator."""
-        return Output(operator, self)
+        slot: Slot
+        if self.value_type is not None:
+            slot = ValueOutput(operator, self)
+        elif self.level:
+            slot = MultiOutput(operator, self, self.level)
+        else:
+            slot = Output(operator, self)
+        return cast(S, slot)
 
-    def describe(self) -> str:
-        """Return ``"array"``."""
-        return "array"
+    def describe(self, level: int | None = None) -> str:
+        """Return e.g. ``"array"``, ``"list of arrays"`` or ``"one dict"``."""
+        if self.value_type is not None:
+            return f"one {type_text(self.value_type)}"
+        return _lists(self.level if level is None else level)
 
 
 class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
@@ -231,13 +287,17 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
                 raise ParameterError(f"{where}: {value!r} {complaint.rstrip('.')}.")
         return cast(T, converted)
 
-    def describe(self) -> str:
+    def describe(self, level: int | None = None) -> str:
         """Return e.g. ``"float, default 1.0"``."""
         parts = [type_text(self.type)]
         if self.choices is not None:
             parts.append("one of " + ", ".join(map(repr, self.choices)))
         parts.append(f"default {self.default!r}" if self.has_default else "required")
         return ", ".join(parts)
+
+
+def _lists(level: int) -> str:
+    return "array" if level == 0 else "list of " + "lists of " * (level - 1) + "arrays"
 
 
 def type_text(type_: Any) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
-    from lazyflow_core.graph.slots import ArraySlot, Parameter
+    from lazyflow_core.graph.slots import Slot
 
-__all__ = ["describe"]
+__all__ = ["contents_of", "describe", "origin_of"]
 
 
 def describe(graph: Graph) -> str:
@@ -21,30 +21,44 @@ def describe(graph: Graph) -> str:
 def _lines(operator: Operator, indent: str) -> Iterator[str]:
     kind = type(operator).__name__
     yield f"{indent}{operator.name}" + ("" if operator.name == kind else f" ({kind})")
-    for slot in operator.inputs:
-        yield f"{indent}  {slot.name} ← {_origin(slot)}: {_meta(slot)}"
-    for parameter in operator.parameters:
-        yield f"{indent}  {parameter.name} = {_value(parameter)}"
-    for output in operator.outputs:
-        way = "" if output.upstream is None else f" ← {output.upstream}"
-        yield f"{indent}  → {output.name}{way}: {_meta(output)}"
+    for slot in _with_elements((*operator.inputs, *operator.parameters)):
+        yield f"{indent}  {_own_name(slot)}{origin_of(slot)}: {contents_of(slot)}"
+    for output in _with_elements(operator.outputs):
+        yield f"{indent}  → {_own_name(output)}{origin_of(output)}: {contents_of(output)}"
     for child in operator.children:
         yield from _lines(child, indent + "    ")
 
 
-def _origin(slot: ArraySlot) -> str:
-    if slot.upstream is not None:
-        return str(slot.upstream)
-    return "an array" if slot.ready else "nothing"
+def origin_of(slot: Slot) -> str:
+    """Return where a slot takes its contents from, with an arrow; empty where that is the slot itself."""
+    return "" if slot.upstream is None else f" ← {slot.upstream}"
 
 
-def _meta(slot: ArraySlot) -> str:
-    return str(slot.meta) if slot.ready else f"not ready: {slot.why_not_ready().splitlines()[0]}"
+def contents_of(slot: Slot) -> str:
+    """Return meta or value of a slot in words, or why it is not ready."""
+    from lazyflow_core.graph.arrays import ArraySlot
+    from lazyflow_core.graph.multi import MultiSlot
+    from lazyflow_core.graph.values import Parameter
+
+    if isinstance(slot, MultiSlot):
+        return f"{len(slot)} slots"
+    if not slot.ready:
+        return f"not ready: {slot.why_not_ready().splitlines()[0]}"
+    if isinstance(slot, ArraySlot):
+        return str(slot.meta)
+    if isinstance(slot, Parameter) and not slot.is_computed:
+        return repr(slot.value) + (" (default)" if slot.is_default else "")
+    return "computed when asked for"
 
 
-def _value(parameter: Parameter[object]) -> str:
-    if not parameter.ready:
-        return "nothing yet (required)"
-    note = " (default)" if parameter.is_default else ""
-    way = "" if parameter.upstream is None else f" ← {parameter.upstream}"
-    return f"{parameter.value!r}{way}{note}"
+def _own_name(slot: Slot) -> str:
+    return str(slot).removeprefix(f"{slot.operator.name}.")
+
+
+def _with_elements(slots: tuple[Slot, ...]) -> Iterator[Slot]:
+    from lazyflow_core.graph.multi import MultiSlot
+
+    for slot in slots:
+        yield slot
+        if isinstance(slot, MultiSlot):
+            yield from _with_elements(tuple(slot))

@@ -18,6 +18,10 @@ def why_not_ready(slot: Slot) -> str:
     way = [slot]
     while True:
         last = way[-1]
+        inner = last.first_unready()
+        if inner is not None and inner is not last:
+            way.append(inner)
+            continue
         if last.upstream is not None:
             way.append(last.upstream)
             continue
@@ -29,7 +33,7 @@ def why_not_ready(slot: Slot) -> str:
                 continue
             cause = "was not set up: the operator is closed" if operator.closed else "was declared not ready"
         else:
-            cause = "has no value"
+            cause = "is an empty list" if last.level else "has no value"
         break
     culprit = f"{way[-1]} {cause}"
     if len(way) == 1:

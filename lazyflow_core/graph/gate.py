@@ -50,8 +50,8 @@ class Gate:
                     return
                 if self._owner is not None and self._owner == _caller():
                     raise GraphError(
-                        "setup_outputs asked for pixels, or a transaction did before its end; during a setup "
-                        "only meta and parameters are known."
+                        "setup_outputs asked for pixels or a computed value, or a transaction did before its "
+                        "end; during a setup only meta and given parameters are known."
                     )
                 event = self._event()
             event.wait()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
-from lazyflow_core.graph.pull import SlotRequest
 from lazyflow_core.graph.setup import Setup, Transaction
-from lazyflow_core.request import Scheduler, default_scheduler
+from lazyflow_core.request import Request, Scheduler, default_scheduler
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
 
 __all__ = ["Graph"]
+
+_logger = logging.getLogger("lazyflow_core")
+
+#: What to call when the notifications under way here are over; None outside of any.
+_deferred: ContextVar[dict[tuple[Callable[..., object], tuple[Any, ...]], None] | None] = ContextVar(
+    "deferred", default=None
+)
 
 
 class Graph:
@@ -37,7 +46,8 @@ class Graph:
     """
 
     def __init__(self, scheduler: Scheduler | None = None) -> None:
-        self._scheduler = scheduler
+        #: None for that of the process, which is made when somebody needs it.
+        self.own_scheduler = scheduler
         self.gate = Gate()
         #: Operators without parent. Written by the setup transaction only.
         self._operators: tuple[Operator, ...] = ()
@@ -45,12 +55,12 @@ class Graph:
         self.setup: Setup | None = None
         #: Requests of this graph that are being computed, for cancelling them. Added to and discarded from
         #: by any thread; both are atomic.
-        self.running: set[SlotRequest] = set()
+        self.running: set[Request[Any]] = set()
 
     @property
     def scheduler(self) -> Scheduler:
         """Where requests run."""
-        return default_scheduler() if self._scheduler is None else self._scheduler
+        return default_scheduler() if self.own_scheduler is None else self.own_scheduler
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -80,6 +90,34 @@ class Graph:
                 threshold.level.value = 0.4
         """
         return Transaction(self)
+
+    def call_after_setup(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call a function when the notifications under way here are over; at once if there are none.
+
+        Of several calls with the same function and arguments one is made.
+        """
+        deferred = _deferred.get()
+        if deferred is None:
+            function(*arguments)
+        else:
+            deferred[function, arguments] = None
+
+    def notify(self, emit: Callable[[], None]) -> None:
+        """Call ``emit``, which calls subscribers, and then what they were told to call after it."""
+        if _deferred.get() is not None:
+            emit()
+            return
+        deferred: dict[tuple[Callable[..., object], tuple[Any, ...]], None] = {}
+        token = _deferred.set(deferred)
+        try:
+            emit()
+        finally:
+            _deferred.reset(token)
+        for function, arguments in deferred:
+            try:
+                function(*arguments)
+            except Exception:
+                _logger.exception("a function to be called after the setup raised: %r", function)
 
     def close(self) -> None:
         """Cancel what is being computed, wait for its end, and close all operators."""

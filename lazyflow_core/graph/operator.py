@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy.typing as npt
 
 from lazyflow_core.errors import GraphError
+from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.declarations import Declaration
-from lazyflow_core.graph.slots import ArraySlot, Input, Output, Parameter, Slot
+from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.slots import Slot
+from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
@@ -116,11 +119,12 @@ class Operator(metaclass=OperatorType):
     name: str
     #: All its slots by name, in the order of the class body, inherited ones first.
     slots: dict[str, Slot]
-    inputs: tuple[Input, ...]
+    inputs: tuple[Input | MultiInput, ...]
     parameters: tuple[Parameter[Any], ...]
-    outputs: tuple[Output, ...]
-    #: The outputs it computes itself: those that are not connected. Written by the setup transaction only.
-    computed: tuple[Output, ...]
+    outputs: tuple[Output | MultiOutput | ValueOutput[Any], ...]
+    #: The outputs it computes itself: those, in lists too, that are not connected. Written by the setup
+    #: transaction only.
+    computed: tuple[Output | ValueOutput[Any], ...]
     #: One more than the largest rank of its inputs and parameters. Written by `order`.
     rank: int
     #: Whether it left the graph. Written by the setup transaction only.
@@ -142,14 +146,15 @@ class Operator(metaclass=OperatorType):
             self.slots[key] = slot
             self.__dict__[key] = slot
         every = self.slots.values()
-        self.inputs = tuple(s for s in every if isinstance(s, Input))
+        self.inputs = tuple(s for s in every if isinstance(s, (Input, MultiInput)))
         self.parameters = tuple(s for s in every if isinstance(s, Parameter))
-        self.outputs = self.computed = tuple(s for s in every if isinstance(s, Output))
+        self.outputs = tuple(s for s in every if not s.feeds_operator)  # type: ignore[misc]
+        self.computed = tuple(s for s in self.outputs if not isinstance(s, MultiOutput))
 
     def __init__(self, **slots: Any) -> None:
         for key, value in slots.items():
             slot = self.slots.get(key)
-            if not isinstance(slot, (Input, Parameter)):
+            if slot is None or not slot.feeds_operator:
                 possible = [s.name for s in (*self.inputs, *self.parameters)]
                 near = difflib.get_close_matches(key, possible, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -203,10 +208,28 @@ class Operator(metaclass=OperatorType):
         """
         raise NotImplementedError(f"{type(self).__name__} has to define propagate_dirty.")
 
-    def propagate_change(self, parameter: Parameter[Any]) -> None:
-        """A parameter changed: which output regions are stale? All of them, unless overridden."""
+    def propagate_change(self, slot: Parameter[Any] | MultiInput) -> None:
+        """A parameter, or the length of a list of inputs, changed: what is stale? All, unless overridden."""
         for output in self.computed:
             output.mark_dirty()
+
+    def compute_value(self, slot: ValueOutput[Any]) -> Any:
+        """Compute the value of an output that carries one; called once per change, however many ask."""
+        raise NotImplementedError(f"{type(self).__name__} has to define compute_value.")
+
+    def receive(self, slot: Input, roi: Roi, data: npt.NDArray[Any]) -> None:
+        """Take pixels that somebody pushed into an input by ``op.image[key] = data``.
+
+        Parameters
+        ----------
+        slot
+            Which input.
+        roi
+            Where, in its coordinates.
+        data
+            Array of ``roi.shape`` and the input's dtype; read-only, so copy what is to be kept.
+        """
+        raise GraphError(f"{slot} takes no data: {type(self).__name__} does not define receive.")
 
     def release(self) -> None:
         """Free what it holds besides its slots, such as an open file. Called once, after it closed."""
@@ -218,10 +241,10 @@ class Operator(metaclass=OperatorType):
         """Whether all required inputs and parameters are there, and all outputs can be asked."""
         return self.first_missing() is None and all(output.ready for output in self.outputs)
 
-    def first_missing(self) -> Input | Parameter[Any] | None:
+    def first_missing(self) -> Slot | None:
         """Return the first required input or parameter that is not ready; None if there is none."""
         for slot in self.inputs:
-            if slot._meta is None and slot.required:
+            if not slot.ready and slot.required:
                 return slot
         for parameter in self.parameters:
             if not parameter._has_value:
@@ -251,7 +274,7 @@ class Operator(metaclass=OperatorType):
     def __setattr__(self, name: str, value: object) -> None:
         if name in type(self).declarations:
             slot = self.slots[name]
-            how = "connect or assign" if isinstance(slot, ArraySlot) else "value ="
+            how = "value =" if isinstance(slot, Parameter) else "connect or assign"
             raise AttributeError(f"{slot} is a slot; change it by {slot.name}.{how}.")
         super().__setattr__(name, value)
 

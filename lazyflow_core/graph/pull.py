@@ -27,8 +27,8 @@ from lazyflow_core.request.extension import MAX_INLINE_DEPTH, NOTHING, current_p
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
+    from lazyflow_core.graph.arrays import ArraySlot, Input, Output
     from lazyflow_core.graph.graph import Graph
-    from lazyflow_core.graph.slots import ArraySlot, Output
 
 __all__ = [
     "ArraySource",
@@ -36,6 +36,8 @@ __all__ = [
     "SlotRequest",
     "execute",
     "executing_graph",
+    "inside",
+    "push_data",
     "read_from_outside",
     "reason",
     "wrong_destination",
@@ -118,28 +120,19 @@ class SlotRequest(Request[Array]):
     __slots__ = ("_failed", "roi", "slot")
 
     def __init__(self, slot: ArraySlot, roi: Roi) -> None:
-        super().__init__(None, scheduler=slot.operator.graph._scheduler)
+        super().__init__(None, scheduler=slot.operator.graph.own_scheduler)
         self.slot = slot
         self.roi = roi
         #: What the operators say of a failure; the request itself keeps only the root cause.
         self._failed: ExecuteError | None = None
 
     def _run(self, out: Any) -> Array:
-        graph = self.slot.operator.graph
-        nested = executing_graph.get() is graph
-        graph.gate.enter(nested)
-        token = None if nested else executing_graph.set(graph)
-        graph.running.add(self)
         try:
-            return self.slot.read(self.roi, None if out is NOTHING else out)
+            with inside(self.slot.operator.graph, self):
+                return self.slot.read(self.roi, None if out is NOTHING else out)
         except ExecuteError as error:
             self._failed = ExecuteError(error.args[0], error.path)
             raise
-        finally:
-            graph.running.discard(self)
-            if token is not None:
-                executing_graph.reset(token)
-            graph.gate.leave()
 
     def _make_error(self, cause: BaseException) -> RequestError:
         failed = self._failed
@@ -151,6 +144,30 @@ class SlotRequest(Request[Array]):
         return f"read {self.slot} {self.roi}"
 
 
+class inside:
+    """What a request of a graph runs in: past the gate, known to what it calls, found by `Graph.close`."""
+
+    __slots__ = ("_graph", "_request", "_token")
+
+    def __init__(self, graph: Graph, request: Request[Any]) -> None:
+        self._graph = graph
+        self._request = request
+
+    def __enter__(self) -> None:
+        graph = self._graph
+        nested = executing_graph.get() is graph
+        graph.gate.enter(nested)
+        self._token = None if nested else executing_graph.set(graph)
+        graph.running.add(self._request)
+
+    def __exit__(self, *exception: object) -> None:
+        graph = self._graph
+        graph.running.discard(self._request)
+        if self._token is not None:
+            executing_graph.reset(self._token)
+        graph.gate.leave()
+
+
 def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
     """Compute one region for somebody who is not executing an operator of this graph."""
     graph = slot.operator.graph
@@ -160,6 +177,27 @@ def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Ar
         return slot.read(roi, out)
     finally:
         executing_graph.reset(token)
+        graph.gate.leave()
+
+
+def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
+    """Hand data to whoever an input feeds; see `Input.__setitem__`."""
+    meta = slot.meta
+    try:
+        array = np.broadcast_to(np.asarray(data), roi.shape)
+        array = array.astype(meta.dtype, casting="same_kind", copy=False)
+    except (ValueError, TypeError) as error:
+        raise ResultError(f"{slot} {roi}: the data do not fit an array of {meta}: {error}.") from error
+    graph = slot.graph
+    graph.gate.enter(nested=executing_graph.get() is graph)
+    try:
+        pending = [slot]
+        while pending:
+            slot = pending.pop()
+            if slot.operator.computed or not slot.downstream:
+                slot.operator.receive(slot, roi, array)
+            pending += [s for s in slot.downstream if s.feeds_operator]  # type: ignore[misc]
+    finally:
         graph.gate.leave()
 
 

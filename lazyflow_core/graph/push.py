@@ -13,14 +13,16 @@ import itertools
 import logging
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lazyflow_core.graph.pull import executing_graph
 from lazyflow_core.roi import Roi, hull
 
 if TYPE_CHECKING:
+    from lazyflow_core.graph.arrays import ArraySlot, Input
     from lazyflow_core.graph.operator import Operator
-    from lazyflow_core.graph.slots import ArraySlot, Input, Parameter, Slot
+    from lazyflow_core.graph.slots import Slot
+    from lazyflow_core.graph.values import Parameter, ValueOutput
 
 __all__ = ["Walk", "mark_dirty"]
 
@@ -34,18 +36,21 @@ _MOST_BOXES = 16
 _current: ContextVar[Walk | None] = ContextVar("dirty_walk", default=None)
 
 
-def mark_dirty(slot: ArraySlot, roi: Roi) -> None:
-    """Announce a stale region: as part of the walk or setup under way here, else as a walk of its own."""
-    if roi.is_empty:
+def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
+    """Announce what is stale: as part of the walk or setup under way here, else as a walk of its own.
+
+    ``roi`` is None for a value, which has no regions.
+    """
+    if roi is not None and roi.is_empty:
         return
     walk = _current.get()
     if walk is not None and walk.thread == threading.get_ident():
         walk.mark(slot, roi)
         return
     graph = slot.graph
-    if graph.gate.is_mine():
-        with graph.transaction() as setup:
-            setup.mark_dirty(slot, roi)
+    setup = graph.current_setup()
+    if setup is not None:
+        setup.mark_dirty(slot, roi)
         return
     walk = Walk()
     walk.mark(slot, roi)
@@ -54,7 +59,7 @@ def mark_dirty(slot: ArraySlot, roi: Roi) -> None:
         walk.run()
     finally:
         graph.gate.leave()
-    walk.notify()
+    graph.notify(walk.notify)
 
 
 class Walk:
@@ -64,20 +69,20 @@ class Walk:
         #: The thread it runs in; None while nobody may join it.
         self.thread: int | None = None
         #: Stale boxes of slots that were not announced yet.
-        self._marks: dict[ArraySlot, list[Roi]] = {}
-        #: Parameters that changed, by operator that was not visited yet.
-        self._changed: dict[Operator, list[Parameter[object]]] = {}
+        self._marks: dict[Slot, list[Any]] = {}
+        #: Parameters and multi-level inputs that changed, by operator that was not visited yet.
+        self._changed: dict[Operator, list[Slot]] = {}
         #: Stale boxes of inputs, by operator that was not visited yet.
         self._inputs: dict[Operator, list[tuple[Input, Roi]]] = {}
         #: (rank, phase, tie break, what). At one rank operators come first (0), then the outputs they
         #: computed (1), then slots that were marked although their source is clean (2).
         self._heap: list[tuple[int, int, int, Slot | Operator]] = []
         self._count = itertools.count()
-        self._announced: list[tuple[ArraySlot, Roi]] = []
+        self._announced: list[tuple[Slot, Roi | None]] = []
         #: The operator that is asked right now; its outputs are announced when it has answered.
         self._visited: Operator | None = None
 
-    def mark(self, slot: ArraySlot, roi: Roi) -> None:
+    def mark(self, slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         """Add a stale box; of a slot that was announced already it is announced again."""
         boxes = self._marks.get(slot)
         if boxes is not None:
@@ -89,13 +94,13 @@ class Walk:
         elif slot.operator is not self._visited or slot.feeds_operator:
             self._push(slot.rank, 1, slot)
 
-    def parameter_changed(self, parameter: Parameter[object]) -> None:
-        """Let the operator of a parameter say what is stale now."""
-        operator = parameter.operator
+    def changed(self, slot: Slot) -> None:
+        """Let the operator of a parameter or multi-level input say what is stale now."""
+        operator = slot.operator
         if operator not in self._changed:
             self._changed[operator] = []
             self._push(operator.rank, 0, operator)
-        self._changed[operator].append(parameter)
+        self._changed[operator].append(slot)
 
     def run(self) -> None:
         """Tell every operator downstream. Never raises; errors of operators are reported."""
@@ -105,7 +110,7 @@ class Walk:
             while self._heap:
                 item = heapq.heappop(self._heap)[-1]
                 if item in self._marks:
-                    self._announce(item, coalesce(self._marks.pop(item)))
+                    self._announce(item, self._marks.pop(item))
                 elif item in self._inputs or item in self._changed:
                     self._visit(item)
         finally:
@@ -115,13 +120,35 @@ class Walk:
     def notify(self) -> None:
         """Call the subscribers, in the order of the walk."""
         for slot, roi in self._announced:
-            slot._emit("dirty", roi)
+            if roi is None:
+                slot.emit("value_changed")
+            else:
+                slot.emit("dirty", roi)
 
     def _push(self, rank: int, phase: int, what: Slot | Operator) -> None:
         heapq.heappush(self._heap, (rank, phase, next(self._count), what))
 
-    def _announce(self, slot: ArraySlot, boxes: list[Roi]) -> None:
-        """Announce a slot and everything that is connected to it, which has the same pixels."""
+    def _announce(self, slot: Slot, boxes: list[Any]) -> None:
+        """Announce a slot and everything that is connected to it, which has the same contents."""
+        if slot.contents == "array":
+            self._announce_array(cast("ArraySlot", slot), coalesce(boxes))
+        else:
+            self._announce_value(slot)
+
+    def _announce_value(self, output: Slot) -> None:
+        pending = [output]
+        while pending:
+            slot = pending.pop()
+            self._marks.pop(slot, None)
+            if slot._signals is not None:
+                self._announced.append((slot, None))
+            if slot.feeds_operator:
+                self.changed(slot)
+            else:
+                cast("ValueOutput[Any]", slot).forget()
+            pending += slot._downstream
+
+    def _announce_array(self, slot: ArraySlot, boxes: list[Roi]) -> None:
         pending = [(slot, boxes)]
         while pending:
             slot, boxes = pending.pop()
@@ -146,8 +173,8 @@ class Walk:
             return
         self._visited = operator
         try:
-            for parameter in changed:
-                operator.propagate_change(parameter)
+            for each in changed:
+                operator.propagate_change(cast("Parameter[Any]", each))
             for slot, box in inputs:
                 operator.propagate_dirty(slot, box)
         except Exception:
@@ -160,7 +187,7 @@ class Walk:
         for output in operator.computed:
             boxes = self._marks.pop(output, None)
             if boxes is not None:
-                self._announce(output, coalesce(boxes))
+                self._announce(output, boxes)
 
 
 def coalesce(boxes: list[Roi]) -> list[Roi]:

@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
+from lazyflow_core.graph.arrays import ArraySlot
+from lazyflow_core.graph.multi import MultiSlot, leaves
 from lazyflow_core.graph.order import raise_ranks
 from lazyflow_core.graph.pull import ArraySource, AssignedArray, executing_graph, reason
 from lazyflow_core.graph.push import Walk
+from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from lazyflow_core.graph.arrays import Input
     from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
-    from lazyflow_core.graph.slots import ArraySlot, Input, Output, Parameter, Slot
+    from lazyflow_core.graph.slots import Slot
 
 __all__ = ["Setup", "Transaction"]
 
@@ -78,7 +82,7 @@ class Transaction:
             self._graph.setup = None
             self._graph.gate.end_setup()
             # Also after a failure: operators that were made for nothing release what they hold.
-            setup.notify()
+            self._graph.notify(setup.notify)
 
 
 class Setup:
@@ -95,25 +99,33 @@ class Setup:
         self._runs: dict[Operator, int] = {}
         #: Meta or (has value, value) of each slot before its first change.
         self._before: dict[Slot, Any] = {}
-        self._dirty: list[tuple[ArraySlot, Roi | None]] = []
-        self._parameters: dict[Parameter[Any], None] = {}
+        self._dirty: list[tuple[ArraySlot | ValueOutput[Any], Roi | None]] = []
+        #: Parameters and multi-level inputs that are other than before.
+        self._changed: dict[Slot, None] = {}
+        #: (slot, signal, position) of elements that came and went.
+        self._events: list[tuple[MultiSlot[Any], str, int]] = []
         self._born: dict[Operator, None] = {}
         self._closed: list[Operator] = []
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
         self._current: Operator | None = None
-        self._outputs_set: set[Output] = set()
+        self._outputs_set: set[Slot] = set()
         #: True while old inputs are set up again; the state is restored already, so nothing is written.
         self._restoring = False
         self._walk = Walk()
 
     # ------------------------------------------------------------------------------------------- changes
 
+    def set(self, target: Any, attribute: str, value: Any) -> None:
+        """Write a field of the graph's state, so that it can be taken back. Everything is written here."""
+        self._undo.append((target, attribute, getattr(target, attribute)))
+        setattr(target, attribute, value)
+
     def add(self, operator: Operator) -> None:
         """Take a new operator into the graph."""
         siblings = operator.graph if operator.parent is None else operator.parent
-        self._set(siblings, "_operators", (*siblings._operators, operator))
+        self.set(siblings, "_operators", (*siblings._operators, operator))
         self._born[operator] = None
-        self._affect(operator)
+        self.affect(operator)
 
     def connect(self, slot: Slot, upstream: Slot) -> None:
         """Let ``slot`` take from ``upstream``."""
@@ -121,30 +133,17 @@ class Setup:
             return
         raise_ranks(upstream, slot)
         self._detach(slot)
-        self._set(slot, "_upstream", upstream)
-        self._set(upstream, "_downstream", (*upstream._downstream, slot))
+        self.set(slot, "_upstream", upstream)
+        self.set(upstream, "_downstream", (*upstream._downstream, slot))
         self._note_computed(slot)
-        if slot.is_array:
-            array_slot, array_upstream = cast("ArraySlot", slot), cast("ArraySlot", upstream)
-            self.set_meta(array_slot, array_upstream._meta, array_upstream._source)
-            self.mark_dirty(array_slot, None)
-        else:
-            parameter, origin = cast("Parameter[Any]", slot), cast("Parameter[Any]", upstream)
-            self._set_value(parameter, origin._has_value, origin._value)
+        slot._take_over(self, upstream)
 
     def disconnect(self, slot: Slot) -> None:
         """Let ``slot`` take from nowhere; a parameter falls back to its default."""
         if self._restoring:
             return
         self._detach(slot)
-        if slot.is_array:
-            self.set_meta(cast("ArraySlot", slot), None, None)
-            if not slot.feeds_operator:
-                self._affect(slot.operator)
-        else:
-            parameter = cast("Parameter[Any]", slot)
-            self._set(parameter, "_assigned", False)
-            self._set_value(parameter, parameter.declaration.has_default, parameter.declaration.default)
+        slot._let_go(self)
 
     def assign_array(self, slot: Input, source: AssignedArray) -> None:
         """Let ``slot`` take an array."""
@@ -159,15 +158,15 @@ class Setup:
         if self._restoring:
             return
         self._detach(parameter)
-        self._set(parameter, "_assigned", True)
-        self._set_value(parameter, True, value)
+        self.set(parameter, "_assigned", True)
+        self.set_value(parameter, True, value)
 
     def set_meta(self, slot: ArraySlot, meta: ArrayMeta | None, source: ArraySource | None) -> None:
         """Let a slot and all that is connected to it have that meta and source."""
         if self._restoring:
             return
         if slot.operator is self._current and not slot.feeds_operator:
-            self._outputs_set.add(cast("Output", slot))
+            self._outputs_set.add(slot)
         pending = [slot]
         while pending:
             slot = pending.pop()
@@ -179,13 +178,69 @@ class Setup:
                 if slot.feeds_operator:
                     if meta is not None:
                         given = f"an array ({meta})" if slot._upstream is None else slot._upstream.kind
-                        cast("Input", slot)._check_contract(meta, given)
-                    self._affect(slot.operator)
-                self._set(slot, "_meta", meta)
-            self._set(slot, "_source", source)
+                        cast("Input", slot).check_contract(meta, given)
+                    self.affect(slot.operator)
+                self.set(slot, "_meta", meta)
+            self.set(slot, "_source", source)
             pending += cast("tuple[ArraySlot, ...]", slot._downstream)
 
-    def mark_dirty(self, slot: ArraySlot, roi: Roi | None) -> None:
+    def set_value(self, slot: Parameter[Any] | ValueOutput[Any], has_value: bool, value: Any) -> None:
+        """Let a slot and all that is connected to it have a value, each in its own type.
+
+        ``value`` is a `ValueOutput` where it is computed.
+        """
+        if self._restoring:
+            return
+        pending = [(slot, value)]
+        while pending:
+            slot, value = pending.pop()
+            if isinstance(slot, Parameter) and has_value and not is_computed(value):
+                value = slot.declaration.accept(value, str(slot))
+            if slot._has_value == has_value and same_value(slot._value, value):
+                continue
+            self._before.setdefault(slot, (slot._has_value, slot._value))
+            self.set(slot, "_has_value", has_value)
+            self.set(slot, "_value", value)
+            if slot.feeds_operator:
+                self.affect(slot.operator)
+                self._note_change(slot)
+            for follower in slot._downstream:
+                pending.append((cast("Parameter[Any]", follower), value))
+
+    def insert_element(self, multi: MultiSlot[Any], index: int) -> Slot:
+        """Make an element of a multi-level slot, and of all that have its length."""
+        element = multi._make_element()
+        element._container = multi
+        element.rank = 0 if multi.feeds_operator else multi.operator.rank
+        elements = multi._elements
+        self._set_elements(multi, (*elements[:index], element, *elements[index:]), index, "inserted")
+        self._note_computed(element)
+        for follower in multi._downstream:
+            follower = cast("MultiSlot[Any]", follower)
+            self.connect(self.insert_element(follower, index), element)
+        if multi._upstream is not None and multi._upstream.level < multi.level:
+            self.connect(element, multi._upstream)
+        for lanes in multi._lanes:
+            lanes.insert(self, index)
+        return element
+
+    def remove_element(self, multi: MultiSlot[Any], index: int) -> None:
+        """Take away an element of a multi-level slot, and of all that have its length."""
+        for lanes in multi._lanes:
+            lanes.remove(self, index)
+        for follower in multi._downstream:
+            self.remove_element(cast("MultiSlot[Any]", follower), index)
+        elements = multi._elements
+        element = elements[index]
+        for follower in element._downstream:
+            self.disconnect(follower)
+        self.disconnect(element)
+        self._set_elements(multi, elements[:index] + elements[index + 1 :], index, "removed")
+        if not multi.feeds_operator:
+            operator = multi.operator
+            self.set(operator, "computed", tuple(o for o in operator.computed if o is not element))
+
+    def mark_dirty(self, slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         """Announce a stale region (None for all) at the end. Nobody has seen a new operator yet."""
         if slot.operator not in self._born and not self._restoring:
             self._dirty.append((slot, roi))
@@ -197,14 +252,21 @@ class Setup:
         for child in reversed(operator._operators):
             self.close(child)
         for slot in operator.slots.values():
-            for follower in slot._downstream:
-                self.disconnect(follower)
-            self.disconnect(slot)
+            for each in (slot, *leaves([slot])):
+                for follower in each._downstream:
+                    self.disconnect(follower)
+                self.disconnect(each)
         siblings = operator.graph if operator.parent is None else operator.parent
         remaining = tuple(other for other in siblings._operators if other is not operator)
-        self._set(siblings, "_operators", remaining)
-        self._set(operator, "closed", True)
+        self.set(siblings, "_operators", remaining)
+        self.set(operator, "closed", True)
         self._closed.append(operator)
+
+    def affect(self, operator: Operator) -> None:
+        """Let an operator set up its outputs again, before the end."""
+        if operator not in self._affected:
+            self._affected.add(operator)
+            heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
 
     # -------------------------------------------------------------------------------------------- the end
 
@@ -215,11 +277,14 @@ class Setup:
             self._affected.discard(operator)
             if not operator.closed:
                 self._set_up(operator)
-        for parameter in self._parameters:
-            self._walk.parameter_changed(parameter)
-        for slot, roi in self._dirty:
-            if slot._meta is not None and not slot.operator.closed:
-                self._walk.mark(slot, slot._meta.roi if roi is None else roi)
+        for slot in self._changed:
+            self._walk.changed(slot)
+        for stale, roi in self._dirty:
+            if stale.operator.closed or not stale.ready:
+                continue
+            if roi is None and stale.contents == "array":
+                roi = stale.meta.roi
+            self._walk.mark(stale, roi)
         self._walk.run()
 
     def roll_back(self) -> None:
@@ -237,6 +302,7 @@ class Setup:
             operator.closed = True
         self._closed = list(self._born)
         self._before.clear()
+        self._events.clear()
         self._walk = Walk()
 
     def notify(self) -> None:
@@ -246,69 +312,71 @@ class Setup:
                 operator.release()
             except Exception:
                 _logger.exception("%s.release failed.", operator.name)
-        changed = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
-        arrays = [(cast("ArraySlot", slot), old) for slot, old in changed if slot.is_array]
-        values = [(cast("Parameter[Any]", slot), old) for slot, old in changed if not slot.is_array]
+        heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
+        arrays = [(slot, old) for slot, old in heard if isinstance(slot, ArraySlot)]
         for slot, old in arrays:
             if old is not None and slot._meta is None:
-                slot._emit("ready_changed")
+                slot.emit("ready_changed")
         for slot, old in arrays:
             if slot._meta is not None and slot._meta != old:
-                slot._emit("meta_changed")
+                slot.emit("meta_changed")
         for slot, old in arrays:
             if old is None and slot._meta is not None:
-                slot._emit("ready_changed")
-        for parameter, (had_value, old) in values:
-            if parameter._has_value != had_value:
-                parameter._emit("ready_changed")
-            if parameter._has_value and not (had_value and same_value(old, parameter._value)):
-                parameter._emit("value_changed")
+                slot.emit("ready_changed")
+        for multi, event, index in self._events:
+            multi.emit(event, index)
+        for other, old in heard:
+            if isinstance(other, MultiSlot):
+                if len(other) != old:
+                    other.emit("resized")
+            elif isinstance(other, (Parameter, ValueOutput)):
+                had_value, old_value = old
+                if other._has_value != had_value:
+                    other.emit("ready_changed")
+                if other._has_value and not (had_value and same_value(old_value, other._value)):
+                    other.emit("value_changed")
         self._walk.notify()
 
     # -------------------------------------------------------------------------------------------- the parts
 
-    def _set(self, target: Any, attribute: str, value: Any) -> None:
-        self._undo.append((target, attribute, getattr(target, attribute)))
-        setattr(target, attribute, value)
-
     def _detach(self, slot: Slot) -> None:
         upstream = slot._upstream
         if upstream is not None:
-            self._set(upstream, "_downstream", tuple(s for s in upstream._downstream if s is not slot))
-            self._set(slot, "_upstream", None)
+            self.set(upstream, "_downstream", tuple(s for s in upstream._downstream if s is not slot))
+            self.set(slot, "_upstream", None)
             self._note_computed(slot)
 
     def _note_computed(self, slot: Slot) -> None:
-        if not slot.feeds_operator:
-            operator = slot.operator
-            self._set(operator, "computed", tuple(o for o in operator.outputs if o._upstream is None))
+        """Keep `Operator.computed`: the outputs, those in lists included, that are not connected."""
+        if slot.feeds_operator or slot.level:
+            return
+        operator = slot.operator
+        others = tuple(o for o in operator.computed if o is not slot)
+        self.set(operator, "computed", others if slot._upstream is not None else (*others, slot))
 
-    def _set_value(self, parameter: Parameter[Any], has_value: bool, value: Any) -> None:
-        """Let a parameter and all that is connected to it have a value, each in its own type."""
-        pending = [(parameter, value)]
-        while pending:
-            parameter, value = pending.pop()
-            if has_value:
-                value = parameter.declaration.accept(value, str(parameter))
-            if parameter._has_value == has_value and same_value(parameter._value, value):
-                continue
-            self._before.setdefault(parameter, (parameter._has_value, parameter._value))
-            self._set(parameter, "_has_value", has_value)
-            self._set(parameter, "_value", value)
-            self._affect(parameter.operator)
-            if parameter.operator not in self._born:
-                self._parameters[parameter] = None
-            pending += [(cast("Parameter[Any]", follower), value) for follower in parameter._downstream]
+    def _note_change(self, slot: Slot) -> None:
+        if slot.operator not in self._born:
+            self._changed[slot] = None
 
-    def _affect(self, operator: Operator) -> None:
-        if operator not in self._affected:
-            self._affected.add(operator)
-            heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
+    def _set_elements(
+        self, multi: MultiSlot[Any], elements: tuple[Slot, ...], index: int, event: str
+    ) -> None:
+        self._before.setdefault(multi, len(multi))
+        self.set(multi, "_elements", elements)
+        for position in range(index, len(elements)):
+            self.set(elements[position], "_index", position)
+        self._events.append((multi, event, index))
+        if multi.feeds_operator:
+            self.affect(multi.operator)
+            self._note_change(multi)
 
     def _set_up(self, operator: Operator) -> None:
         if operator.first_missing() is not None:
             for output in operator.computed:
-                self.set_meta(output, None, None)
+                if isinstance(output, ValueOutput):
+                    self.set_value(output, False, output)
+                else:
+                    self.set_meta(output, None, None)
             return
         self._runs[operator] = self._runs.get(operator, 0) + 1
         if self._runs[operator] > _MOST_SETUPS:
@@ -317,9 +385,12 @@ class Setup:
         try:
             operator.setup_outputs()
             for output in operator.computed:
-                if output not in self._outputs_set:
+                if isinstance(output, ValueOutput):
+                    self.set_value(output, True, output)
+                    self.mark_dirty(output, None)
+                elif output not in self._outputs_set:
                     raise GraphError(
-                        f"setup_outputs left {output.name!r} without meta; assign self.{output.name}.meta, "
+                        f"setup_outputs left {str(output)!r} without meta; assign its meta, "
                         "None for not ready."
                     )
         except (ConnectError, SetupError) as error:
@@ -330,6 +401,11 @@ class Setup:
             raise SetupError(f"{operator.name}: {reason(error)}") from error
         finally:
             self._current = None
+
+
+def is_computed(value: Any) -> bool:
+    """Whether what a parameter has is the output that computes its value."""
+    return type(value) is ValueOutput
 
 
 def same_value(a: Any, b: Any) -> bool:

@@ -162,7 +162,7 @@ def test_a_setup_that_forgets_an_output_is_told(graph):
         def setup_outputs(self):
             pass
 
-    with pytest.raises(SetupError, match="OpForget: setup_outputs left 'output' without meta"):
+    with pytest.raises(SetupError, match="OpForget: setup_outputs left 'OpForget.output' without meta"):
         OpForget(graph=graph, image=IMAGE)
 
 

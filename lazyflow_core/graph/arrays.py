@@ -1,0 +1,314 @@
+"""Array slots: where pixels are asked for by region, and where stale regions are announced.
+
+An array slot has a *source*: the slot that really answers a request. It is the slot itself where an
+operator computes or an array was assigned; behind a connection it is the upstream slot's source, so a
+request passes any number of connections at no cost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy.typing as npt
+
+from lazyflow_core.axes import Axes
+from lazyflow_core.errors import ConnectError, GraphError, NotReadyError, RoiBoundsError
+from lazyflow_core.graph.diagnosis import why_not_ready
+from lazyflow_core.graph.duck import SlotArray
+from lazyflow_core.graph.pull import (
+    ArraySource,
+    AssignedArray,
+    SlotRequest,
+    execute,
+    executing_graph,
+    push_data,
+    read_from_outside,
+    wrong_destination,
+)
+from lazyflow_core.graph.push import mark_dirty
+from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.roi import Roi
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.declarations import Declaration, InputSlot
+    from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.setup import Setup
+
+__all__ = ["ArraySlot", "Input", "Output"]
+
+
+class ArraySlot(Slot):
+    """A slot through which an array is asked for by region."""
+
+    __slots__ = ("_meta", "_source")
+    _signal_names = ("ready_changed", "meta_changed", "dirty")
+
+    def __init__(self, operator: Operator, declaration: Declaration[Any]) -> None:
+        super().__init__(operator, declaration)
+        #: None means not ready. Written by the setup transaction only.
+        self._meta: ArrayMeta | None = None
+        #: Who answers requests; None means not ready. Written by the setup transaction only.
+        self._source: ArraySource | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be asked for pixels."""
+        return self._meta is not None
+
+    @property
+    def meta(self) -> ArrayMeta:
+        """What the array will be.
+
+        Raises
+        ------
+        NotReadyError
+            If nothing is known yet; the text leads to the first culprit.
+        """
+        if self._meta is None:
+            raise NotReadyError(why_not_ready(self))
+        return self._meta
+
+    # ----------------------------------------------------------------------------------------------- pull
+
+    def request(self, roi: Roi | None = None) -> SlotRequest:
+        """Return a request for one region; nothing is computed before it is submitted or waited for.
+
+        Parameters
+        ----------
+        roi
+            In the coordinates of this slot's array; None for all of it.
+
+        Returns
+        -------
+        SlotRequest
+            Its result is an array of ``roi.shape`` and the dtype of the meta. It may be read-only where
+            it is a view of an assigned array.
+
+        Raises
+        ------
+        NotReadyError
+            If the slot is not ready.
+        RoiBoundsError
+            If the region reaches outside the array.
+        """
+        meta = self.meta
+        if roi is None:
+            roi = meta.roi
+        elif not roi.fits(meta.shape):
+            raise self._outside(roi)
+        return SlotRequest(self, roi)
+
+    def __getitem__(self, key: Any) -> SlotRequest:
+        """Return a request for a region given by numpy slicing; integers keep their axis."""
+        return self.request(Roi.from_slicing(key, self.meta.shape))
+
+    def read(self, roi: Roi | None = None, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Compute one region now and return it; what an operator calls on its inputs.
+
+        Parameters
+        ----------
+        roi
+            In the coordinates of this slot's array; None for all of it.
+        out
+            Array of ``roi.shape`` and the dtype of the meta to compute into; need not be contiguous.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``out`` where it was given. Otherwise an array to be read, not changed: it may be a view of
+            what others see too.
+
+        Raises
+        ------
+        NotReadyError, RoiBoundsError
+            As `request`.
+        ExecuteError
+            If an operator failed; names operator, slot and ROI, and has the reason as ``__cause__``.
+        """
+        # Every hop of every pull passes here: no call that is not needed, no frame to spare.
+        if executing_graph.get() is not self.operator.graph:
+            return read_from_outside(self, roi, out)
+        meta, source = self._meta, self._source
+        if meta is None or source is None:
+            raise NotReadyError(why_not_ready(self))
+        if roi is None:
+            roi = meta.roi
+        elif not roi.fits(meta.shape):
+            raise self._outside(roi)
+        # Dtypes that numpy knows are one object each, so the comparison proper is rare.
+        if out is not None and (
+            out.shape != roi.shape or (out.dtype is not meta.dtype and out.dtype != meta.dtype)
+        ):
+            raise wrong_destination(self, meta, roi, out)
+        return source.compute(roi, out)
+
+    def as_array(self) -> SlotArray:
+        """Return this slot as something that looks like a numpy array and computes what is indexed.
+
+        For code that knows arrays and no slots: numpy, dask, xarray, viewers.
+        """
+        return SlotArray(self)
+
+    def _outside(self, roi: Roi) -> Exception:
+        return RoiBoundsError(
+            f"{self}: asked for {roi} but the array is {self.meta}. ROIs are absolute and never clipped; "
+            "use roi.clip(slot.meta.roi) for the overlap."
+        )
+
+    def _take_over(self, setup: Setup, upstream: Slot) -> None:
+        origin = cast(ArraySlot, upstream)
+        setup.set_meta(self, origin._meta, origin._source)
+        setup.mark_dirty(self, None)
+
+    def _let_go(self, setup: Setup) -> None:
+        setup.set_meta(self, None, None)
+
+    # ----------------------------------------------------------------------------------------------- push
+
+    def mark_dirty(self, roi: Roi | None = None) -> None:
+        """Announce that a region is stale: to everything downstream, then to subscribers of `dirty`.
+
+        Parameters
+        ----------
+        roi
+            In the coordinates of this slot's array; None for all of it. Empty regions say nothing.
+
+        Raises
+        ------
+        RoiBoundsError
+            If the region reaches outside the array.
+        """
+        if self._meta is None:
+            return  # nobody can have computed anything from it
+        if roi is None:
+            roi = self._meta.roi
+        elif not roi.fits(self._meta.shape):
+            raise self._outside(roi)
+        mark_dirty(self, roi)
+
+    @property
+    def dirty(self) -> SlotSignal:
+        """Called with slot and ROI for every box that went stale, after everything downstream knows."""
+        return self.signal("dirty")
+
+    @property
+    def meta_changed(self) -> SlotSignal:
+        """Called with the slot when its meta is another one, after the setup is complete."""
+        return self.signal("meta_changed")
+
+
+class Input(ArraySlot):
+    """An array that an operator reads: connected to another slot, or assigned."""
+
+    __slots__ = ()
+
+    @property
+    def declaration(self) -> InputSlot[Any]:
+        """What its operator's class body says of it."""
+        return cast("InputSlot[Any]", self._declaration)
+
+    @property
+    def required(self) -> bool:
+        """Whether its operator is not ready without it."""
+        return not self.declaration.optional
+
+    def assign(self, array: Any, meta: ArrayMeta | None = None, *, axes: Axes | str | None = None) -> None:
+        """Take an array from now on, instead of what was connected or assigned before.
+
+        Parameters
+        ----------
+        array
+            A numpy array, which is not copied (call `mark_dirty` after changing it), or any object with
+            ``shape``, ``dtype`` and slicing, such as an open HDF5 data set, which is then read by region
+            and must allow that from several threads.
+        meta
+            What is known of it; default its shape and dtype with the usual axes.
+        axes
+            Its axes, where no meta is given.
+
+        Raises
+        ------
+        ConnectError
+            If it is no array, or not what the operator accepts.
+        """
+        source = AssignedArray(array, meta, axes, where=str(self))
+        with self.graph.transaction() as setup:
+            setup.assign_array(self, source)
+
+    def accept(self, value: Any) -> None:
+        """Connect a slot or assign an array, whichever it is."""
+        if isinstance(value, Slot):
+            self.connect(value)
+        else:
+            self.assign(value)
+
+    def __setitem__(self, key: Any, data: npt.ArrayLike) -> None:
+        """Push data into a region: it reaches ``Operator.receive`` of the operator, or of the children
+        that this input is connected to.
+
+        Parameters
+        ----------
+        key
+            Numpy slicing; integers keep their axis.
+        data
+            Pixels that broadcast to the region, of a dtype that casts to the slot's without change of kind.
+
+        Raises
+        ------
+        NotReadyError
+            If nobody knows yet what the array looks like.
+        RoiError, ResultError
+            If the region or the data do not fit.
+        GraphError
+            If an operator takes no data.
+        """
+        roi = Roi.from_slicing(key, self.meta.shape)
+        push_data(self, roi, data)
+
+    def _check_connectable(self, upstream: Slot) -> None:
+        super()._check_connectable(upstream)
+        meta = cast(ArraySlot, upstream)._meta
+        if meta is not None:
+            self.check_contract(meta, upstream.kind)
+
+    def check_contract(self, meta: ArrayMeta, given: str) -> None:
+        """Raise `ConnectError` unless an array of that meta is accepted; ``given`` says what has it."""
+        refusal = self.declaration.refusal(meta)
+        if refusal:
+            raise ConnectError(f"cannot connect {given} to {self.kind}: {refusal}.")
+
+
+class Output(ArraySlot):
+    """An array that an operator computes, or that a composite operator takes from one of its children."""
+
+    __slots__ = ()
+    feeds_operator = False
+
+    @property
+    def meta(self) -> ArrayMeta:
+        """What the array will be; operators assign it in ``setup_outputs``, None for not ready."""
+        if self._meta is None:
+            raise NotReadyError(why_not_ready(self))
+        return self._meta
+
+    @meta.setter
+    def meta(self, meta: ArrayMeta | None) -> None:
+        if meta is not None and not isinstance(meta, ArrayMeta):
+            raise GraphError(f"{self}.meta = {meta!r}: it is an ArrayMeta, or None for not ready.")
+        if self._upstream is not None:
+            raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")
+        source = None if meta is None else self
+        setup = self.operator.graph.current_setup()
+        if setup is not None:  # the usual case, inside setup_outputs
+            setup.set_meta(self, meta, source)
+            return
+        with self.graph.transaction() as setup:
+            setup.set_meta(self, meta, source)
+
+    def _let_go(self, setup: Setup) -> None:
+        super()._let_go(setup)
+        setup.affect(self.operator)  # its operator computes it again
+
+    #: An output is the source of itself: its operator computes.
+    compute = execute

@@ -1,0 +1,112 @@
+"""Lanes: an operator for each element of a multi-level input, kept in step with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from lazyflow_core.errors import GraphError
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph.arrays import Input
+    from lazyflow_core.graph.multi import MultiInput, MultiOutput
+    from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.setup import Setup
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """The operators that serve the elements of a multi-level input, one each.
+
+    Made in the ``__init__`` of a composite operator. From then on, whenever an element comes or goes, its
+    lane and the elements of the outputs come or go in the same transaction.
+
+    Parameters
+    ----------
+    follow
+        The multi-level input, of level 1.
+    make
+        Called with an element; makes the operator (or composite) for it as a child of the composite and
+        connects it: to the element, and to whatever all lanes share.
+    outputs
+        Multi-level outputs of the composite, each with the name of the lane's output that fills it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph, InputSlot, Operator, OutputSlot, ParameterSlot
+    >>> class OpAdd(Operator):
+    ...     image = InputSlot()
+    ...     amount = ParameterSlot(int, default=1)
+    ...     output = OutputSlot()
+    ...
+    ...     def setup_outputs(self):
+    ...         self.output.meta = self.image.meta
+    ...
+    ...     def execute(self, slot, roi, out):
+    ...         np.add(self.image.read(roi), self.amount.value, out=out)
+    ...
+    ...     def propagate_dirty(self, slot, roi):
+    ...         self.output.mark_dirty(roi)
+    >>> class OpAddToAll(Operator):
+    ...     images = InputSlot(level=1)
+    ...     amount = ParameterSlot(int, default=1)
+    ...     results = OutputSlot(level=1)
+    ...
+    ...     def __init__(self, **slots):
+    ...         self.lanes = Lanes(self.images, self.make_lane, {self.results: "output"})
+    ...         super().__init__(**slots)
+    ...
+    ...     def make_lane(self, image):
+    ...         return OpAdd(parent=self, image=image, amount=self.amount)
+    >>> op = OpAddToAll(graph=Graph(), images=[np.zeros(2), np.ones(3)], amount=5)
+    >>> [lane.read().tolist() for lane in op.results]
+    [[5.0, 5.0], [6.0, 6.0, 6.0]]
+    >>> op.images.remove(0)
+    >>> len(op.results), len(op.lanes)
+    (1, 1)
+    """
+
+    def __init__(
+        self,
+        follow: MultiInput,
+        make: Callable[[Input], Operator],
+        outputs: Mapping[MultiOutput, str],
+    ) -> None:
+        if follow.level != 1:
+            raise GraphError(f"{follow} has level {follow.level}; lanes follow a list of plain slots.")
+        self._make = make
+        self._follow = follow
+        self._outputs = dict(outputs)
+        #: Replaced whole by the setup transaction, never changed in place.
+        self._operators: tuple[Operator, ...] = ()
+        with follow.graph.transaction() as setup:
+            setup.set(follow, "_lanes", (*follow._lanes, self))
+            for index in range(len(follow)):
+                self.insert(setup, index)
+
+    def __len__(self) -> int:
+        return len(self._operators)
+
+    def __getitem__(self, index: int) -> Operator:
+        return self._operators[index]
+
+    def __iter__(self) -> Iterator[Operator]:
+        return iter(self._operators)
+
+    def insert(self, setup: Setup, index: int) -> None:
+        """Make the lane of the element at a position; called by the setup transaction."""
+        operator = self._make(self._follow[index])
+        operators = self._operators
+        setup.set(self, "_operators", (*operators[:index], operator, *operators[index:]))
+        for output, name in self._outputs.items():
+            setup.connect(setup.insert_element(output, index), operator.slots[name])
+
+    def remove(self, setup: Setup, index: int) -> None:
+        """Close the lane of the element at a position; called by the setup transaction."""
+        operators = self._operators
+        for output in self._outputs:
+            setup.remove_element(output, index)
+        setup.close(operators[index])
+        setup.set(self, "_operators", operators[:index] + operators[index + 1 :])
