@@ -8,9 +8,11 @@ beside this file tells how it works and why.
 from __future__ import annotations
 
 from ._condition import RequestCondition
+from ._debug import debug_checks
 from ._event import RequestEvent
 from ._inline import InlineScheduler
 from ._lock import RequestLock
+from ._observe import TraceRecorder, report_hangs_on_signal
 from ._pool import RequestPool, gather
 from ._request import Request, checkpoint, current_request
 from ._scheduler import Scheduler, default_scheduler
@@ -33,9 +35,12 @@ __all__ = [
     "Scheduler",
     "SeededScheduler",
     "ThreadedScheduler",
+    "TraceRecorder",
     "checkpoint",
     "current_request",
+    "debug_checks",
     "default_scheduler",
     "describe_blocked",
     "gather",
+    "report_hangs_on_signal",
 ]

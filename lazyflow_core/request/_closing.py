@@ -53,14 +53,7 @@ def _begun(scheduler: ThreadedScheduler) -> list[Request[Any]]:
     found: list[Request[Any]] = []
     for worker in scheduler.workers:
         for fiber in list(worker.fibers):
-            inner: Any = fiber.request
-            chain = []
-            # Up the inline stack; between two requests may stand a pool's consent.
-            while inner is not None and hasattr(inner, "_host"):
-                if hasattr(inner, "_state"):
-                    chain.append(inner)
-                inner = inner._host
-            found += reversed(chain)
+            found += reversed(fiber.stack())
     return found
 
 

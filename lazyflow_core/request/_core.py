@@ -198,10 +198,10 @@ class RequestCore(Generic[T]):
         me = party.request
         # A context of its own: what the workload sets does not leak into the waiter.
         context = copy_context() if self._context is None else self._context
-        is_fiber = type(party) is Fiber
-        if is_fiber:
-            outer_context = party.gr_context
-            party.gr_context = context
+        fiber = party if type(party) is Fiber else None
+        if fiber is not None:
+            outer_context = fiber.gr_context
+            fiber.gr_context = context
         edge: WaiterHost = party if me is None else me
         self._host = edge if host is None else host
         edge._waiting = self
@@ -212,7 +212,7 @@ class RequestCore(Generic[T]):
         if edge._cancelled:
             self.cancel()  # type: ignore[attr-defined]
         try:
-            if is_fiber:
+            if fiber is not None:
                 # Not Context.run: it would put a C call on the stack, which is copied at every switch.
                 self._execute(party)
             else:
@@ -227,8 +227,8 @@ class RequestCore(Generic[T]):
             party.request = me
             edge._waiting = None
             self._host = None
-            if is_fiber:
-                party.gr_context = outer_context
+            if fiber is not None:
+                fiber.gr_context = outer_context
             if party.torn and me is None:
                 finish_torn(party)
 
@@ -284,7 +284,7 @@ class RequestCore(Generic[T]):
             links = parent._links
             # Checked, since the parent may have ended before its child.
             if links is not None and links.children is not None:
-                links.children.discard(self)  # type: ignore[arg-type]
+                links.children.discard(self)
         # The state was written before the links are read; `_hang_on` writes the links before it reads the
         # state. So whoever hung something on this request is seen here, or sees that it is over.
         links = self._links

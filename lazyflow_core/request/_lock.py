@@ -100,6 +100,8 @@ class RequestLock:
         with mutex:
             if self._owner is None:
                 self._owner = host
+                if _debug.checks:
+                    _debug.checks.acquired(self, host)
                 return True
             if limit == 0.0:
                 return False
@@ -135,6 +137,8 @@ class RequestLock:
             following = self._queue.wake_one()
             # After the decision, in the same section: a waiter that gave up never becomes the owner.
             self._owner = None if following is None else following.host
+            if _debug.checks and following is not None:
+                _debug.checks.acquired(self, following.host)
 
     def locked(self) -> bool:
         """Return whether somebody holds it."""

@@ -97,6 +97,17 @@ class Fiber(greenlet):
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
 
+    def stack(self) -> list[Request[Any]]:
+        """Return the requests that run inside each other here, the innermost first."""
+        found: list[Request[Any]] = []
+        inner: Any = self.request
+        # Between two requests may stand the consent of a pool, which is none.
+        while inner is not None and hasattr(inner, "_host"):
+            if hasattr(inner, "_state"):
+                found.append(inner)
+            inner = inner._host
+        return found
+
 
 class ThreadParty:
     """A thread that is no worker, as one that may wait and run requests directly."""

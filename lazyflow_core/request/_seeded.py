@@ -293,11 +293,8 @@ class _SeededCarrier(Carrier):
         if self._thread != threading.get_ident():
             return
         for fiber in list(self.fibers):
-            request: Any = fiber.request
-            while request is not None and hasattr(request, "_host"):
-                if hasattr(request, "_state"):
-                    cancel(request, force=True)
-                request = request._host
+            for request in fiber.stack():
+                cancel(request, force=True)
         self.drive(None)
         for waiter in list(self._parked.values()):  # shielded ones
             waiter.decide(Verdict.CLOSED)

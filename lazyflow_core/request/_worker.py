@@ -79,7 +79,8 @@ class Worker(Carrier):
             if request._state is RequestState.RUNNING:
                 request._move(RequestState.SUSPENDED)
             if observers:
-                self.scheduler.observe("suspended", request)
+                for each in fiber.stack():
+                    self.scheduler.observe("suspended", each)
         self.parked[fiber] = waiter
         try:
             self.leave()
@@ -88,8 +89,9 @@ class Worker(Carrier):
             # Another state than SUSPENDED: the scheduler was closed and gave up on the request.
             if request is not None and request._state is RequestState.SUSPENDED:
                 request._move(RequestState.RUNNING)
-        if observers and request is not None:
-            self.scheduler.observe("resumed", request)
+        if observers:
+            for each in reversed(fiber.stack()):
+                self.scheduler.observe("resumed", each)
         if waiter.timeout is not None and waiter.verdict is not Verdict.TIMED_OUT:
             self._forget_stale_deadlines()
 
