@@ -14,13 +14,13 @@ import numpy as np
 from lazyflow_core import ArrayMeta, Axes, Axis, InputSlot, Operator, OutputSlot, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_filters.kernels.backend import Job
+from lazyflow_ops_filters.kernels.backend import Backend, Job
 from lazyflow_ops_filters.kernels.border import BORDERS
 from lazyflow_ops_filters.kernels.filters import Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
 
-__all__ = ["OpFilter", "check_sigma"]
+__all__ = ["OpFilter", "OpGaussianFilter", "check_sigma"]
 
 Sigma = float | tuple[float, ...]
 
@@ -89,34 +89,24 @@ class OpFilter(Operator):
     Inputs
     ------
     image : InputSlot, any axes of which at least one is spatial, any real dtype
-        Integers are not rounded on the way. An axis of one pixel is constant: it is not filtered, and
-        derivatives along it are zero.
-    unit : ParameterSlot[str]
-        What sigmas are given in: ``"pixel"``, or a length such as ``"micrometer"`` if the axes have pixel
-        sizes.
+        An axis of one pixel is constant: it is not filtered.
     in_2d : ParameterSlot[bool]
-        Filter each slice along z on its own. A tuple of sigmas then has no number for z.
-    window : ParameterSlot[float]
-        Reach of the kernels in sigmas; 0 for the usual 3 + half the order of the derivative.
-    border : ParameterSlot[str]
-        What lies beyond the border: ``"mirror"``, ``"reflect"``, ``"nearest"`` or ``"zero"``.
-    backend : ParameterSlot[str]
-        Whose kernels run: ``"auto"``, ``"scipy"``, ``"vigra"``, or what a plugin offers.
+        Filter each slice along z on its own. A tuple of numbers per axis then has none for z.
 
     Outputs
     -------
-    output : OutputSlot, shape and axes of ``image``, float32
+    output : OutputSlot, shape and axes of ``image``
         With several results per pixel the channel axis is that much longer, or a new last one.
 
     Regions
     -------
-    pull   ``roi`` needs ``roi`` with a halo of the summed kernel radii on filtered axes; none on others.
+    pull   ``roi`` needs ``roi`` with the halo of the filter on filtered axes; none on others.
     push   a dirty ROI of ``image`` becomes the same ROI with the same halo.
 
     Memory
     ------
-    The input region with its halo in its own dtype, and per pixel of one channel `scratch` float32 copies
-    in between; ``ram_per_pixel`` states it for blocks of 64 pixels.
+    The input region with its halo in its own dtype, and per pixel of one channel `scratch` copies of four
+    bytes in between; ``ram_per_pixel`` states it for blocks of 64 pixels.
 
     Threading
     ---------
@@ -125,54 +115,64 @@ class OpFilter(Operator):
     Raises
     ------
     SetupError
-        If nothing is spatial, an axis is too thin for a sigma, or the backend cannot do it.
+        If nothing is spatial, an axis is too thin, or the backend cannot do it.
     """
 
-    #: Arrays of float32 that one channel of a region needs besides input and output.
+    #: Arrays of four bytes per pixel that one channel of a region needs besides input and output.
     scratch = 4
 
     image = InputSlot(doc="what to filter")
-    unit = ParameterSlot(str, default=PIXEL, doc="unit of sigma: 'pixel', or a length such as 'micrometer'")
     in_2d = ParameterSlot(bool, default=False, doc="filter each z slice on its own")
-    window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
-    border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
-    backend = ParameterSlot(str, default=AUTO, doc="whose kernels run: 'auto', 'scipy', 'vigra', …")
     output = OutputSlot()
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         """Return the filter that the parameters describe, for the axes it runs along."""
         raise NotImplementedError(f"{type(self).__name__} has to define make_filter.")
 
-    def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float | None, ...]:
-        """Return the value of a sigma parameter in pixels per axis, None for one that is not filtered."""
-        filtered = [axis for axis in axes if self.filters(axis)]
-        value = slot.value
-        sigma = tuple(value) if isinstance(value, tuple) else (value,) * len(filtered)
-        if len(sigma) != len(filtered):
-            keys = "".join(axis.key for axis in filtered)
-            raise SetupError(
-                f"{slot.name}={value!r} has {len(sigma)} numbers, but {len(filtered)} axes are filtered, in "
-                f"this order: {keys}."
-            )
-        pixels = iter(in_pixels(sigma, self.unit.value, filtered))
-        return tuple(next(pixels) if self.filters(axis) else None for axis in axes)
-
     def filters(self, axis: Axis) -> bool:
         """Return whether a spatial axis is filtered."""
         return not (self.in_2d.value and axis.key == "z")
 
+    def get_backend(self) -> Backend:
+        """Return whose kernels run."""
+        return get_backend("scipy")
+
+    def border_name(self) -> str:
+        """Return what lies beyond the border of the image."""
+        return "mirror"
+
+    def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
+        """Return the dtype of the output for an image."""
+        return np.dtype(np.float32)
+
+    def per_axis(self, slot: Any, axes: Sequence[Axis]) -> list[float]:
+        """Return the value of a parameter, a number or a tuple, as one number per filtered axis."""
+        filtered = [axis.key for axis in axes if self.filters(axis)]
+        value = slot.value
+        numbers = list(value) if isinstance(value, tuple) else [value] * len(filtered)
+        if len(numbers) != len(filtered):
+            raise SetupError(
+                f"{slot.name}={value!r} has {len(numbers)} numbers, but {len(filtered)} axes are filtered, "
+                f"in this order: {''.join(filtered)}."
+            )
+        return numbers
+
+    def result_names(self, filter: Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
+        """Return the names of the output channels that belong to one input channel."""
+        return filter.names([axis.key for axis in axes])
+
     def setup_outputs(self) -> None:
         plan = self._plan()
         axes = [plan.meta.axes[i] for i in plan.spatial]
-        thin = plan.filter.too_thin(plan.spatial_shape, self.border.value)
+        thin = plan.filter.too_thin(plan.spatial_shape, self.border_name())
         if thin is not None:
             raise SetupError(
                 f"axis {axes[thin.axis].key} has {thin.length} pixels, too few for a sigma of {thin.sigma:g} "
-                f"pixels with border={self.border.value!r}; the largest possible is {thin.largest_sigma:g}. "
+                f"pixels with border={self.border_name()!r}; the largest possible is {thin.largest_sigma:g}. "
                 "Choose a smaller sigma, another border, or in_2d=True to leave out z."
             )
-        backend = get_backend(self.backend.value)
-        if reason := backend.refuses(plan.filter, self.border.value):
+        backend = self.get_backend()
+        if reason := backend.refuses(plan.filter, self.border_name()):
             raise SetupError(f"backend {backend.name!r} {reason}.")
         self.output.meta = self._output_meta(plan, axes)
 
@@ -180,7 +180,7 @@ class OpFilter(Operator):
         if roi.is_empty:
             return
         plan = self._plan()
-        backend = get_backend(self.backend.value)
+        backend = self.get_backend()
         input_roi = plan.input_roi(roi)
         image = self.image.read(input_roi)
 
@@ -204,7 +204,7 @@ class OpFilter(Operator):
                 out[(*index[:-1], i)] if 0 <= i < out.shape[len(others)] else None
                 for i in range(begin, begin + plan.results)
             ]
-            backend.apply(plan.filter, Job(image[index], self.border.value, region, outs))
+            backend.apply(plan.filter, Job(image[index], self.border_name(), region, outs))
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         self.output.mark_dirty(self._plan().output_roi(roi))
@@ -245,7 +245,7 @@ class OpFilter(Operator):
                     names = ()
         return meta.replace(
             shape=shape,
-            dtype=np.float32,
+            dtype=self.output_dtype(meta),
             axes=new_axes,
             value_range=None,
             semantics="intensities",
@@ -259,4 +259,43 @@ class OpFilter(Operator):
         """Return bytes per output pixel of a block of 64 pixels along each filtered axis."""
         sides = [(min(n, 64), min(n, 64 + 2 * plan.halo[i])) for i, n in enumerate(plan.meta.shape)]
         grown = prod(sides[i][1] / max(sides[i][0], 1) for i in plan.spatial)
-        return 4 + (plan.meta.dtype.itemsize + 4 * self.scratch) * max(grown, 1) / plan.results
+        item = self.output_dtype(plan.meta).itemsize
+        return item + (plan.meta.dtype.itemsize + 4 * self.scratch) * max(grown, 1) / plan.results
+
+
+class OpGaussianFilter(OpFilter):
+    """A filter made of Gaussians and their derivatives; its output is float32.
+
+    Integers are not rounded on the way. Derivatives along an axis of one pixel are zero.
+
+    Inputs
+    ------
+    unit : ParameterSlot[str]
+        What sigmas are given in: ``"pixel"``, or a length such as ``"micrometer"`` if the axes have pixel
+        sizes.
+    window : ParameterSlot[float]
+        Reach of the kernels in sigmas; 0 for the usual 3 + half the order of the derivative.
+    border : ParameterSlot[str]
+        What lies beyond the border: ``"mirror"``, ``"reflect"``, ``"nearest"`` or ``"zero"``.
+    backend : ParameterSlot[str]
+        Whose kernels run: ``"auto"``, ``"native"``, ``"scipy"``, ``"vigra"``, or what a plugin offers.
+
+    All else as in `OpFilter`; the halo is the sum of the radii of the kernels that follow each other.
+    """
+
+    unit = ParameterSlot(str, default=PIXEL, doc="unit of sigma: 'pixel', or a length such as 'micrometer'")
+    window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
+    border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
+    backend = ParameterSlot(str, default=AUTO, doc="whose kernels run: 'auto', 'native', 'scipy', 'vigra', …")
+
+    def get_backend(self) -> Backend:
+        return get_backend(self.backend.value)
+
+    def border_name(self) -> str:
+        return self.border.value
+
+    def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float | None, ...]:
+        """Return the value of a sigma parameter in pixels per axis, None for one that is not filtered."""
+        filtered = [axis for axis in axes if self.filters(axis)]
+        pixels = iter(in_pixels(self.per_axis(slot, axes), self.unit.value, filtered))
+        return tuple(next(pixels) if self.filters(axis) else None for axis in axes)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from lazyflow_core import Axis, ParameterSlot
 
-from lazyflow_ops_filters.base import OpFilter, check_sigma
+from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
 from lazyflow_ops_filters.kernels.filters import Filter, GaussianGradientMagnitude, LaplacianOfGaussian
 
 __all__ = ["OpGaussianGradientMagnitude", "OpLaplacianOfGaussian"]
 
 
-class OpGaussianGradientMagnitude(OpFilter):
+class OpGaussianGradientMagnitude(OpGaussianFilter):
     """Compute how steep the smoothed image is: the length of its gradient, per pixel.
 
     Inputs
@@ -20,7 +20,7 @@ class OpGaussianGradientMagnitude(OpFilter):
     sigma : ParameterSlot[float | tuple]
         Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
 
-    All else as in `OpFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
+    All else as in `OpGaussianFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class OpGaussianGradientMagnitude(OpFilter):
         return GaussianGradientMagnitude(self.sigmas(self.sigma, axes), self.window.value)
 
 
-class OpLaplacianOfGaussian(OpFilter):
+class OpLaplacianOfGaussian(OpGaussianFilter):
     """Sum the second derivatives of the smoothed image: negative on bright blobs, positive on dark ones.
 
     Inputs
@@ -49,7 +49,7 @@ class OpLaplacianOfGaussian(OpFilter):
     sigma : ParameterSlot[float | tuple]
         Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
 
-    All else as in `OpFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
+    All else as in `OpGaussianFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
     """
 
     scratch = 5

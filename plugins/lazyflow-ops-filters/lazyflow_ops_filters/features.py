@@ -8,7 +8,7 @@ from typing import Any
 
 from lazyflow_core import Axis, ParameterSlot
 
-from lazyflow_ops_filters.base import OpFilter
+from lazyflow_ops_filters.base import OpGaussianFilter
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.composite import FilterSet, Presmoothed
 from lazyflow_ops_filters.units import in_pixels
@@ -90,7 +90,7 @@ def _check_selection(value: Selection) -> str | None:
     return None
 
 
-class OpPixelFeatures(OpFilter):
+class OpPixelFeatures(OpGaussianFilter):
     """Compute many filters at many scales, as channels of one output.
 
     Each channel is its filter at that sigma. Filters of one scale share their convolutions, and a request
@@ -114,7 +114,7 @@ class OpPixelFeatures(OpFilter):
         float32; per channel of ``image`` the channels of all entries, named ``"Laplacian of Gaussian
         (σ=1.6)"`` and, where a filter has several, numbered from ``[0]``.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Smoothing: one Gaussian, or the difference of two."""
+"""Smoothing and its complements: one Gaussian, the difference of two, sharpening, background."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 from lazyflow_core import Axis, ParameterSlot
 
-from lazyflow_ops_filters.base import OpFilter, check_sigma
-from lazyflow_ops_filters.kernels.filters import DifferenceOfGaussians, Filter, GaussianSmoothing
+from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
+from lazyflow_ops_filters.kernels.filters import (
+    DifferenceOfGaussians,
+    Filter,
+    GaussianSmoothing,
+    HighPass,
+)
 
-__all__ = ["OpDifferenceOfGaussians", "OpGaussianSmoothing"]
+__all__ = ["OpBackgroundSubtraction", "OpDifferenceOfGaussians", "OpGaussianSmoothing", "OpUnsharpMask"]
 
 
-class OpGaussianSmoothing(OpFilter):
+class OpGaussianSmoothing(OpGaussianFilter):
     """Convolve with a Gaussian along the spatial axes.
 
     Inputs
@@ -20,7 +25,7 @@ class OpGaussianSmoothing(OpFilter):
     sigma : ParameterSlot[float | tuple]
         Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
 
     Examples
     --------
@@ -42,7 +47,7 @@ class OpGaussianSmoothing(OpFilter):
         return GaussianSmoothing(self.sigmas(self.sigma, axes), self.window.value)
 
 
-class OpDifferenceOfGaussians(OpFilter):
+class OpDifferenceOfGaussians(OpGaussianFilter):
     """Smooth at two scales and subtract: structures between the two sizes remain.
 
     Inputs
@@ -51,7 +56,7 @@ class OpDifferenceOfGaussians(OpFilter):
         The result is smoothing at ``sigma0`` minus smoothing at ``sigma1``. Bright blobs are positive if
         ``sigma0`` is the smaller one.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
     """
 
     scratch = 5
@@ -63,3 +68,44 @@ class OpDifferenceOfGaussians(OpFilter):
         return DifferenceOfGaussians(
             self.sigmas(self.sigma0, axes), self.window.value, minus=self.sigmas(self.sigma1, axes)
         )
+
+
+class OpUnsharpMask(OpGaussianFilter):
+    """Sharpen: add to the image what smoothing takes away from it.
+
+    Inputs
+    ------
+    sigma : ParameterSlot[float | tuple]
+        Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
+    amount : ParameterSlot[float]
+        The result is ``image + amount * (image - smoothed)``. It is not clipped to the range of the image.
+
+    All else as in `OpGaussianFilter`.
+    """
+
+    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    amount = ParameterSlot(float, default=1.0, doc="how much is added")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        sigma, amount = self.sigmas(self.sigma, axes), self.amount.value
+        return HighPass(sigma, self.window.value, keep=1 + amount, factor=amount)
+
+
+class OpBackgroundSubtraction(OpGaussianFilter):
+    """Subtract the background: the image smoothed at a scale larger than the objects in it.
+
+    For bright objects on a dark, uneven background the operation ``white_top_hat`` of `OpMorphology` is an
+    alternative that leaves no dark rims.
+
+    Inputs
+    ------
+    sigma : ParameterSlot[float | tuple]
+        Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
+
+    All else as in `OpGaussianFilter`.
+    """
+
+    sigma = ParameterSlot(float | tuple, default=10.0, check=check_sigma, doc="standard deviation")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return HighPass(self.sigmas(self.sigma, axes), self.window.value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lazyflow_core import Axis, ParameterSlot
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_filters.base import OpFilter, check_sigma
+from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
 from lazyflow_ops_filters.kernels.filters import (
     Filter,
     GaussianDerivative,
@@ -34,7 +34,7 @@ def _check_order(value: tuple[int, ...]) -> str | None:
     return None
 
 
-class OpGaussianDerivative(OpFilter):
+class OpGaussianDerivative(OpGaussianFilter):
     """Derive the smoothed image, any number of times along each axis.
 
     Inputs
@@ -44,7 +44,7 @@ class OpGaussianDerivative(OpFilter):
     order : ParameterSlot[tuple]
         How often to derive along each filtered axis, in the order z, y, x; required.
 
-    All else as in `OpFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
+    All else as in `OpGaussianFilter`. Derivatives are per pixel, whatever the unit of ``sigma``.
     """
 
     scratch = 3
@@ -53,22 +53,15 @@ class OpGaussianDerivative(OpFilter):
     order = ParameterSlot(tuple, check=_check_order, doc="how often to derive along z, y, x")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
-        order = self.order.value
-        filtered = [axis.key for axis in axes if self.filters(axis)]
-        if len(order) != len(filtered):
-            raise SetupError(
-                f"order={order} has {len(order)} numbers, but {len(filtered)} axes are filtered, in this "
-                f"order: {''.join(filtered)}."
-            )
-        numbers = iter(order)
+        numbers = iter(self.per_axis(self.order, axes))
         return GaussianDerivative(
             self.sigmas(self.sigma, axes),
             self.window.value,
-            order=tuple(next(numbers) if self.filters(axis) else 0 for axis in axes),
+            order=tuple(int(next(numbers)) if self.filters(axis) else 0 for axis in axes),
         )
 
 
-class OpHessianOfGaussian(OpFilter):
+class OpHessianOfGaussian(OpGaussianFilter):
     """Compute all second derivatives of the smoothed image.
 
     Inputs
@@ -81,7 +74,7 @@ class OpHessianOfGaussian(OpFilter):
     output : OutputSlot
         The upper triangle of the Hessian as channels: ``zz zy zx yy yx xx``, or ``yy yx xx`` in 2-D.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
     """
 
     scratch = 3
@@ -92,7 +85,7 @@ class OpHessianOfGaussian(OpFilter):
         return HessianOfGaussian(self.sigmas(self.sigma, axes), self.window.value)
 
 
-class OpHessianOfGaussianEigenvalues(OpFilter):
+class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
     """Compute how the smoothed image curves: the eigenvalues of its Hessian, largest first.
 
     A bright line has one eigenvalue near 0 and the others below it, a bright blob has all below 0.
@@ -109,7 +102,7 @@ class OpHessianOfGaussianEigenvalues(OpFilter):
     output : OutputSlot
         One channel per filtered axis, or a single one.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
     """
 
     scratch = 10
@@ -123,7 +116,7 @@ class OpHessianOfGaussianEigenvalues(OpFilter):
         )
 
 
-class _OpStructureTensor(OpFilter):
+class _OpStructureTensor(OpGaussianFilter):
     """What the filters of the structure tensor share."""
 
     scratch = 12
@@ -147,7 +140,7 @@ class OpStructureTensorEigenvalues(_OpStructureTensor):
     output : OutputSlot
         The eigenvalues as channels, largest first, one per filtered axis.
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
     """
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
@@ -170,7 +163,7 @@ class OpStructureTensorOrientation(_OpStructureTensor):
         Channel ``coherence``: 0 (no direction prevails) to 1 (all gradients parallel). Channel
         ``orientation``: radians from x towards y, in (-π/2, π/2].
 
-    All else as in `OpFilter`.
+    All else as in `OpGaussianFilter`.
     """
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:

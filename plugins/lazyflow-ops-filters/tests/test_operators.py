@@ -152,7 +152,12 @@ def test_metadata_that_still_fits_is_kept(graph):
     ("shape", "axes", "parameters", "words"),
     [
         ((5, 40, 40), "zyx", {"sigma": 2.0}, r"axis z has 5 pixels.*the largest possible is 1\.499"),
-        ((40, 40), "yx", {"sigma": (1.0, 2.0, 3.0)}, "sigma=.* has 3 numbers, but 2 axes.*yx"),
+        (
+            (40, 40),
+            "yx",
+            {"sigma": (1.0, 2.0, 3.0)},
+            "sigma=.* has 3 numbers, but 2 axes are filtered, in this order: yx",
+        ),
         ((40, 40), "tc", {}, "axes 'tc', none of which is a spatial one"),
         ((40, 40), "yx", {"unit": "micrometer"}, "axis y has no pixel size"),
         ((40, 40), "yx", {"backend": "cuda"}, "'cuda' cannot be used: no such backend"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["BORDERS", "largest_reach"]
+__all__ = ["BORDERS", "SCIPY_MODES", "largest_reach"]
 
 #: ``mirror`` reflects at the centre of the outermost pixel (``c b | a b c``), ``reflect`` at its edge
 #: (``b a | a b c``), ``nearest`` repeats it (``a a | a b c``), ``zero`` is zero (``0 0 | a b c``).
-#: scipy has the same names; its name for ``zero`` is ``constant``.
 BORDERS = ("mirror", "reflect", "nearest", "zero")
+
+#: What scipy.ndimage calls them.
+SCIPY_MODES = {"mirror": "mirror", "reflect": "reflect", "nearest": "nearest", "zero": "constant"}
 
 
 def largest_reach(length: int, border: str) -> int | None:

@@ -31,6 +31,7 @@ __all__ = [
     "GaussianSmoothing",
     "HessianOfGaussian",
     "HessianOfGaussianEigenvalues",
+    "HighPass",
     "LaplacianOfGaussian",
     "StructureTensor",
     "StructureTensorEigenvalues",
@@ -206,6 +207,23 @@ class GaussianSmoothing(GaussianFilter):
 
     def compute(self, backend: Backend, job: Job) -> None:
         self._derivative(backend, job, job.outs[0], self.sigma, orders_of(self.ndim))
+
+
+@dataclass(frozen=True)
+class HighPass(GaussianSmoothing):
+    """``keep`` times the image minus ``factor`` times the smoothed image."""
+
+    keep: float = 1.0
+    factor: float = 1.0
+
+    def compute(self, backend: Backend, job: Job) -> None:
+        smooth = job.scratch(backend)
+        backend.apply(GaussianSmoothing(self.sigma, self.window), job.with_outs([smooth]))
+        smooth *= self.factor
+        result = job.image[job.region].astype(backend.dtype)
+        result *= self.keep
+        result -= smooth
+        job.outs[0][...] = result
 
 
 @dataclass(frozen=True)

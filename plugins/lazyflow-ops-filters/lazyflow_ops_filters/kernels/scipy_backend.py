@@ -11,12 +11,11 @@ import scipy
 from scipy.ndimage import correlate1d
 
 from lazyflow_ops_filters.kernels.backend import Backend, Region
+from lazyflow_ops_filters.kernels.border import SCIPY_MODES
 
 __all__ = ["ScipyBackend"]
 
 Array = npt.NDArray[Any]
-
-_MODES = {"mirror": "mirror", "reflect": "reflect", "nearest": "nearest", "zero": "constant"}
 
 
 class ScipyBackend(Backend):
@@ -44,7 +43,7 @@ class ScipyBackend(Backend):
             data = data.astype(self.dtype)  # scipy has no float16 and no bool
         for axis, weights in enumerate(kernels):
             if weights is not None:
-                data = correlate1d(data, weights, axis, output=self.dtype, mode=_MODES[border])
+                data = correlate1d(data, weights, axis, output=self.dtype, mode=SCIPY_MODES[border])
                 kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
                 data = data[(slice(None),) * axis + (kept,)]
         out[...] = data

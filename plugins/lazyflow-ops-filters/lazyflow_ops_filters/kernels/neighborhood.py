@@ -1,0 +1,293 @@
+"""Filters that order or compare the pixels of a neighbourhood: ranks, morphology, bounded distances.
+
+They keep the dtype of the image and need no backend; scipy computes them, whose algorithms are near the
+limit already. All are exact by region: pixels beyond the halo have no influence.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from lazyflow_ops_filters.kernels.border import SCIPY_MODES
+from lazyflow_ops_filters.kernels.filters import Filter, TooThin
+
+if TYPE_CHECKING:
+    from lazyflow_ops_filters.kernels.backend import Backend, Job
+
+__all__ = [
+    "OPERATIONS",
+    "SHAPES",
+    "DistanceTransform",
+    "Footprint",
+    "HysteresisThreshold",
+    "Morphology",
+    "Rank",
+]
+
+Array = npt.NDArray[Any]
+
+SHAPES = ("box", "ball")
+
+
+class Neighborhood(Filter):
+    """A filter whose result is one value per pixel, whatever the size of the image."""
+
+    def names(self, keys: Sequence[str]) -> tuple[str, ...]:
+        return ("",)
+
+    def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
+        return None
+
+    def compute(self, backend: Backend, job: Job) -> None:
+        part = job.grown(self.halo(job.image.shape)).region
+        window = tuple(
+            slice(s.start - p.start, s.stop - p.start) for s, p in zip(job.region, part, strict=True)
+        )
+        (out,) = job.outs
+        assert out is not None
+        out[...] = self.over(job.image[part], job.border)[window]
+
+    @abstractmethod
+    def over(self, image: Array, border: str) -> Array:
+        """Return the result for all of an image; it is used where the image holds the halo."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The pixels around a pixel that are its neighbourhood.
+
+    Attributes
+    ----------
+    radius
+        How far it reaches per axis in pixels; 0 for an axis along which it does not.
+    shape
+        ``"box"``: everything within the radius of each axis; ``"ball"``: the ellipsoid with these radii.
+    """
+
+    radius: tuple[int, ...]
+    shape: str = "box"
+
+    def within(self, shape: Sequence[int]) -> Footprint:
+        """Return it for images of a shape: an axis of one pixel has no neighbours along it."""
+        return Footprint(
+            tuple(0 if n == 1 else r for r, n in zip(self.radius, shape, strict=True)), self.shape
+        )
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """A box of ``2 * radius + 1`` pixels, True where the neighbourhood is."""
+        if self.shape == "box":
+            return np.ones([2 * r + 1 for r in self.radius], bool)
+        squares = [(np.arange(-r, r + 1) / max(r, 1)) ** 2 for r in self.radius]
+        return np.asarray(sum(np.ix_(*squares)) <= 1 + 1e-9)
+
+
+def _ordered(image: Array, footprint: Footprint, function: Callable[[Array], Array]) -> Array:
+    """Run a function that compares pixels; pixels with a NaN in their neighbourhood become NaN.
+
+    Comparisons with NaN are always false, so what an algorithm makes of them depends on where it began.
+    """
+    if image.dtype == bool:
+        return function(image.view(np.uint8)).astype(bool)
+    if image.dtype == np.float16 or not image.dtype.isnative:
+        wide = np.float32 if image.dtype == np.float16 else image.dtype.newbyteorder("=")
+        return _ordered(image.astype(wide), footprint, function).astype(image.dtype)
+    invalid = np.isnan(image) if image.dtype.kind == "f" else None
+    if invalid is None or not invalid.any():
+        return function(image)
+    result = function(np.where(invalid, 0, image))
+    near = ndimage.maximum_filter(invalid.view(np.uint8), footprint=footprint.mask, mode="mirror")
+    result[near != 0] = np.nan
+    return result
+
+
+def _extreme(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
+    function = ndimage.maximum_filter if largest else ndimage.minimum_filter
+    mode = SCIPY_MODES[border]
+    if footprint.shape == "box":
+        return np.asarray(function(image, size=[2 * r + 1 for r in footprint.radius], mode=mode))
+    return np.asarray(function(image, footprint=footprint.mask, mode=mode))
+
+
+@dataclass(frozen=True)
+class Rank(Neighborhood):
+    """The value below which a fraction of the neighbourhood lies.
+
+    Attributes
+    ----------
+    footprint
+        The neighbourhood.
+    percentile
+        0 is the minimum, 50 the median, 100 the maximum.
+    """
+
+    footprint: Footprint
+    percentile: float
+
+    @property
+    def ndim(self) -> int:
+        return len(self.footprint.radius)
+
+    def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.footprint.within(shape).radius
+
+    def over(self, image: Array, border: str) -> Array:
+        footprint = self.footprint.within(image.shape)
+
+        def rank(image: Array) -> Array:
+            if self.percentile in (0, 100):
+                return _extreme(image, footprint, border, self.percentile == 100)
+            mask = footprint.mask
+            # scipy counts ranks from 0, and rounds down where the percentile falls between two pixels.
+            position = min(int(mask.sum() * self.percentile / 100), int(mask.sum()) - 1)
+            return np.asarray(ndimage.rank_filter(image, position, footprint=mask, mode=SCIPY_MODES[border]))
+
+        return _ordered(image, footprint, rank)
+
+
+#: Per operation the steps to the result, ``-`` minimum and ``+`` maximum; after ``|`` those to subtract.
+OPERATIONS = {
+    "erosion": "-",
+    "dilation": "+",
+    "opening": "-+",
+    "closing": "+-",
+    "gradient": "+|-",
+    "white_top_hat": "|-+",
+    "black_top_hat": "+-|",
+}
+
+
+@dataclass(frozen=True)
+class Morphology(Neighborhood):
+    """Erosion, dilation and what is made of them, of grey images or masks, by a flat neighbourhood.
+
+    ``gradient`` is dilation minus erosion, ``white_top_hat`` the image minus its opening, ``black_top_hat``
+    its closing minus the image.
+    """
+
+    footprint: Footprint
+    operation: str
+
+    @property
+    def ndim(self) -> int:
+        return len(self.footprint.radius)
+
+    def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
+        steps = max(len(part) for part in OPERATIONS[self.operation].split("|"))
+        return tuple(steps * r for r in self.footprint.within(shape).radius)
+
+    def over(self, image: Array, border: str) -> Array:
+        footprint = self.footprint.within(image.shape)
+        parts = []
+        for steps in OPERATIONS[self.operation].split("|"):
+            data = image
+            for step in steps:
+                data = self._step(data, footprint, border, step == "+")
+            parts.append(data)
+        if len(parts) == 1:
+            return parts[0]
+        # Of masks, what is in the first and not in the second.
+        return parts[0] & ~parts[1] if image.dtype == bool else parts[0] - parts[1]
+
+    @staticmethod
+    def _step(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
+        sizes = {r for r in footprint.radius if r}
+        if image.dtype == bool and footprint.shape == "ball" and len(sizes) == 1:
+            return _ball_of_mask(image, footprint.radius, border, largest)
+        return _ordered(image, footprint, lambda a: _extreme(a, footprint, border, largest))
+
+
+def _ball_of_mask(mask: Array, radius: Sequence[int], border: str, grow: bool) -> Array:
+    """Dilate or erode a mask by a ball, as pixels within a distance: much faster than comparing them all."""
+    pad = [(r, r) for r in radius]
+    mode: Any = {"mirror": "reflect", "reflect": "symmetric", "nearest": "edge", "zero": "constant"}[border]
+    inner = tuple(slice(r, r + n) for r, n in zip(radius, mask.shape, strict=True))
+    seeds = np.pad(mask if grow else ~mask, pad, mode)
+    if border == "zero" and not grow:
+        seeds = ~np.pad(mask, pad, mode)
+    if not seeds.any():
+        return mask.copy()
+    # An axis without reach is infinitely long.
+    sampling = [1.0 if r else 1e9 for r in radius]
+    near = ndimage.distance_transform_edt(~seeds, sampling=sampling)[inner] <= max(radius) + 1e-9
+    return near if grow else ~near
+
+
+@dataclass(frozen=True)
+class DistanceTransform(Neighborhood):
+    """Distance of pixels that are not zero to the nearest one that is, at most ``largest``.
+
+    Attributes
+    ----------
+    largest
+        Distances beyond are this. It bounds the halo, and so the result is exact by region.
+    pixel
+        Size of a pixel along each axis, in the unit of ``largest``; None to stay within slices.
+    """
+
+    largest: float
+    pixel: tuple[float | None, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.pixel)
+
+    def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(
+            0 if p is None or n == 1 else ceil(self.largest / p)
+            for p, n in zip(self.pixel, shape, strict=True)
+        )
+
+    def over(self, image: Array, border: str) -> Array:
+        inside = image != 0
+        if inside.all():
+            return np.full(image.shape, self.largest, np.float32)
+        # Slices that are not measured across are further apart than anything.
+        sampling = [p if p is not None else 4 * self.largest + 1 for p in self.pixel]
+        distance = ndimage.distance_transform_edt(inside, sampling=sampling)
+        return np.minimum(distance, self.largest, dtype=np.float32, casting="same_kind")
+
+
+@dataclass(frozen=True)
+class HysteresisThreshold(Neighborhood):
+    """Pixels at or above ``low`` that are connected to one at or above ``high`` by a path of such pixels.
+
+    Attributes
+    ----------
+    reach
+        Most steps of the path, each to a neighbour along one axis. It bounds the halo.
+    axes
+        Whether a step may go along each axis.
+    """
+
+    low: float
+    high: float
+    reach: int
+    axes: tuple[bool, ...]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return tuple(self.reach if a and n > 1 else 0 for a, n in zip(self.axes, shape, strict=True))
+
+    def over(self, image: Array, border: str) -> Array:
+        structure = ndimage.generate_binary_structure(self.ndim, 1)
+        for axis, used in enumerate(self.axes):
+            if not used:
+                structure &= ~np.isin(np.indices(structure.shape)[axis], (0, 2))
+        seeds = image >= self.high
+        if self.reach == 0 or not seeds.any():
+            return np.asarray(seeds)
+        return np.asarray(
+            ndimage.binary_dilation(seeds, structure, iterations=self.reach, mask=image >= self.low)
+        )

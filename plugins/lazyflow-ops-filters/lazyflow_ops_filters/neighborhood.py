@@ -1,0 +1,139 @@
+"""Operators that order the pixels around each pixel: minimum, median, maximum, morphology."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, isfinite
+from typing import Any
+
+import numpy as np
+from lazyflow_core import ArrayMeta, Axis, ParameterSlot
+
+from lazyflow_ops_filters.base import OpFilter
+from lazyflow_ops_filters.kernels.border import BORDERS
+from lazyflow_ops_filters.kernels.filters import Filter
+from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS, SHAPES, Footprint, Morphology, Rank
+from lazyflow_ops_filters.units import PIXEL, in_pixels
+
+__all__ = ["OpMaximum", "OpMedian", "OpMinimum", "OpMorphology", "OpPercentile"]
+
+
+def _check_radius(value: float | tuple[float, ...]) -> str | None:
+    for r in value if isinstance(value, tuple) else (value,):
+        if isinstance(r, bool) or not isinstance(r, (int, float)) or not (isfinite(r) and r >= 0):
+            return f"{r!r} is not a number >= 0"
+    return None
+
+
+def _check_percentile(value: float) -> str | None:
+    return None if 0 <= value <= 100 else "it lies between 0 and 100"
+
+
+class _OpFootprint(OpFilter):
+    """What operators with a neighbourhood share.
+
+    Inputs
+    ------
+    radius : ParameterSlot[float | tuple]
+        How far the neighbourhood reaches from its centre, rounded down to pixels; one number or one per
+        filtered axis in the order z, y, x.
+    unit : ParameterSlot[str]
+        What ``radius`` is given in: ``"pixel"``, or a length such as ``"micrometer"``.
+    shape : ParameterSlot[str]
+        ``"box"``, or ``"ball"``: the ellipsoid with these radii.
+    border : ParameterSlot[str]
+        What lies beyond the border: ``"mirror"``, ``"reflect"``, ``"nearest"`` or ``"zero"``.
+
+    Outputs
+    -------
+    output : OutputSlot, shape, axes and dtype of ``image``
+        A pixel with a NaN in its neighbourhood is NaN.
+
+    All else as in `OpFilter`; the halo is the radius, twice for operations of two steps.
+    """
+
+    radius = ParameterSlot(float | tuple, default=1.0, check=_check_radius, doc="reach of the neighbourhood")
+    unit = ParameterSlot(str, default=PIXEL, doc="unit of radius: 'pixel', or a length such as 'micrometer'")
+    shape = ParameterSlot(str, default="box", choices=SHAPES, doc="shape of the neighbourhood")
+    border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
+
+    def border_name(self) -> str:
+        return self.border.value
+
+    def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
+        return meta.dtype.newbyteorder("=")
+
+    def footprint(self, axes: Sequence[Axis]) -> Footprint:
+        """Return the neighbourhood in pixels, per spatial axis."""
+        filtered = [axis for axis in axes if self.filters(axis)]
+        pixels = iter(in_pixels(self.per_axis(self.radius, axes), self.unit.value, filtered))
+        return Footprint(
+            tuple(floor(next(pixels) + 1e-9) if self.filters(axis) else 0 for axis in axes), self.shape.value
+        )
+
+
+class OpMinimum(_OpFootprint):
+    """Take the smallest value around each pixel: grey erosion."""
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return Rank(self.footprint(axes), 0)
+
+
+class OpMedian(_OpFootprint):
+    """Take the median of the values around each pixel: removes specks and keeps edges.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lazyflow_core import Graph
+    >>> with Graph() as graph:
+    ...     speck = np.array([[0, 0, 9, 1, 1]], dtype=np.uint8)
+    ...     OpMedian(graph=graph, image=speck, radius=1).output.read().tolist()
+    [[0, 0, 1, 1, 1]]
+    """
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return Rank(self.footprint(axes), 50)
+
+
+class OpMaximum(_OpFootprint):
+    """Take the largest value around each pixel: grey dilation."""
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return Rank(self.footprint(axes), 100)
+
+
+class OpPercentile(_OpFootprint):
+    """Take the value below which a percentage of the values around each pixel lies.
+
+    Inputs
+    ------
+    percentile : ParameterSlot[float]
+        0 to 100. Always the value of a pixel: between two, the position is rounded down as scipy does.
+
+    All else as in the operators beside it.
+    """
+
+    percentile = ParameterSlot(float, default=50.0, check=_check_percentile, doc="0 to 100")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return Rank(self.footprint(axes), self.percentile.value)
+
+
+class OpMorphology(_OpFootprint):
+    """Erode, dilate, open or close a grey image or a mask by a flat neighbourhood.
+
+    Inputs
+    ------
+    operation : ParameterSlot[str]
+        ``erosion``, ``dilation``, ``opening``, ``closing``, ``gradient`` (dilation minus erosion),
+        ``white_top_hat`` (the image minus its opening) or ``black_top_hat`` (its closing minus the image).
+        Of images of dtype bool, minus is *and not*.
+
+    All else as in the operators beside it.
+    """
+
+    operation = ParameterSlot(str, choices=tuple(OPERATIONS), doc="what to do")
+
+    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+        return Morphology(self.footprint(axes), self.operation.value)

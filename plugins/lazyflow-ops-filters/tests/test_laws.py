@@ -1,0 +1,167 @@
+"""What every operator of the plugin owes to the graph, tried against all of them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filter_cases import speckled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lazyflow_core import ArrayMeta, Graph, Roi
+
+from lazyflow_ops_filters.edges import OpGaussianGradientMagnitude, OpLaplacianOfGaussian
+from lazyflow_ops_filters.features import OpPixelFeatures, feature_grid
+from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS
+from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
+from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
+from lazyflow_ops_filters.smoothing import (
+    OpBackgroundSubtraction,
+    OpDifferenceOfGaussians,
+    OpGaussianSmoothing,
+    OpUnsharpMask,
+)
+from lazyflow_ops_filters.tensor import (
+    OpGaussianDerivative,
+    OpHessianOfGaussian,
+    OpHessianOfGaussianEigenvalues,
+    OpStructureTensorEigenvalues,
+    OpStructureTensorOrientation,
+)
+
+CASES = [
+    (OpGaussianSmoothing, {"sigma": 0.8}),
+    (OpGaussianSmoothing, {"sigma": 0.8, "backend": "scipy", "border": "nearest"}),
+    (OpDifferenceOfGaussians, {"sigma0": 0.7, "sigma1": 1.0}),
+    (OpUnsharpMask, {"sigma": 0.8, "amount": 0.5}),
+    (OpBackgroundSubtraction, {"sigma": 1.2}),
+    (OpGaussianGradientMagnitude, {"sigma": 0.8}),
+    (OpLaplacianOfGaussian, {"sigma": 0.8}),
+    (OpGaussianDerivative, {"sigma": 0.8, "order": (1, 2), "in_2d": True}),
+    (OpHessianOfGaussian, {"sigma": 0.8}),
+    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8}),
+    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8, "only_largest": True, "in_2d": True}),
+    (OpStructureTensorEigenvalues, {"inner_sigma": 0.7, "outer_sigma": 0.5}),
+    (OpStructureTensorOrientation, {"inner_sigma": 0.7, "outer_sigma": 0.5, "in_2d": True}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.7, 0.9])}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9]), "compat": "ilastik"}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9], in_2d=True)}),
+    (OpMinimum, {"radius": 2}),
+    (OpMaximum, {"radius": 2, "shape": "ball", "border": "zero"}),
+    (OpMedian, {"radius": 1, "in_2d": True}),
+    (OpPercentile, {"radius": 1, "percentile": 20}),
+    *((OpMorphology, {"radius": 1, "operation": operation}) for operation in OPERATIONS),
+    (OpDistanceTransform, {"largest": 3.0}),
+    (OpHysteresisThreshold, {"low": 0.4, "high": 1.5, "reach": 3}),
+]
+cases = pytest.mark.parametrize(("cls", "parameters"), CASES, ids=lambda v: getattr(v, "__name__", str(v)))
+
+
+def make(cls, parameters, graph, array, axes):
+    operator = cls(graph=graph, **parameters)
+    operator.image.assign(array, ArrayMeta(array.shape, array.dtype, axes))
+    return operator
+
+
+def thresholded(image, cls):
+    """Return a mask for operators of masks: with more holes than the mean would leave."""
+    return image > 0.15 if cls is OpDistanceTransform else image
+
+
+def test_all_operators_that_are_installed_are_tried_here():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    offered = project["project"]["entry-points"]["lazyflow.operators"].values()
+    assert {f"{cls.__module__}:{cls.__name__}" for cls, _ in CASES} == set(offered)
+
+
+@cases
+@given(data=st.data())
+@settings(max_examples=12, deadline=None)
+def test_any_region_has_the_bits_of_the_whole(cls, parameters, data):
+    axes = data.draw(st.sampled_from(["zyx", "xzy", "tzyx", "zyxc"]))
+    shape = tuple(data.draw(st.integers(1, 2) if key in "tc" else st.integers(9, 13)) for key in axes)
+    image = thresholded(speckled(shape), cls)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, axes)
+        whole = operator.output.read()
+        start = [data.draw(st.integers(0, n)) for n in whole.shape]
+        roi = Roi(start, [data.draw(st.integers(a, n)) for a, n in zip(start, whole.shape, strict=True)])
+        assert np.array_equal(operator.output.read(roi), whole[roi.slicing])
+
+
+@cases
+def test_results_have_the_shape_and_dtype_promised_and_finite_values(cls, parameters):
+    image = thresholded(speckled((10, 11, 12)), cls)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, "zyx")
+        meta = operator.output.meta
+        result = operator.output.read()
+        assert (result.shape, result.dtype) == (meta.shape, meta.dtype)
+        assert np.isfinite(result).all()
+        assert np.ptp(result.astype(float)) > 0
+        names = meta.channel_names
+        assert len(set(names)) == len(names) == (meta.axis_length("c") if meta.ndim == 4 else 0)
+
+
+@cases
+def test_every_changed_pixel_is_dirty(cls, parameters):
+    before = speckled((12, 14, 15))
+    after = before.copy()
+    changed = Roi((5, 6, 7), (6, 8, 8))
+    after[changed.slicing] = [[30], [0]]
+    before, after = thresholded(before, cls), thresholded(after, cls)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, before, "zyx")
+        told = []
+        operator.output.dirty.subscribe(lambda slot, roi: told.append(roi))
+        operator.image.mark_dirty(changed)
+        outside = operator.output.read() != make(cls, parameters, graph, after, "zyx").output.read()
+        for roi in told:
+            outside[roi.slicing] = False
+        assert told
+        assert not outside.any()
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters"), [c for c in CASES if c[0].__module__ != OpDistanceTransform.__module__]
+)
+def test_nan_stays_within_the_halo_and_the_input_is_not_touched(cls, parameters):
+    image = speckled((13, 14, 15))
+    spot = Roi((6, 6, 6), (7, 7, 7))
+    clean = image.copy()
+    image[spot.slicing] = np.nan
+    image.flags.writeable = False
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, "zyx")
+        reached = operator._plan().output_roi(spot)
+        result, expected = operator.output.read(), make(cls, parameters, graph, clean, "zyx").output.read()
+        assert np.isnan(result).any()
+        result[reached.slicing] = expected[reached.slicing] = 0
+        assert np.array_equal(result, expected)
+
+
+@cases
+def test_many_threads_get_what_one_gets(cls, parameters):
+    image = thresholded(speckled((20, 21, 22)), cls)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, "zyx")
+        whole = operator.output.read()
+        rois = [Roi((z, 0, 0), (z + 5, 21, 22)) for z in range(0, 20, 5)]
+        if whole.ndim == 4:
+            rois = [Roi((*r.start, 0), (*r.stop, whole.shape[3])) for r in rois]
+        requests = [operator.output.request(roi) for roi in rois * 3]
+        for request in requests:
+            request.submit()
+        for request, roi in zip(requests, rois * 3, strict=True):
+            assert np.array_equal(request.wait(), whole[roi.slicing])
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", ">i2", "u8", "f2", "f8"])
+@cases
+def test_any_real_dtype_is_taken(cls, parameters, dtype):
+    image = (thresholded(speckled((10, 11, 12)), cls) * 20).astype(dtype)
+    with Graph() as graph:
+        result = make(cls, parameters, graph, image, "zyx").output.read()
+        assert np.isfinite(result).all()

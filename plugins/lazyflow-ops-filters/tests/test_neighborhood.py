@@ -1,0 +1,170 @@
+"""Ranks, morphology and masks against scipy over the whole array, and by definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from filter_cases import speckled
+from lazyflow_core import ArrayMeta, Axes, Axis, Graph
+from lazyflow_core.errors import ParameterError, SetupError
+from scipy import ndimage
+
+from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
+from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
+
+
+@pytest.fixture
+def graph():
+    with Graph() as graph:
+        yield graph
+
+
+def read(cls, graph, image, axes="zyx", **parameters):
+    operator = cls(graph=graph, **parameters)
+    operator.image.assign(image, ArrayMeta(image.shape, image.dtype, axes))
+    return operator.output.read()
+
+
+def ball(*radius):
+    grid = np.ogrid[tuple(slice(-r, r + 1) for r in radius)]
+    return sum((g / max(r, 1)) ** 2 for g, r in zip(grid, radius, strict=True)) <= 1
+
+
+GREY = (speckled((14, 15, 16)) * 100).astype(np.uint8)
+MASK = speckled((14, 15, 16), seed=3) > 1.2
+
+
+@pytest.mark.parametrize("image", [GREY, GREY.astype(np.float32)], ids=["uint8", "float32"])
+def test_ranks_are_scipys_and_keep_the_dtype(image, graph):
+    for cls, parameters, expected in [
+        (OpMinimum, {"radius": 2}, ndimage.minimum_filter(image, 5, mode="mirror")),
+        (OpMaximum, {"radius": (0, 1, 2)}, ndimage.maximum_filter(image, (1, 3, 5), mode="mirror")),
+        (OpMedian, {"radius": 1}, ndimage.median_filter(image, 3, mode="mirror")),
+        (OpMedian, {"radius": 1, "in_2d": True}, ndimage.median_filter(image, (1, 3, 3), mode="mirror")),
+        (
+            OpPercentile,
+            {"radius": 2, "shape": "ball", "percentile": 30, "border": "nearest"},
+            ndimage.percentile_filter(image, 30, footprint=ball(2, 2, 2), mode="nearest"),
+        ),
+    ]:
+        result = read(cls, graph, image, **parameters)
+        assert result.dtype == image.dtype
+        assert np.array_equal(result, expected), cls
+
+
+@pytest.mark.parametrize(
+    ("operation", "function"),
+    [
+        ("erosion", ndimage.grey_erosion),
+        ("dilation", ndimage.grey_dilation),
+        ("opening", ndimage.grey_opening),
+        ("closing", ndimage.grey_closing),
+        ("gradient", ndimage.morphological_gradient),
+        ("white_top_hat", ndimage.white_tophat),
+        ("black_top_hat", ndimage.black_tophat),
+    ],
+)
+def test_grey_morphology_is_scipys(operation, function, graph):
+    image = GREY.astype(np.int32)
+    assert np.array_equal(
+        read(OpMorphology, graph, image, radius=2, operation=operation),
+        function(image, size=5, mode="mirror"),
+    )
+    assert np.array_equal(
+        read(OpMorphology, graph, image, radius=2, operation=operation, shape="ball", border="nearest"),
+        function(image, footprint=ball(2, 2, 2), mode="nearest"),
+    )
+
+
+@pytest.mark.parametrize("border", ["mirror", "reflect", "nearest", "zero"])
+@pytest.mark.parametrize("operation", ["erosion", "dilation", "opening", "gradient"])
+@pytest.mark.parametrize("radius", [1, 3, (0, 2, 2), (1, 2, 2)], ids=str)
+def test_masks_by_distance_equal_masks_by_comparison(border, operation, radius, graph):
+    by_distance = read(
+        OpMorphology, graph, MASK, radius=radius, shape="ball", operation=operation, border=border
+    )
+    by_comparison = read(
+        OpMorphology,
+        graph,
+        MASK.view(np.uint8),
+        radius=radius,
+        shape="ball",
+        operation=operation,
+        border=border,
+    )
+    assert by_distance.dtype == bool
+    assert np.array_equal(by_distance, by_comparison != 0)
+
+
+def test_a_radius_in_micrometers_is_rounded_down_to_pixels(graph):
+    axes = Axes([Axis("y", unit="micrometer", resolution=0.5), Axis("x", unit="micrometer", resolution=0.2)])
+    image = GREY[0]
+    result = read(OpMaximum, graph, image, axes, radius=1.1, unit="micrometer")
+    assert np.array_equal(result, ndimage.maximum_filter(image, (5, 11), mode="mirror"))
+
+
+def test_distances_are_scipys_up_to_the_largest(graph):
+    mask = speckled((20, 21, 22)) > 0.02
+    expected = np.minimum(ndimage.distance_transform_edt(mask), 4.0)
+    assert np.allclose(read(OpDistanceTransform, graph, mask, largest=4.0), expected, rtol=1e-6)
+    axes = Axes(
+        [Axis("z", unit="um", resolution=2.0), *(Axis(key, unit="um", resolution=0.5) for key in "yx")]
+    )
+    expected = np.minimum(ndimage.distance_transform_edt(mask, sampling=(2.0, 0.5, 0.5)), 3.0)
+    result = read(OpDistanceTransform, graph, mask, axes, largest=3.0, unit="micrometer")
+    assert np.allclose(result, expected, rtol=1e-6)
+
+
+def test_distances_in_2d_stay_within_their_slice(graph):
+    mask = speckled((6, 21, 22)) > 0.02
+    expected = np.stack([np.minimum(ndimage.distance_transform_edt(plane), 5.0) for plane in mask])
+    expected[[plane.all() for plane in mask]] = 5.0
+    assert np.allclose(read(OpDistanceTransform, graph, mask, largest=5.0, in_2d=True), expected, rtol=1e-6)
+
+
+def test_hysteresis_follows_paths_up_to_their_reach(graph):
+    image = np.zeros((5, 30), np.float32)
+    image[2, 3:25] = 0.5
+    image[2, 3] = 1.0
+    image[4, 10] = 0.5
+    result = read(OpHysteresisThreshold, graph, image, "yx", low=0.5, high=1.0, reach=10)
+    expected = np.zeros_like(image, bool)
+    expected[2, 3:14] = True
+    assert np.array_equal(result, expected)
+    assert np.array_equal(
+        read(OpHysteresisThreshold, graph, image, "yx", low=0.5, high=1.0, reach=0), image == 1.0
+    )
+
+
+def test_hysteresis_with_enough_reach_selects_whole_objects(graph):
+    image = ndimage.gaussian_filter(speckled((20, 24, 26)), 1.5)
+    low, high = np.quantile(image, [0.7, 0.95])
+    labels, _ = ndimage.label(image >= low)
+    expected = np.isin(labels, np.unique(labels[image >= high]))
+    result = read(OpHysteresisThreshold, graph, image, low=float(low), high=float(high), reach=200)
+    assert np.array_equal(result, expected)
+
+
+def test_hysteresis_in_2d_does_not_leave_a_slice(graph):
+    image = np.full((3, 5, 5), 0.5, np.float32)
+    image[1, 2, 2] = 1.0
+    result = read(OpHysteresisThreshold, graph, image, low=0.5, high=1.0, in_2d=True)
+    assert result[1].all()
+    assert not result[[0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters", "words"),
+    [
+        (OpMedian, {"radius": -1}, "-1.*not a number >= 0"),
+        (OpPercentile, {"percentile": 101}, "101.*lies between 0 and 100"),
+        (OpMorphology, {"operation": "melt"}, "melt"),
+        (OpDistanceTransform, {"largest": 0}, "positive number"),
+        (OpHysteresisThreshold, {"low": 2, "high": 1}, r"low=2 must not be above high=1"),
+        (OpMedian, {"radius": (1, 1)}, "has 2 numbers, but 3 axes are filtered"),
+        (OpMedian, {"unit": "nm"}, "axis z has no pixel size"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(cls, parameters, words, graph):
+    with pytest.raises((ParameterError, SetupError), match=words):
+        read(cls, graph, GREY, **parameters)
