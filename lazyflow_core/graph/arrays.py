@@ -252,7 +252,7 @@ class Input(ArraySlot):
         key
             Numpy slicing; integers keep their axis.
         data
-            Pixels that broadcast to the region, of a dtype that casts to the slot's without change of kind.
+            Pixels that broadcast to the region, of values that the dtype of the slot can hold.
 
         Raises
         ------

@@ -10,12 +10,17 @@ Waiting suspends a request and blocks a foreign thread, never a worker.
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 from lazyflow_core.errors import GraphError
 from lazyflow_core.request import Request, RequestEvent, current_request
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "setting_up"]
+
+#: The gate whose setup is under way here. Requests take it with them, so one that was started by a setup
+#: is told that it would wait for its own parent, wherever it runs.
+setting_up: ContextVar[Gate | None] = ContextVar("setting_up", default=None)
 
 
 class Gate:
@@ -41,14 +46,14 @@ class Gate:
         Raises
         ------
         GraphError
-            If the caller is setting up: it would wait for itself.
+            If the caller, or who started it, is setting up: it would wait for itself.
         """
         while True:
             with self._lock:
                 if nested or (self._owner is None and not self._setups_waiting):
                     self._running += 1
                     return
-                if self._owner is not None and self._owner == _caller():
+                if setting_up.get() is self:
                     raise GraphError(
                         "setup_outputs asked for pixels or a computed value, or a transaction did before its "
                         "end; during a setup only meta and given parameters are known."

@@ -244,8 +244,8 @@ class Operator(metaclass=OperatorType):
     def first_missing(self) -> Slot | None:
         """Return the first required input or parameter that is not ready; None if there is none."""
         for slot in self.inputs:
-            if not slot.ready and slot.required:
-                return slot
+            if slot.required and (unready := slot.first_unready()) is not None:
+                return unready
         for parameter in self.parameters:
             if not parameter._has_value:
                 return parameter

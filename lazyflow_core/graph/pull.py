@@ -184,8 +184,11 @@ def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
     """Hand data to whoever an input feeds; see `Input.__setitem__`."""
     meta = slot.meta
     try:
-        array = np.broadcast_to(np.asarray(data), roi.shape)
-        array = array.astype(meta.dtype, casting="same_kind", copy=False)
+        given = np.broadcast_to(np.asarray(data), roi.shape)
+        array = given.astype(meta.dtype, copy=False)
+        # Rounding to fewer digits is fine; another sign, an overflow or a lost fraction is not.
+        if not np.can_cast(given.dtype, meta.dtype, "same_kind") and not np.array_equal(array, given):
+            raise ValueError(f"{given.dtype} values that {meta.dtype} cannot hold")
     except (ValueError, TypeError) as error:
         raise ResultError(f"{slot} {roi}: the data do not fit an array of {meta}: {error}.") from error
     graph = slot.graph

@@ -18,6 +18,7 @@ import numpy as np
 
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
 from lazyflow_core.graph.arrays import ArraySlot
+from lazyflow_core.graph.gate import setting_up
 from lazyflow_core.graph.multi import MultiSlot, leaves
 from lazyflow_core.graph.order import raise_ranks
 from lazyflow_core.graph.pull import ArraySource, AssignedArray, executing_graph, reason
@@ -45,7 +46,7 @@ _MOST_SETUPS: Final = 50
 class Transaction:
     """``with graph.transaction()``: begins a setup, or joins the one the caller is in already."""
 
-    __slots__ = ("_graph", "_setup")
+    __slots__ = ("_graph", "_setup", "_token")
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -60,6 +61,7 @@ class Transaction:
         if executing_graph.get() is graph:
             raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
         graph.gate.begin_setup()
+        self._token = setting_up.set(graph.gate)
         setup = self._setup = graph.setup = Setup()
         return setup
 
@@ -80,6 +82,7 @@ class Transaction:
                 setup.roll_back()
         finally:
             self._graph.setup = None
+            setting_up.reset(self._token)
             self._graph.gate.end_setup()
             # Also after a failure: operators that were made for nothing release what they hold.
             self._graph.notify(setup.notify)

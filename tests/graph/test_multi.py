@@ -1,0 +1,291 @@
+import time
+
+import numpy as np
+import pytest
+
+from lazyflow_core.errors import ConnectError, GraphError, NotReadyError, SetupError
+from lazyflow_core.graph import Graph, InputSlot, Lanes, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.roi import Roi
+
+from .operators import OpAdd
+
+A, B, C = (np.full((2, 3), value) for value in (1.0, 2.0, 3.0))
+
+
+class OpStack(Operator):
+    """Its images, one behind the other along a new first axis."""
+
+    images = InputSlot(level=1)
+    output = OutputSlot()
+
+    def __init__(self, **slots):
+        self.setups = 0
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        self.setups += 1
+        first = self.images[0].meta
+        if any(image.meta.shape != first.shape for image in self.images):
+            raise SetupError("images of different shapes")
+        self.output.meta = first.replace(shape=(len(self.images), *first.shape), axes="zyx")
+
+    def execute(self, slot, roi, out):
+        rest = Roi(roi.start[1:], roi.stop[1:])
+        for z in range(roi.start[0], roi.stop[0]):
+            self.images[z].read(rest, out=out[z - roi.start[0]])
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(Roi((slot.index, *roi.start), (slot.index + 1, *roi.stop)))
+
+
+class OpUnstack(Operator):
+    """Each plane of its image as an output of its own."""
+
+    image = InputSlot(ndim=3)
+    planes = OutputSlot(level=1)
+
+    def setup_outputs(self):
+        meta = self.image.meta
+        self.planes.resize(meta.shape[0])
+        for plane in self.planes:
+            plane.meta = meta.replace(shape=meta.shape[1:], axes="yx")
+
+    def execute(self, slot, roi, out):
+        assert slot.container is self.planes
+        out[...] = self.image.read(Roi((slot.index, *roi.start), (slot.index + 1, *roi.stop)))[0]
+
+    def propagate_dirty(self, slot, roi):
+        for z in range(roi.start[0], roi.stop[0]):
+            self.planes[z].mark_dirty(Roi(roi.start[1:], roi.stop[1:]))
+
+
+class OpAddToAll(Operator):
+    images = InputSlot(level=1)
+    amount = ParameterSlot(float, default=1.0)
+    results = OutputSlot(level=1)
+
+    def __init__(self, **slots):
+        self.lanes = Lanes(self.images, self.make_lane, {self.results: "output"})
+        super().__init__(**slots)
+
+    def make_lane(self, image):
+        return OpAdd(parent=self, image=image, amount=self.amount)
+
+
+def values(multi):
+    return [float(slot.read()[0, 0]) for slot in multi]
+
+
+def test_a_list_of_arrays_and_slots_is_assigned_at_once(graph):
+    source = OpAdd(graph=graph, image=A)
+    stack = OpStack(graph=graph, images=[A, source.output, C])
+    assert stack.setups == 1
+    assert stack.output.read()[:, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_an_empty_list_is_not_ready_and_says_so(graph):
+    stack = OpStack(graph=graph)
+    assert not stack.images.ready
+    assert stack.images
+    assert stack.output.why_not_ready().startswith(
+        "OpStack.output is not ready: OpStack.images is an empty list."
+    )
+    with pytest.raises(IndexError, match=r"OpStack\.images has 0 slots; there is no OpStack\.images\[0\]"):
+        stack.images[0]
+
+
+def test_the_culprit_in_a_list_is_the_element(graph):
+    stack = OpStack(graph=graph, images=[A])
+    stack.images.append()
+    assert stack.output.why_not_ready().endswith(
+        "OpStack.output ← OpStack.images[1] (not connected, required)"
+    )
+
+
+def test_inserting_and_removing_renumbers(graph):
+    # Upstream: positions behind an insertion in the middle stayed what they were.
+    stack = OpStack(graph=graph, images=[A, C])
+    stack.images.insert(1, B)
+    assert [slot.index for slot in stack.images] == [0, 1, 2]
+    assert stack.output.read()[:, 0, 0].tolist() == [1, 2, 3]
+    stack.images.remove(0)
+    assert [str(slot) for slot in stack.images] == ["OpStack.images[0]", "OpStack.images[1]"]
+    assert stack.output.read()[:, 0, 0].tolist() == [2, 3]
+    heard = []
+    stack.output.dirty.subscribe(lambda slot, roi: heard.append(roi))
+    stack.images[1].mark_dirty(Roi((0, 0), (1, 1)))
+    assert heard == [Roi((1, 0, 0), (2, 1, 1))]
+
+
+def test_another_length_makes_everything_stale(graph):
+    stack = OpStack(graph=graph, images=[A, C])
+    heard = []
+    stack.output.dirty.subscribe(lambda slot, roi: heard.append(roi))
+    stack.images.append(B)
+    assert heard == [Roi((0, 0, 0), (3, 2, 3))]
+
+
+def test_a_refused_element_is_not_there_afterwards(graph):
+    stack = OpStack(graph=graph, images=[A, C])
+    before = graph.describe()
+    with pytest.raises(SetupError, match="different shapes"):
+        stack.images.append(np.zeros((9, 9)))
+    with pytest.raises(SetupError, match="different shapes"):
+        stack.images.assign([A, B, C, np.zeros((1, 1))])
+    assert graph.describe() == before
+    assert [slot.index for slot in stack.images] == [0, 1]
+    assert stack.output.read()[:, 0, 0].tolist() == [1, 3]
+
+
+def test_an_operator_makes_as_many_outputs_as_it_needs(graph):
+    unstack = OpUnstack(graph=graph, image=np.stack([A, B, C]))
+    assert values(unstack.planes) == [1, 2, 3]
+    unstack.image.assign(np.stack([C, A]))
+    assert values(unstack.planes) == [3, 1]
+
+
+def test_a_connected_list_follows_the_length_of_its_upstream(graph):
+    unstack = OpUnstack(graph=graph, image=np.stack([A, B]))
+    stack = OpStack(graph=graph, images=unstack.planes)
+    assert np.array_equal(stack.output.read(), np.stack([A, B]))
+    unstack.image.assign(np.stack([C, B, A]))
+    assert np.array_equal(stack.output.read(), np.stack([C, B, A]))
+    with pytest.raises(GraphError, match=r"OpStack\.images has the length of OpUnstack\.planes"):
+        stack.images.append(A)
+    heard = []
+    stack.output.dirty.subscribe(lambda slot, roi: heard.append(roi))
+    unstack.image.mark_dirty(Roi((1, 0, 0), (2, 1, 1)))
+    assert heard == [Roi((1, 0, 0), (2, 1, 1))]
+
+
+def test_a_plain_slot_is_broadcast_to_all_elements_present_and_future(graph):
+    source = OpAdd(graph=graph, image=A)
+    stack = OpStack(graph=graph)
+    stack.images.resize(2)
+    stack.images.connect(source.output)
+    stack.images.append()
+    assert stack.output.read()[:, 0, 0].tolist() == [2, 2, 2]
+    stack.images.disconnect()
+    assert len(stack.images) == 3
+    assert not stack.output.ready
+
+
+def test_a_list_does_not_connect_to_a_plain_slot(graph):
+    unstack = OpUnstack(graph=graph, image=np.stack([A, B]))
+    with pytest.raises(ConnectError, match=r"OpUnstack\.planes \(MultiOutput, list of arrays\) to OpAdd"):
+        OpAdd(graph=graph, image=unstack.planes)
+
+
+def test_lists_of_lists_work_alike(graph):
+    class OpTable(Operator):
+        rows = InputSlot(level=2)
+        output = OutputSlot()
+
+        def setup_outputs(self):
+            self.output.meta = self.rows[0][0].meta
+
+        def execute(self, slot, roi, out):
+            out[...] = sum(cell.read(roi) * (10**row.index) for row in self.rows for cell in row)
+
+        def propagate_dirty(self, slot, roi):
+            self.output.mark_dirty(roi)
+
+    table = OpTable(graph=graph, rows=[[A, B], [C]])
+    assert str(table.rows[1][0]) == "OpTable.rows[1][0]"
+    assert table.output.read()[0, 0] == 1 + 2 + 30
+    table.rows[1].append(A)
+    assert table.output.read()[0, 0] == 1 + 2 + 30 + 10
+
+
+def test_signals_tell_what_came_and_went(graph):
+    stack = OpStack(graph=graph, images=[A])
+    heard = []
+    stack.images.inserted.subscribe(lambda slot, index: heard.append(("inserted", index, len(slot))))
+    stack.images.removed.subscribe(lambda slot, index: heard.append(("removed", index, len(slot))))
+    stack.images.resized.subscribe(lambda slot: heard.append(("resized", len(slot))))
+    stack.images.insert(0, B)
+    with graph.transaction():
+        stack.images.remove(0)
+        stack.images.append(C)
+    assert heard == [("inserted", 0, 2), ("resized", 2), ("removed", 0, 2), ("inserted", 1, 2)]
+
+
+# -------------------------------------------------------------------------------------------------- lanes
+
+
+def test_each_element_has_a_lane_and_what_is_shared_reaches_all(graph):
+    op = OpAddToAll(graph=graph, images=[A, B], amount=10.0)
+    assert values(op.results) == [11, 12]
+    op.images.insert(1, C)
+    assert values(op.results) == [11, 13, 12]
+    op.amount.value = 20.0
+    assert values(op.results) == [21, 23, 22]
+    op.images.remove(0)
+    assert values(op.results) == [23, 22]
+    assert len(op.lanes) == len(op.children) == 2
+
+
+def test_a_lane_whose_element_goes_is_closed(graph):
+    op = OpAddToAll(graph=graph, images=[A, B])
+    first = op.lanes[0]
+    op.images.remove(0)
+    assert first.closed
+    assert first.released == 1
+
+
+def test_a_lane_that_cannot_be_made_leaves_everything_as_it_was(graph):
+    class OpPicky(OpAddToAll):
+        def make_lane(self, image):
+            if len(self.images) > 2:
+                raise ValueError("no more than two")
+            return super().make_lane(image)
+
+    op = OpPicky(graph=graph, images=[A, B])
+    before = graph.describe()
+    with pytest.raises(ValueError, match="no more than two"):
+        op.images.append(C)
+    assert graph.describe() == before
+    assert values(op.results) == [2, 3]
+
+
+def test_lanes_follow_lanes(graph):
+    first = OpAddToAll(graph=graph, images=[A, B])
+    second = OpAddToAll(graph=graph, name="second", images=first.results)
+    assert values(second.results) == [3, 4]
+    first.images.append(C)
+    assert values(second.results) == [3, 4, 5]
+    first.images.resize(0)
+    assert len(second.results) == 0
+    assert not second.results.ready
+
+
+def test_lanes_need_a_plain_list(graph):
+    class OpWrong(Operator):
+        images = InputSlot(level=2)
+
+        def __init__(self, **slots):
+            super().__init__(**slots)
+            Lanes(self.images, OpAdd, {})
+
+    with pytest.raises(GraphError, match="level 2; lanes follow a list of plain slots"):
+        OpWrong(graph=graph)
+
+
+def test_a_thousand_lanes_cost_no_more_each_than_a_hundred():
+    def seconds_per_lane(count):
+        with Graph() as graph:
+            began = time.thread_time()
+            OpAddToAll(graph=graph, images=[A] * count)
+            return (time.thread_time() - began) / count
+
+    few = min(seconds_per_lane(100) for _ in range(3))
+    assert min(seconds_per_lane(1000) for _ in range(2)) < 5 * few
+
+
+def test_closing_a_graph_of_lanes_closes_all(graph):
+    op = OpAddToAll(graph=graph, images=[A, B])
+    lanes = list(op.lanes)
+    op.close()
+    assert all(lane.closed for lane in lanes)
+    with pytest.raises(NotReadyError):
+        lanes[0].output.read()
