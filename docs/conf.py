@@ -1,0 +1,61 @@
+"""How Sphinx builds this documentation: ``tox -e docs``, or ``sphinx-build -W docs docs/_build/html``.
+
+Needs no network: no theme, font or inventory is fetched while building.
+"""
+
+import re
+from typing import Any
+
+import lazyflow_core
+
+project = "lazyflow-core"
+author = copyright = "the lazyflow-core developers"
+version = release = lazyflow_core.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "requirements.txt"]
+nitpicky = False  # docstrings name types of numpy and others, whose inventories would have to be fetched
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+# Docstrings put code into single backticks, as people write them in Markdown.
+default_role = "code"
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+# Sections of operators and of the project, besides those of numpydoc.
+napoleon_custom_sections = [
+    ("Inputs", "params_style"),
+    ("Outputs", "params_style"),
+    "Memory",
+    "Threading",
+    "Regions",
+    "Source",
+    "Interleavings",
+]
+
+html_theme = "furo"
+html_title = f"lazyflow-core {release}"
+html_static_path: list[str] = []
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+
+def _bullets_in_regions(app: Any, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Make list items of the lines "pull   ..." and "push   ..." in docstrings of operators."""
+    inside = False
+    for i, line in enumerate(lines):
+        if arrow := re.match(r"(pull|push) +(.*)", line):
+            lines[i], inside = f"- **{arrow[1]}** {arrow[2]}", True
+        elif inside and line.startswith(" "):
+            lines[i] = f"  {line.strip()}"
+        else:
+            inside = False
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", _bullets_in_regions, priority=400)  # before napoleon
