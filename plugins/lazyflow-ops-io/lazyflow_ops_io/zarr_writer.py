@@ -14,6 +14,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import foreign_errors
+from lazyflow_ops_io._reader import native
 from lazyflow_ops_io._target import Target
 from lazyflow_ops_io._writer import ArrayWriter, choose_chunks
 from lazyflow_ops_io._zarr_store import check_key
@@ -113,7 +114,7 @@ class ZarrWriter(ArrayWriter):
             store,
             name=key or None,
             shape=meta.shape,
-            dtype=meta.dtype,
+            dtype=native(meta.dtype),  # older releases of zarr-python know no other for format 3
             chunks=chunks,
             compressors=_compressors(compression, zarr_format, meta.dtype),
             fill_value=0,

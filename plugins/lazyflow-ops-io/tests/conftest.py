@@ -88,6 +88,12 @@ def storage(request: pytest.FixtureRequest) -> Format:
 
 
 @pytest.fixture
+def formats() -> dict[str, Format]:
+    """The formats by name, for tests of some of them."""
+    return {f.name: f for f in FORMATS}
+
+
+@pytest.fixture
 def axes() -> Axes:
     """Axes with units, pixel sizes and an origin."""
     return Axes([Axis("z", None, UM, 0.235, 4.0), Axis("y", None, UM, 0.15), Axis("x", None, UM, 0.15, -1.5)])

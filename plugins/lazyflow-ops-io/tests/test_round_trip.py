@@ -82,9 +82,9 @@ def test_unknown_pixel_sizes_stay_unknown(storage, tmp_path, volume):
     assert storage.read(path)[1].axes == Axes("zyx")
 
 
-def test_axes_no_format_has_heard_of_come_back_from_hdf5_and_zarr(storage, tmp_path):
-    if not storage.keeps_axes or not storage.every_type:
-        pytest.skip("this format has no place for other keys")
+@pytest.mark.parametrize("name", ["hdf5", "zarr3", "zarr2"])
+def test_axes_of_other_keys_come_back_from_hdf5_and_zarr(name, formats, tmp_path):
+    storage = formats[name]
     axes = Axes([Axis("angle", None, "degree", 3.0, 1.0), Axis("x", None, UM, 0.5), "c"])
     data = np.arange(24.0).reshape(2, 4, 3)
     path = tmp_path / f"a{storage.suffix}"
@@ -132,11 +132,10 @@ def test_several_threads_read_at_once(variant, tmp_path, volume):
         assert all(pool.map(read, rois))
 
 
-def test_chunks_are_the_preferred_block(variant, tmp_path, volume):
-    if not variant.options.get("chunks"):
-        pytest.skip("only formats with chunks that were asked for")
-    variant.write(tmp_path / "a", volume, "zyx")
-    assert variant.read(tmp_path / "a")[1].preferred_block == variant.options["chunks"]
+@pytest.mark.parametrize("name", ["hdf5", "zarr3", "zarr2"])
+def test_chunks_are_the_preferred_block(name, formats, tmp_path, volume):
+    formats[name].write(tmp_path / "a", volume, "zyx", chunks=(5, 7, 16))
+    assert formats[name].read(tmp_path / "a")[1].preferred_block == (5, 7, 16)
 
 
 def test_a_reader_refuses_regions_outside_and_other_shapes(storage, tmp_path, volume):
@@ -160,18 +159,17 @@ def test_a_closed_reader_says_so(storage, tmp_path, volume):
         reader.read(Roi((0, 0, 0), (1, 1, 1)), np.empty((1, 1, 1), "uint16"))
 
 
-def test_an_array_without_pixels_comes_back(storage, tmp_path):
-    if storage.name == "tiff":
-        pytest.skip("a TIFF file has pixels")
+@pytest.mark.parametrize("name", ["hdf5", "zarr3", "zarr2", "npy"])
+def test_an_array_without_pixels_comes_back(name, formats, tmp_path):
+    storage = formats[name]
     path = tmp_path / f"a{storage.suffix}"
     storage.write(path, np.zeros((3, 0, 5), np.float32), "zyx")
     assert storage.read(path)[1].shape == (3, 0, 5)
 
 
-def test_channels_stay_together_and_times_apart_in_chunks(tmp_path, storage):
-    if storage.name in ("tiff", "npy"):
-        pytest.skip("no chunks")
-    writer = storage.create(str(tmp_path / "a"), ArrayMeta((9, 3, 500, 500), "float32", "tcyx"))
+@pytest.mark.parametrize("name", ["hdf5", "zarr3", "zarr2"])
+def test_chunks_of_about_a_mebibyte_hold_one_time_and_one_channel(name, formats, tmp_path):
+    writer = formats[name].create(str(tmp_path / "a"), ArrayMeta((9, 3, 500, 500), "float32", "tcyx"))
     assert writer.step[:2] == (1, 1)
     assert 2**18 <= np.prod(writer.step) * 4 <= 2**21
     writer.abort()

@@ -293,3 +293,22 @@ def test_no_file_stays_open(storage, tmp_path):
             with pytest.raises(Exception, match="nix"):
                 storage.open(str(path), dataset="nix")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_folder_of_very_many_files_arrives_whole(tmp_path):
+    from lazyflow_ops_io.zarr_reader import open_zarr
+    from lazyflow_ops_io.zarr_writer import create_zarr
+
+    writer = create_zarr(
+        str(tmp_path / "a.zarr"), META.replace(shape=(12, 12, 12)), chunks=(1, 1, 12), compression=None
+    )
+    data = np.random.default_rng(0).integers(1, 99, (12, 12, 12), np.uint8)
+    writer.write(writer.meta.roi, data)
+    for number in range(1000):
+        (writer._target.temporary / str(number)).touch()
+    size = writer.commit()
+    assert size == sum(f.stat().st_size for f in (tmp_path / "a.zarr").rglob("*") if f.is_file())
+    with open_zarr(str(tmp_path / "a.zarr")) as reader:
+        out = np.empty_like(data)
+        reader.read(reader.meta.roi, out)
+    np.testing.assert_array_equal(out, data)
