@@ -1,0 +1,1 @@
+"""The checks themselves, by what they try: setup, pull, push, concurrency, lifetime."""

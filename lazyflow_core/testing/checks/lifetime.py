@@ -1,0 +1,65 @@
+"""Checks of the end: what was closed or dropped is gone."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import weakref
+
+from lazyflow_core.graph import Operator
+from lazyflow_core.request import InlineScheduler
+from lazyflow_core.testing.registry import check
+from lazyflow_core.testing.trial import Bench, Trial
+
+
+@check(needs=("loads",))
+def no_leak(trial: Trial) -> None:
+    """Closed or dropped, the operator dies, with its graph, its threads and its open files."""
+    for how in ("closed", "dropped"):
+        threads, files = set(threading.enumerate()), _open_files()
+        gc.freeze()  # what was there before need not be looked through
+        try:
+            graph, operator, new_threads = _use(trial, close=how == "closed")
+            gc.collect()
+        finally:
+            gc.unfreeze()
+        for what, reference in (("the graph", graph), ("the operator", operator)):
+            if reference() is not None:
+                holders = {type(h).__name__ for h in gc.get_referrers(reference())}
+                trial.fail(f"{what} lives on after it was {how}; held by {', '.join(sorted(holders))}.")
+        left = [t for t in new_threads - threads if t.is_alive() and "default" not in t.name]
+        if left:
+            trial.fail(f"{left[0].name!r} is still running after the operator was {how}.")
+        more = _open_files() - files
+        if more:
+            trial.fail(f"{sorted(more)[0]} is still open after the operator was {how}.")
+
+
+def _use(
+    trial: Trial, *, close: bool
+) -> tuple[weakref.ref[object], weakref.ref[Operator], set[threading.Thread]]:
+    """Use the operator in a frame of its own, so that nothing here holds it afterwards."""
+    bench = Bench(trial.case, trial.arrays(), InlineScheduler(), None, dict(trial.case.params))
+    for slot in bench.outputs:
+        slot.read()
+    threads = set(threading.enumerate())
+    if close:
+        bench.graph.close()
+    return weakref.ref(bench.graph), weakref.ref(bench.operator), threads
+
+
+def _open_files() -> set[str]:
+    """Return what this process has open, where the system can tell."""
+    found = set()
+    try:
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                path = os.readlink(f"/proc/self/fd/{number}")
+            except OSError:
+                continue  # the one that listed them
+            if path.startswith("/") and not path.startswith(("/dev/", "/proc/")):
+                found.add(path)
+    except OSError:
+        pass
+    return found

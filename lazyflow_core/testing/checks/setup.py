@@ -1,0 +1,220 @@
+"""Checks of building and setting up: what is known before anything was computed."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lazyflow_core.axes import Axes
+from lazyflow_core.errors import GraphError, LazyflowError, SetupError
+from lazyflow_core.graph import Operator, Output, ParameterSlot
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.testing.case import InputArray
+from lazyflow_core.testing.operators import OpPassThrough
+from lazyflow_core.testing.registry import check
+from lazyflow_core.testing.trial import Bench, CheckFailed, CheckSkipped, Trial
+
+
+@check()
+def loads(trial: Trial) -> None:
+    """The class can be had by its id, built without connections and with them, and shown."""
+    case = trial.case
+    try:
+        cls = case.load()
+    except LazyflowError as error:
+        trial.fail(str(error))
+    if not (isinstance(cls, type) and issubclass(cls, Operator)):
+        trial.fail(f"{cls!r} is no operator class.")
+    if isinstance(case.operator, str) and pickle.loads(pickle.dumps(cls)) is not cls:
+        trial.fail(f"{case.operator} is not what {cls.__module__}:{cls.__qualname__} gives.")
+    if not (cls.__doc__ or "").strip():
+        trial.fail(f"{cls.__name__} has no docstring; listings and the catalogue show its first line.")
+    missing = sorted(case.inputs.keys() - cls.declarations.keys())
+    if missing:
+        trial.fail(f"the case gives {missing[0]!r}, but {cls.__name__} has {', '.join(cls.declarations)}.")
+    try:
+        with trial.bench(arrays={}) as bench:
+            repr(bench.operator)
+            if not bench.operator.slots:
+                trial.fail(f"{cls.__name__} declares no slots.")
+    except CheckFailed:
+        raise
+    except (Exception, SystemExit) as error:
+        trial.fail(f"{cls.__name__} cannot be built without connections: {_text(error)}")
+    try:
+        with trial.bench() as bench:
+            repr(bench.operator)
+            if not any(isinstance(slot, Output) for slot in bench.operator.outputs):
+                trial.skip("it has no array output")
+            if not bench.outputs:
+                trial.fail(
+                    f"no output of {cls.__name__} is ready, although the case gives {set(case.inputs)}."
+                )
+    except (CheckFailed, CheckSkipped):
+        raise
+    except (Exception, SystemExit) as error:
+        trial.fail(f"{cls.__name__} cannot be built with what the case gives: {_text(error)}")
+
+
+@check(needs=("loads",), reports_fail=True)
+def lazy(trial: Trial) -> None:
+    """Building and setting up compute no pixel."""
+    with trial.bench() as bench:
+        _expect_nothing_asked(trial, bench, "building it")
+        with bench.graph.transaction():
+            for key, value in trial.case.change.items():
+                getattr(bench.operator, key).value = value
+        _expect_nothing_asked(trial, bench, "changing a parameter")
+
+
+@check(needs=("lazy",))
+def determinism(trial: Trial) -> None:
+    """The same request gives the same result, again and in a new operator."""
+    if "stochastic" in trial.case.tags:
+        trial.skip("tagged stochastic")
+    with trial.bench() as bench:
+        for slot in bench.outputs:
+            for again in ("a second time", "a third time"):
+                found = slot.read()
+                trial.expect_equal(
+                    found, trial.wholes[slot.name], f"{slot} asked {again}", "the first answer"
+                )
+
+
+@check(needs=("determinism",))
+def meta_consistency(trial: Trial) -> None:
+    """What the outputs will be is known before computing, is true, and follows the inputs.
+
+    Known: shape and dtype are those of the result, values lie in the stated range, computing changes none of
+    it. Follows: with another input the meta is that of a new operator; without input there is none.
+    """
+    with trial.bench() as bench:
+        for slot in bench.outputs:
+            before = slot.meta
+            whole = slot.read()
+            if slot.meta != before:
+                trial.fail(f"computing {slot} changed its meta from {before} to {slot.meta}.")
+            if whole.shape != before.shape or whole.dtype != before.dtype:
+                trial.fail(f"{slot} gave {whole.shape} {whole.dtype}, its meta says {before}.")
+            _expect_in_range(trial, slot, whole, before)
+    for content in _other_contents(trial):
+        _expect_same_as_new(trial, content)
+    with trial.bench() as bench:
+        for name, source in bench.sources.items():
+            slot = getattr(bench.operator, name)
+            if not slot.required:
+                continue
+            slot.disconnect()
+            for output in bench.operator.outputs:
+                if isinstance(output, Output) and output.ready:
+                    trial.fail(f"{output} says it is ready without {name}, which is required.")
+            slot.connect(source.output)
+            for output in bench.outputs:
+                found = output.read()
+                trial.expect_part(output, output.meta.roi, found, f" after {name} was disconnected and back")
+
+
+@check(needs=("meta_consistency",), reports_fail=True)
+def setup_is_undone(trial: Trial) -> None:
+    """After a change that failed, the operator answers as before."""
+    if not trial.case.inputs and not trial.case.change:
+        trial.skip("the case has nothing to change")
+    for content in [*_other_contents(trial), None]:
+        with trial.bench() as bench:
+            metas = {slot.name: slot.meta for slot in bench.outputs}
+            refuse = _OpRefuse(graph=bench.graph, image=bench.outputs[0])
+            with contextlib.suppress(GraphError), bench.graph.transaction():
+                for name, other in (content or {}).items():
+                    bench.sources[name].content.value = other
+                if content is None:
+                    for key, value in trial.case.change.items():
+                        getattr(bench.operator, key).value = value
+                # It is set up last, when everything before it was set up already.
+                refuse.refuses.value = True
+            for slot in bench.outputs:
+                if slot.meta != metas[slot.name]:
+                    trial.fail(f"{slot} has meta {slot.meta} after an undone change, not {metas[slot.name]}.")
+                trial.expect_part(slot, slot.meta.roi, slot.read(), " after an undone change")
+
+
+class _OpRefuse(OpPassThrough):
+    """Fails to set up when told to."""
+
+    refuses = ParameterSlot(bool, default=False)
+
+    def setup_outputs(self) -> None:
+        """Refuse, or pass on the meta."""
+        if self.refuses.value:
+            raise SetupError("refused, to see what is undone.")
+        super().setup_outputs()
+
+
+def _expect_nothing_asked(trial: Trial, bench: Bench, during: str) -> None:
+    for name, rois in bench.asked().items():
+        if rois:
+            trial.fail(f"{during} asked {name} for {rois[0]}; only execute asks for pixels.")
+
+
+def _expect_in_range(trial: Trial, slot: Any, whole: Any, meta: ArrayMeta) -> None:
+    if meta.value_range is None or not whole.size or meta.dtype.kind not in "buif":
+        return
+    finite = whole[np.isfinite(whole)]
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    room = max(trial.case.tol, 1e-6) * max(map(abs, meta.value_range)) if meta.dtype.kind == "f" else 0
+    if low < meta.value_range[0] - room or high > meta.value_range[1] + room:
+        trial.fail(f"{slot} holds values from {low} to {high}; its meta says {meta.value_range}.")
+
+
+def _other_contents(trial: Trial) -> list[dict[str, InputArray]]:
+    """Return the case's inputs with other pixel sizes, and without the last pixel of each long axis."""
+    arrays = trial.arrays()
+    if not arrays:
+        return []
+    resized, cropped = {}, {}
+    for name, given in arrays.items():
+        axes = Axes(
+            replace(axis, resolution=2 * (axis.resolution or 1)) if axis.kind == "space" else axis
+            for axis in given.meta.axes
+        )
+        resized[name] = InputArray(given.pixels, given.meta.replace(axes=axes))
+        roi = given.meta.roi
+        for axis in given.meta.axes.spatial:
+            if roi.shape[axis] > 8:
+                roi = roi.with_axis(axis, 0, roi.shape[axis] - 1)
+        cropped[name] = InputArray(given.pixels[roi.slicing], given.meta.cropped(roi))
+    return [resized, cropped]
+
+
+def _expect_same_as_new(trial: Trial, content: dict[str, InputArray]) -> None:
+    """Change the inputs of an operator and compare with one that never saw anything else."""
+    try:
+        with trial.bench(arrays=content) as new:
+            expected = {slot.name: (slot.meta, np.array(slot.read())) for slot in new.outputs}
+    except GraphError:
+        return  # it refuses such an input; that is its right
+    with trial.bench() as bench:
+        for slot in bench.outputs:
+            slot.read()
+        with bench.graph.transaction():
+            for name, other in content.items():
+                bench.sources[name].content.value = other
+        if {slot.name for slot in bench.outputs} != expected.keys():
+            trial.fail("with another input other outputs are ready than those of a new operator.")
+        for slot in bench.outputs:
+            meta, pixels = expected[slot.name]
+            if slot.meta != meta:
+                trial.fail(
+                    f"{slot} has meta {slot.meta!r} after its input changed; a new operator has {meta!r}."
+                )
+            than = "what a new operator gives"
+            trial.expect_equal(np.asarray(slot.read()), pixels, f"{slot} after its input changed", than)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) if isinstance(error, LazyflowError) else f"{type(error).__name__}: {error}"

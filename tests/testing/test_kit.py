@@ -1,0 +1,52 @@
+"""The kit has teeth: every mutant is caught by the check that should catch it, and by no other."""
+
+import time
+
+import pytest
+
+from lazyflow_core.testing import Case, all_checks, array, check_operator
+
+from .mutants import LEFT_BEHIND, MUTANTS, OpAsksItself, OpGood, OpIsRemembered, OpKeepsLock
+
+
+def case_of(operator, **more):
+    image = array((22, 17), "yx", low=1, high=90)
+    return Case(
+        operator,
+        {"image": image},
+        change={"factor": 3.0},
+        halo=2,
+        timeout_s=0.2 if operator is OpKeepsLock else 5,
+        **more,
+    )
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    yield
+    OpIsRemembered.everyone.clear()
+    for event, thread in LEFT_BEHIND:
+        event.set()
+        thread.join()
+    LEFT_BEHIND.clear()
+
+
+@pytest.mark.parametrize("operator", [OpGood, OpAsksItself])
+def test_a_correct_operator_passes_every_check(operator):
+    results = check_operator(case_of(operator))
+    assert [r.name for r in results] == [c.name for c in all_checks()]
+    assert {r.status for r in results} == {"passed"}, [r for r in results if r.status != "passed"]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
+def test_a_mutant_is_caught_by_the_check_that_should_within_a_second(mutant):
+    begin = time.process_time()  # not the wall's: other work on this machine is not the kit's fault
+    results = check_operator(case_of(mutant))
+    seconds = time.process_time() - begin
+    assert [r.name for r in results if r.status == "failed"] == [MUTANTS[mutant]], results
+    assert seconds < 1
+
+
+def test_every_check_catches_a_mutant():
+    idle = {c.name for c in all_checks()} - set(MUTANTS.values())
+    assert idle == set()
