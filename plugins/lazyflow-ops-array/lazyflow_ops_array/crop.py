@@ -111,7 +111,8 @@ class OpCrop(OpPointwise):
         self.image.read(roi.shift(self._box.start), out=out)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        self.output.mark_dirty((roi & self._box).relative_to(self._box))
+        if roi.intersects(self._box):
+            self.output.mark_dirty((roi & self._box).relative_to(self._box))
 
     def _find_box(self, meta: ArrayMeta) -> Roi:
         value = self.roi.value
