@@ -19,7 +19,7 @@ from lazyflow_core import (
     Roi,
 )
 from lazyflow_core.blocks import choose_block_shape
-from lazyflow_core.errors import ExecuteError, RequestCancelledError, RequestError, SetupError
+from lazyflow_core.errors import ExecuteError, RequestCancelledError, SetupError
 from lazyflow_core.graph import SlotRequest
 from lazyflow_core.request import checkpoint, current_request
 
@@ -111,7 +111,7 @@ class OpBlockCache(Operator):
     def __init__(self, **slots: Any) -> None:
         self._store: BlockStore[_BlockRequest] = BlockStore(memory_manager())
         super().__init__(**slots)
-        # An operator whose input goes away is not set up again, so it has to listen.
+        # An operator whose input goes away, or that is closed, is not set up again, so it has to listen.
         self.image.ready_changed.subscribe(lambda slot: None if slot.ready else self._store.clear())
 
     # ------------------------------------------------------------------------------------- what users ask
@@ -169,9 +169,6 @@ class OpBlockCache(Operator):
 
     def propagate_change(self, parameter: Any) -> None:
         """Another block shape changes no pixel."""
-
-    def release(self) -> None:
-        self._store.clear()
 
     # -------------------------------------------------------------------------------------------- the parts
 
@@ -260,17 +257,14 @@ class OpBlockCache(Operator):
                 return
             try:
                 data = found.wait()
-            except RequestError as error:
-                # It may have ended without having begun, and its claim with it.
-                self._store.give_up(key, found)
-                if not isinstance(error, RequestCancelledError):
-                    raise
+            except RequestCancelledError:
                 continue  # those who wanted it were cancelled before we joined them: our turn
             _copy(data[source], target)
             return
 
     def _make_request(self, key: Key) -> _BlockRequest:
-        return _BlockRequest(self, key)
+        # Whatever its end, also without having begun, its claim ends before those who wait are woken.
+        return _BlockRequest(self, key).on_done(partial(self._store.give_up, key))
 
 
 def _copy(source: Array, target: Array) -> None:
@@ -295,11 +289,8 @@ class _BlockRequest(SlotRequest):
         self._key = key
 
     def _run(self, out: Any) -> Array:
-        try:
-            # An array of its own: what the input returns could be a view of something larger.
-            data = super()._run(np.empty(self.roi.shape, self.slot.meta.dtype))
-            checkpoint()  # what a cancelled request leaves need not be complete
-            self._store.keep(self._key, self, data)
-        finally:
-            self._store.give_up(self._key, self)
+        # An array of its own: what the input returns could be a view of something larger.
+        data = super()._run(np.empty(self.roi.shape, self.slot.meta.dtype))
+        checkpoint()  # what a cancelled request leaves need not be complete
+        self._store.keep(self._key, self, data)
         return data

@@ -78,7 +78,7 @@ class BlockStore(Generic[C]):
         return True
 
     def give_up(self, key: Key, claimant: C) -> None:
-        """Withdraw the claim of somebody who will not compute the block, if it still stands."""
+        """Withdraw the claim of somebody who is done with the block, if it still stands."""
         with self._manager.lock:
             if self._claims.get(key) is claimant:
                 del self._claims[key]

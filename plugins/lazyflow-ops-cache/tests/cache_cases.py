@@ -1,8 +1,8 @@
-"""The operator whose results the tests cache."""
+"""Operators whose results the tests cache."""
 
 import numpy as np
 from lazyflow_core import InputSlot, Operator, OutputSlot
-from lazyflow_core.request import checkpoint
+from lazyflow_core.request import RequestPool, checkpoint
 
 
 class OpCounting(Operator):
@@ -33,3 +33,15 @@ class OpCounting(Operator):
 
     def propagate_dirty(self, slot, roi):
         self.output.mark_dirty(roi)
+
+
+class OpHalves(OpCounting):
+    """Computes the two halves of a region at the same time; of a cancelled one it may leave a half undone."""
+
+    def execute(self, slot, roi, out):
+        middle = (roi.start[0] + roi.stop[0]) // 2
+        with RequestPool() as pool:
+            for start, stop in ((roi.start[0], middle), (middle, roi.stop[0])):
+                half = roi.with_axis(0, start, stop)
+                place = half.relative_to(roi).slicing
+                pool.submit(lambda half=half, place=place: OpCounting.execute(self, slot, half, out[place]))

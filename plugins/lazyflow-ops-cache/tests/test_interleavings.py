@@ -4,11 +4,13 @@
 `run_until_blocked` brings each exactly to where it waits.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
-from cache_cases import OpCounting
+from cache_cases import OpCounting, OpHalves
 from lazyflow_core import Graph, Request, Roi
-from lazyflow_core.errors import ExecuteError, RequestCancelledError
+from lazyflow_core.errors import CancelledError, ExecuteError, RequestCancelledError, RequestError
 from lazyflow_core.request import (
     RequestEvent,
     RequestState,
@@ -25,10 +27,10 @@ WHOLE = Roi((0,), (8,))
 FIRST = Roi((0,), (2,))
 
 
-def cached(scheduler, block=2, size=8):
+def cached(scheduler, block=2, size=8, operator=OpCounting):
     graph = Graph(scheduler=scheduler)
     pixels = np.arange(size)
-    source = OpCounting(graph=graph, image=pixels)
+    source = operator(graph=graph, image=pixels)
     cache = OpBlockCache(graph=graph, image=source.output, block=(block,))
     return pixels, source, cache
 
@@ -122,14 +124,49 @@ def test_a_block_nobody_wants_any_more_is_stopped_and_computed_anew_for_the_next
     assert len(source.executed) == 2 * (roi.size // 2)
 
 
-def test_a_request_cancelled_before_it_began_leaves_no_claim(scheduler):
+def test_a_block_that_was_cancelled_before_it_began_is_computed_for_the_next(scheduler):
     pixels, _, cache = cached(scheduler)
-    # two members of the pool: of one the claim is made, of neither the work begun
-    for _ in range(5):
-        asker = cache.output.request().submit()
-        asker.cancel()
-        scheduler.run_until_blocked()
-    assert np.array_equal(cache.output.request().submit().wait(), pixels)
+    with ThreadedScheduler(1) as elsewhere:
+        # The graph's scheduler does not move yet, so the block is queued there and its asker waits.
+        asker = Request(lambda: cache.output.read(FIRST), scheduler=elsewhere).submit()
+        while asker.state is not RequestState.SUSPENDED:
+            pass
+        assert asker.cancel()
+        with pytest.raises(RequestCancelledError):
+            asker.wait()
+    assert np.array_equal(cache.output.request(FIRST).submit().wait(), pixels[:2])
+
+
+def test_a_failure_nobody_waited_for_is_not_told_to_the_next(scheduler):
+    class OpStubborn(OpCounting):
+        def execute(self, slot, roi, out):
+            try:
+                super().execute(slot, roi, out)
+            except CancelledError:
+                raise OSError("the file was closed under my feet") from None
+
+    pixels, source, cache = cached(scheduler, operator=OpStubborn)
+    source.hold = RequestEvent()
+    asker = cache.output.request(FIRST).submit()
+    scheduler.run_until_blocked()
+    assert asker.cancel()
+    scheduler.run_until_blocked()
+    source.hold.set()
+    assert np.array_equal(cache.output.request(FIRST).submit().wait(), pixels[:2])
+
+
+def test_a_thread_whose_scheduler_is_closed_gets_an_error_and_no_pixels():
+    scheduler = ThreadedScheduler(2)
+    _, source, cache = cached(scheduler)
+    source.hold = RequestEvent()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(cache.output.read)
+        while not source.executed:
+            pass
+        scheduler.close()
+        with pytest.raises(RequestError):
+            reading.result()
+    assert cache.clean_blocks == []
 
 
 def test_a_failure_reaches_everybody_who_waits_and_nothing_is_kept(scheduler, roi):
@@ -181,13 +218,13 @@ def test_eviction_while_a_block_is_read_leaves_the_reader_its_pixels(scheduler, 
 
 
 @pytest.mark.parametrize("strategy", ["random", "pct"])
-@pytest.mark.parametrize("block", [1, 3])
-def test_in_every_interleaving_a_reader_sees_no_less_than_was_announced(strategy, block, budget):
+@pytest.mark.parametrize(("block", "operator"), [(1, OpCounting), (3, OpCounting), (2, OpHalves)])
+def test_in_every_interleaving_a_reader_sees_no_less_than_was_announced(strategy, block, operator, budget):
     """Painters write rising versions, readers read, some are cancelled, and memory is short."""
     budget(5 * 8)
     for seed in range(60):
         with SeededScheduler(seed, strategy=strategy) as scheduler:
-            pixels, source, cache = cached(scheduler, block)
+            pixels, source, cache = cached(scheduler, block, operator=operator)
             outer = OpBlockCache(graph=cache.graph, image=cache.output, block=(4,))
             pixels[...] = 0
             announced = pixels.copy()
