@@ -6,11 +6,14 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 __all__ = ["Stopped", "stoppable"]
+
+#: How long the main thread may overlook a signal before it is knocked at again.
+_PATIENCE_S: Final = 0.05
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,20 +36,55 @@ def stoppable() -> Iterator[None]:
         yield
         return
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-    asked = False
+    heard = 0
 
     # One handler for both: a second signal may come in before the first line of the first one has run.
     def stop(signum: int, _: FrameType | None) -> NoReturn:
-        nonlocal asked
-        if asked:
+        nonlocal heard
+        heard += 1
+        if heard > 1:
             os._exit(128 + signum)
-        asked = True
         raise Stopped(signum)
 
-    before = {number: signal.signal(number, stop) for number in numbers}
+    with contextlib.ExitStack() as stack:
+        for number in numbers:
+            stack.callback(signal.signal, number, signal.signal(number, stop))
+        if hasattr(signal, "pthread_kill"):
+            stack.enter_context(_knocking(lambda: heard))
+        yield
+
+
+@contextlib.contextmanager
+def _knocking(heard: Callable[[], int]) -> Iterator[None]:
+    """Wake the main thread until it has heard of as many signals as arrived.
+
+    CPython runs handlers between two instructions of the main thread. A signal that arrives after the last
+    one before a wait for a lock, and before the wait itself, interrupts nothing: the handler would run when
+    the wait is over, which may be never. So another thread, told by the interpreter's wakeup descriptor,
+    interrupts the wait with a signal that does nothing else.
+    """
+    main_thread = threading.get_ident()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    over = threading.Event()
+
+    def knock() -> None:
+        arrived = 0
+        while number := os.read(reading, 1):
+            arrived += number[0] != signal.SIGURG
+            while heard() < arrived and not over.wait(_PATIENCE_S):
+                signal.pthread_kill(main_thread, signal.SIGURG)
+
+    knocker = threading.Thread(target=knock, name="lazyflow-signals", daemon=True)
+    urgent_before = signal.signal(signal.SIGURG, lambda signum, frame: None)
+    descriptor_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    knocker.start()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor_before)
+        over.set()
+        os.close(writing)
+        knocker.join()
+        os.close(reading)
+        signal.signal(signal.SIGURG, urgent_before)

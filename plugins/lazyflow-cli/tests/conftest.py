@@ -6,6 +6,7 @@ tested as users have it: discovery, entry points and all.
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -236,11 +237,14 @@ def lazyflow(site, fresh_plugins, monkeypatch):
     """Run the command in this process: ``lazyflow("run", "p.toml")``."""
     monkeypatch.syspath_prepend(site)
     environment = dict(os.environ)
+    # click < 8.2 mixes the two streams unless it is told not to.
+    old_click = "mix_stderr" in inspect.signature(CliRunner).parameters
+    runner = CliRunner(**({"mix_stderr": False} if old_click else {}))
 
     def lazyflow(*arguments):
         fresh_plugins()
         try:
-            return CliRunner().invoke(cli, list(map(str, arguments)), prog_name="lazyflow")
+            return runner.invoke(cli, list(map(str, arguments)), prog_name="lazyflow")
         finally:  # options that choose plugins go through the environment
             os.environ.clear()
             os.environ.update(environment)

@@ -79,3 +79,13 @@ def test_a_reader_that_goes_away_is_no_error_message(start, folder):
     err = process.stderr.read()
     assert process.wait(timeout=60) in (0, 1)
     assert err == ""
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize("repeat", range(60))
+def test_a_signal_is_heard_whatever_the_main_thread_is_about_to_do(start, folder, repeat):
+    """Before there was somebody to knock, one in ten was lost on its way into a wait."""
+    process = gated(start, folder)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
