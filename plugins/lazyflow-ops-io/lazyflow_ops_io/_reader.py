@@ -98,11 +98,24 @@ class ArrayReader:
 
 
 class MappedReader(ArrayReader):
-    """An array that lies in a file as one piece and is mapped into memory."""
+    """An array that lies in a file as one piece and is mapped into memory.
 
-    def __init__(self, path: str, meta: ArrayMeta, pixels: npt.NDArray[Any]) -> None:
+    Parameters
+    ----------
+    path, meta
+        As for all readers.
+    pixels
+        The mapped array.
+    file
+        The file, if it is to stay open, and locked, as long as the reader is.
+    """
+
+    def __init__(
+        self, path: str, meta: ArrayMeta, pixels: npt.NDArray[Any], file: PreadFile | None = None
+    ) -> None:
         super().__init__(path, meta)
         self._pixels: npt.NDArray[Any] | None = pixels
+        self._file = file
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         assert self._pixels is not None
@@ -110,6 +123,8 @@ class MappedReader(ArrayReader):
 
     def _release(self) -> None:
         self._pixels = None  # the mapping ends with its last reference
+        if self._file is not None:
+            self._file.close()
 
 
 class PreadFile:

@@ -1,9 +1,9 @@
 """Reading HDF5.
 
-Two roads lead to the pixels. Where a dataset is stored in chunks with filters we know, its chunks are read
-straight from the file and unpacked in the caller's thread, so any number of threads work at once. Everything
-else goes through h5py, one thread at a time. Which one is decided when the file is opened, by looking at
-how the dataset is stored.
+Three roads lead to the pixels. A dataset that lies in one piece is mapped into memory. Where it is
+stored in chunks with filters we know, its chunks are read straight from the file and unpacked in the caller's
+thread, so any number of threads work at once. Everything else goes through h5py, one thread at a time. Which
+one is decided when the file is opened, by looking at how the dataset is stored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_fletcher32, check_packed, inflate, unshuffle
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset
 from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
-from lazyflow_ops_io._reader import ArrayReader, PreadFile, copy_chunks, fits_in_place, native, plain_rows
+from lazyflow_ops_io._reader import (
+    ArrayReader,
+    MappedReader,
+    PreadFile,
+    copy_chunks,
+    fits_in_place,
+    native,
+    plain_rows,
+)
 
 __all__ = ["Hdf5Reader", "open_hdf5"]
 
@@ -35,7 +43,7 @@ _MOST_INDEXED_CHUNKS = 500_000
 _KNOWN_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 
 
-def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
+def open_hdf5(path: str, *, dataset: str | None = None) -> ArrayReader:
     """Open one dataset of an HDF5 file.
 
     Parameters
@@ -61,7 +69,13 @@ def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
                 file = h5py.File(GuardedFile(raw), "r")
                 try:
                     found = find_dataset(file, path, dataset or only_dataset(file, path))
-                    return Hdf5Reader(path, file, found, raw)
+                    meta = _meta_of(path, found)
+                    offset = found.id.get_offset() if _is_stored_plainly(file, found) else None
+                    if offset is not None and meta.size:
+                        pixels = np.memmap(path, found.dtype, "r", offset, found.shape)
+                        file.close()
+                        return MappedReader(path, meta, pixels, raw)
+                    return Hdf5Reader(path, meta, file, found, raw)
                 except BaseException:
                     file.close()
                     raise
@@ -70,31 +84,43 @@ def open_hdf5(path: str, *, dataset: str | None = None) -> Hdf5Reader:
             raise
 
 
+def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
+    dtype, shape, chunks = dataset.dtype, dataset.shape, dataset.chunks
+    if shape is None:
+        raise FormatError(f"{path!r}: dataset {dataset.name!r} is empty, without a shape.")
+    check_declared(path, shape, dtype, chunks)
+    return ArrayMeta(
+        shape,
+        native(dtype),
+        axes_of(dataset),
+        preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
+        extra={"io.path": path, "io.dataset": dataset.name},
+    )
+
+
+def _is_stored_plainly(file: h5py.File, dataset: h5py.Dataset) -> bool:
+    """Whether the bytes in the file are those of the dtype, and positions count from the file's beginning.
+
+    A number stored with padding bits or an unusual float layout is h5py's to convert.
+    """
+    as_numpy = h5py.h5t.py_create(dataset.dtype, logical=True)
+    return file.userblock_size == 0 and bool(dataset.id.get_type().equal(as_numpy))
+
+
 class Hdf5Reader(ArrayReader):
     """One open dataset; use `open_hdf5`. Made and released under `HDF5_LOCK`."""
 
-    def __init__(self, path: str, file: h5py.File, dataset: h5py.Dataset, raw: PreadFile) -> None:
-        dtype, shape, chunks = dataset.dtype, dataset.shape, dataset.chunks
-        if shape is None:
-            raise FormatError(f"{path!r}: dataset {dataset.name!r} is empty, without a shape.")
-        check_declared(path, shape, dtype, chunks)
-        super().__init__(
-            path,
-            ArrayMeta(
-                shape,
-                native(dtype),
-                axes_of(dataset),
-                preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
-                extra={"io.path": path, "io.dataset": dataset.name},
-            ),
-        )
+    def __init__(
+        self, path: str, meta: ArrayMeta, file: h5py.File, dataset: h5py.Dataset, raw: PreadFile
+    ) -> None:
+        super().__init__(path, meta)
         self._file = file
         self._dataset = dataset
         self._raw = raw
         self._fill = dataset.fillvalue
-        self._stored_dtype = dtype
-        self._chunks: tuple[int, ...] = chunks or ()
-        self._chunk_bytes = prod(self._chunks) * dtype.itemsize
+        self._stored_dtype = dataset.dtype
+        self._chunks: tuple[int, ...] = dataset.chunks or ()
+        self._chunk_bytes = prod(self._chunks) * dataset.dtype.itemsize
         plist = dataset.id.get_create_plist()
         #: The filters that pack a chunk, in their order.
         self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
@@ -106,11 +132,9 @@ class Hdf5Reader(ArrayReader):
         dataset = self._dataset
         if (
             not self._chunks
-            or len(BlockGrid(dataset.shape, self._chunks)) > _MOST_INDEXED_CHUNKS
+            or prod(BlockGrid(dataset.shape, self._chunks).counts) > _MOST_INDEXED_CHUNKS
             or [f for f in _KNOWN_FILTERS if f in self._filters] != self._filters
-            or self._file.userblock_size != 0
-            # A number stored with padding bits or an unusual float layout is h5py's to convert.
-            or not dataset.id.get_type().equal(h5py.h5t.py_create(self._stored_dtype, logical=True))
+            or not _is_stored_plainly(self._file, dataset)
         ):
             return None
         found: list[Any] = []

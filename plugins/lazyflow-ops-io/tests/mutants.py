@@ -34,7 +34,7 @@ TARGETS = {
     "npy": "lazyflow_ops_io.npy:open_npy",
 }
 SECONDS = 5
-MEMORY = 3 * 2**30
+MEMORY = 3 * 2**29
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:
