@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from lazyflow_core.errors import CircularWaitError, RequestStateError
 
 from ._mutex import mutex
-from ._party import Fiber, Party, Waiter, current_party
+from ._party import Fiber, Party, Waiter, current_fiber
 
 if TYPE_CHECKING:
     from ._lock import RequestLock
@@ -100,13 +100,14 @@ class _WatchedLock:
 
     def __init__(self) -> None:
         self._lock = _real_lock()
-        self.holder: Party | None = None
+        self.holder: Fiber | None = None
         self.where = ""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         got = self._lock.acquire(blocking, timeout)
         if got:
-            self.holder = current_party()
+            # Only fibers count; asking for a foreign thread's party here would run inside `Thread.start`.
+            self.holder = current_fiber()
             self.where = "".join(traceback.format_stack(limit=4)[:-1])
             _watched.add(self)
         return got

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,8 @@ def timeout_of(blocking: bool, timeout: float | None) -> float | None:
         return 0.0
     if timeout is None or timeout == -1:
         return None
+    if timeout > threading.TIMEOUT_MAX:
+        raise OverflowError(f"timeout is {timeout!r} s; the longest possible is {threading.TIMEOUT_MAX:g} s")
     if timeout < 0:
         raise ValueError(f"timeout is {timeout!r} s; it must be positive, or None to wait for ever")
     return timeout
@@ -72,7 +75,8 @@ class RequestLock:
 
     def __repr__(self) -> str:
         # "locked" and "unlocked" as in the standard library's locks.
-        return f"<{'un' if self._owner is None else ''}locked {self.describe()} at {id(self):#x}>"
+        state = "unlocked" if self._owner is None else "locked"
+        return f"<{state} RequestLock object {self._name or ''} at {id(self):#x}>"
 
     def _wait_dependencies(self) -> tuple[Any, ...]:
         owner = self._owner

@@ -149,6 +149,12 @@ def run_on_empty_stack(function: Callable[..., T], *arguments: Any) -> T:
     return greenlet(function).switch(*arguments)  # type: ignore[no-any-return]
 
 
+def current_fiber() -> Fiber | None:
+    """Return the fiber this code runs on, or None in a foreign thread."""
+    here = getcurrent()
+    return here if type(here) is Fiber else None
+
+
 class Waiter:
     """One wait of one party.
 

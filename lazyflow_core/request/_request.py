@@ -187,12 +187,15 @@ class Request(RequestCore[T]):
         """
         if self._state is not NEW:
             return self
-        parent = current_party().request
+        party = current_party()
+        parent = party.request
         if parent is not None:
             self._adopt(parent)
         scheduler = self._scheduler
         if scheduler is None:
-            scheduler = self._scheduler = default_scheduler()
+            # On a worker without a request runs a callback; what it starts stays with that scheduler.
+            scheduler = party.carrier.scheduler if type(party) is Fiber else default_scheduler()
+            self._scheduler = scheduler
         if not scheduler.is_open:
             raise SchedulerClosedError(f"{self.describe()} cannot be submitted: {scheduler.why_closed}")
         self._enqueue(scheduler, parent)

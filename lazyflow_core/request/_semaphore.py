@@ -53,7 +53,8 @@ class RequestSemaphore:
         return f"RequestSemaphore{name} with {self._value} permits"
 
     def __repr__(self) -> str:
-        return f"<{self.describe()}>"
+        bound = "" if self._bound is None else f"/{self._bound}"
+        return f"<RequestSemaphore at {id(self):#x}: value={self._value}{bound}>"
 
     def _wait_dependencies(self) -> tuple[Any, ...]:
         return ()

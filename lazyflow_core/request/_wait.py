@@ -41,9 +41,9 @@ def park(
     scheduler
         Who has to move while a foreign thread waits; only the seeded one cares.
     """
-    if _debug.checks:
-        _debug.checks.about_to_park(waiter)
     try:
+        if _debug.checks:
+            _debug.checks.about_to_park(waiter)
         if scheduler is not None and type(waiter.party) is not Fiber:
             scheduler.block_thread(waiter)
             verdict = waiter.verdict

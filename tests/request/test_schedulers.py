@@ -1,0 +1,616 @@
+"""Where and when requests run: order, priority, fairness, context, closing, watching."""
+
+import contextvars
+import decimal
+import json
+import threading
+import time
+
+import pytest
+
+from lazyflow_core.errors import (
+    CircularWaitError,
+    RequestCancelledError,
+    RequestError,
+    RequestStateError,
+    RequestTimeoutError,
+    SchedulerClosedError,
+)
+from lazyflow_core.request import (
+    InlineScheduler,
+    Priority,
+    Request,
+    RequestEvent,
+    RequestLock,
+    RequestState,
+    SeededScheduler,
+    ThreadedScheduler,
+    TraceRecorder,
+    current_request,
+    debug_checks,
+    default_scheduler,
+    describe_blocked,
+    gather,
+)
+from lazyflow_core.request._cpus import usable_cpu_count
+from lazyflow_core.testing.schedulers import Gate, Sequencer, explore, wait_all_blocked
+
+
+class Held:
+    """A scheduler with one worker that is busy until told, so that a queue can be built up."""
+
+    def __init__(self):
+        self.scheduler = ThreadedScheduler(1)
+        self.gate = threading.Event()
+        entered = threading.Event()
+        Request(lambda: entered.set() or self.gate.wait(10), scheduler=self.scheduler).submit()
+        entered.wait(10)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.gate.set()
+        self.scheduler.close()
+
+
+# ----------------------------------------------------------------------------------------- order and priority
+
+
+def order_of(submissions):
+    """Submit (name, priority) to a busy worker; return the order in which they ran."""
+    seen = []
+    with Held() as held:
+        requests = [
+            Request(lambda name=name: seen.append(name), scheduler=held.scheduler, priority=priority).submit()
+            for name, priority in submissions
+        ]
+        held.gate.set()
+        for request in requests:
+            request.wait()
+    return seen
+
+
+def test_older_roots_go_first():
+    assert order_of([("a", None), ("b", None), ("c", None)]) == ["a", "b", "c"]
+
+
+def test_three_classes_go_in_their_order():
+    submissions = [("later", Priority.BACKGROUND), ("now", Priority.NORMAL), ("first", Priority.INTERACTIVE)]
+    assert order_of(submissions) == ["first", "now", "later"]
+
+
+def test_work_that_was_begun_goes_before_younger_roots():
+    seen = []
+
+    def root(name):
+        children = [Request(lambda k=k: seen.append(f"{name}{k}")).submit() for k in range(2)]
+        RequestEvent().wait(timeout=0)
+        for child in reversed(children):
+            child.wait()
+
+    with Held() as held:
+        roots = [Request(lambda name=name: root(name), scheduler=held.scheduler).submit() for name in "ab"]
+        held.gate.set()
+        for each in roots:
+            each.wait()
+    assert [name[0] for name in seen] == ["a", "a", "b", "b"]
+
+
+def test_children_inherit_the_priority():
+    def parent():
+        child = Request(lambda: current_request().priority)
+        return child.submit().wait()
+
+    with ThreadedScheduler(1) as scheduler:
+        request = Request(parent, scheduler=scheduler, priority=Priority.INTERACTIVE)
+        assert request.submit().wait() is Priority.INTERACTIVE
+
+
+def test_raising_the_priority_of_a_queued_request_and_not_running_it_twice():
+    seen = []
+    with Held() as held:
+        first = Request(lambda: seen.append("first"), scheduler=held.scheduler).submit()
+        second = Request(lambda: seen.append("second"), scheduler=held.scheduler).submit()
+        second.raise_priority()
+        held.gate.set()
+        first.wait()
+        second.wait()
+    assert seen == ["second", "first"]
+
+
+def test_raising_the_priority_reaches_what_it_waits_for():
+    with SeededScheduler() as seeded:
+        leaf = Request(RequestEvent().wait, scheduler=seeded)
+        middle = Request(lambda: leaf.submit().wait(), scheduler=seeded)
+        root = Request(lambda: middle.submit().wait(), scheduler=seeded).submit()
+        seeded.run_until_blocked()
+        root.raise_priority()
+        assert {each.priority for each in (root, middle, leaf)} == {Priority.INTERACTIVE}
+        root.raise_priority(Priority.BACKGROUND)
+        assert root.priority is Priority.INTERACTIVE
+
+
+def test_background_work_is_not_starved_by_urgent_work_that_keeps_coming():
+    with ThreadedScheduler(1) as scheduler:
+        stop = threading.Event()
+        ran = [0]
+
+        def urgent():
+            ran[0] += 1
+            if not stop.is_set():
+                Request(urgent, scheduler=scheduler, priority=Priority.INTERACTIVE).submit()
+
+        for _ in range(3):
+            Request(urgent, scheduler=scheduler, priority=Priority.INTERACTIVE).submit()
+        low = Request(lambda: ran[0], scheduler=scheduler, priority=Priority.BACKGROUND)
+        low.on_done(lambda r: stop.set())
+        low.submit().wait(timeout=10)
+
+
+def test_idle_workers_steal_what_a_busy_one_has_queued():
+    with ThreadedScheduler(2) as scheduler:
+        threads = set()
+
+        def parent():
+            barrier = threading.Barrier(2, timeout=10)
+
+            def child():
+                threads.add(threading.get_ident())
+                barrier.wait()
+
+            child_request = Request(child).submit()
+            child()
+            child_request.wait()
+
+        Request(parent, scheduler=scheduler).submit().wait()
+        assert len(threads) == 2
+
+
+def test_the_number_of_workers():
+    assert ThreadedScheduler(3).worker_count == 3
+    assert 1 <= ThreadedScheduler().worker_count <= 8
+    with pytest.raises(ValueError, match="InlineScheduler"):
+        ThreadedScheduler(0)
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "nonsense"}, None),
+    ],
+)
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, files, cpus):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cpu_count(tmp_path) == (64 if cpus is None else cpus)
+
+
+# ---------------------------------------------------------------------------------------------------- context
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+@pytest.mark.parametrize("submit", [False, True])
+def test_context_variables_of_the_submitter_are_seen_and_do_not_leak(scheduler, submit):
+    def child():
+        before = variable.get()
+        variable.set("child")
+        return before
+
+    def parent():
+        before = variable.get()
+        variable.set("parent")
+        request = Request(child)
+        seen = (request.submit() if submit else request).wait()
+        return before, seen, variable.get()
+
+    token = variable.set("main")
+    try:
+        request = Request(parent, scheduler=scheduler)
+        assert (request.submit() if submit else request).wait() == ("main", "parent", "parent")
+        assert variable.get() == "main"
+    finally:
+        variable.reset(token)
+
+
+def test_context_variables_stay_with_a_request_across_suspensions(scheduler):
+    def work(k):
+        variable.set(k)
+        gather(lambda: None, lambda: None)
+        return variable.get() == k
+
+    assert all(gather(*[Request(lambda k=k: work(k), scheduler=scheduler) for k in range(20)]))
+
+
+def test_the_decimal_context_goes_with_the_request(scheduler):
+    with decimal.localcontext() as context:
+        context.prec = 5
+        request = Request(lambda: decimal.Decimal(1) / 3, scheduler=scheduler).submit()
+        assert str(request.wait()) == "0.33333"
+
+
+# ------------------------------------------------------------------------------------------- circles of waits
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_circle_of_requests_is_named(length):
+    with SeededScheduler() as seeded:
+        circle = []
+        for k in range(length):
+            circle.append(
+                Request(
+                    lambda k=k: circle[(k + 1) % length].submit().wait(), name=f"link {k}", scheduler=seeded
+                )
+            )
+        with pytest.raises(RequestError) as caught:
+            circle[0].submit().wait()
+        cause = caught.value.__cause__
+        assert type(cause) is CircularWaitError
+        assert all(f"link {k}" in str(cause) for k in range(length))
+        for link in circle:
+            with pytest.raises(RequestError) as caught:
+                link.wait()
+            assert caught.value.__cause__ is cause
+
+
+def test_a_circle_through_a_lock_is_named():
+    with SeededScheduler() as seeded:
+        lock = RequestLock("cache")
+
+        def parent():
+            with lock:
+                Request(lambda: lock.acquire(), name="child").submit().wait()
+
+        with pytest.raises(RequestError, match="waits for itself"):
+            Request(parent, name="parent", scheduler=seeded).submit().wait()
+        assert not lock.locked()
+
+
+def test_taking_a_lock_twice_is_a_circle(scheduler):
+    lock = RequestLock("mine")
+
+    def work():
+        with lock:
+            lock.acquire()
+
+    with pytest.raises(RequestError) as caught:
+        Request(work, scheduler=scheduler).submit().wait()
+    assert type(caught.value.__cause__) is CircularWaitError
+    assert not lock.locked()
+
+
+def test_a_foreign_thread_in_a_circle(threaded):
+    lock = RequestLock("held by a thread")
+    with lock, pytest.raises(RequestError) as caught:
+        request = Request(lock.acquire, scheduler=threaded).submit()
+        request.wait()
+    assert isinstance(caught.value, CircularWaitError) or type(caught.value.__cause__) is CircularWaitError
+    request.cancel()
+
+
+def test_a_wait_with_a_timeout_is_no_circle():
+    with SeededScheduler() as seeded:
+        a = Request(lambda: b.submit().wait(timeout=5), name="a", scheduler=seeded)
+        b = Request(lambda: a.submit().wait(), name="b", scheduler=seeded)
+        with pytest.raises(RequestError) as caught:
+            a.submit().wait()
+        assert type(caught.value.__cause__) is RequestTimeoutError
+
+
+def test_a_member_that_waits_for_the_owner_of_its_pool_is_a_circle():
+    with SeededScheduler() as seeded:
+        owner = Request(lambda: gather(lambda: owner.wait(), lambda: 1), name="owner", scheduler=seeded)
+        with pytest.raises(RequestError) as caught:
+            owner.submit().wait()
+        assert type(caught.value.__cause__) is CircularWaitError
+
+
+def test_the_report_names_everybody_who_is_blocked(threaded):
+    event = RequestEvent("the disk")
+    inner = Request(event.wait, name="read", scheduler=threaded).submit()
+    outer = Request(inner.wait, name="filter", scheduler=threaded).submit()
+    wait_all_blocked(2)
+    report = describe_blocked()
+    assert "request 'read' (SUSPENDED) waits for RequestEvent 'the disk'" in report
+    assert "request 'filter' (SUSPENDED) waits for request 'read' (SUSPENDED)" in report
+    event.set()
+    outer.wait()
+
+
+# ---------------------------------------------------------------------------------------------------- closing
+
+
+def test_queued_requests_of_a_closed_scheduler_end_and_say_why():
+    with Held() as held:
+        queued = [Request(lambda: 1, scheduler=held.scheduler).submit() for _ in range(50)]
+        closer = threading.Thread(target=held.scheduler.close)
+        closer.start()
+        for request in queued:
+            with pytest.raises(SchedulerClosedError, match="closed"):
+                request.wait(timeout=10)
+        assert {request.state for request in queued} == {RequestState.CANCELLED}
+        with pytest.raises(SchedulerClosedError, match="cannot be submitted"):
+            Request(lambda: 1, scheduler=held.scheduler).submit()
+        held.gate.set()
+        closer.join(10)
+
+
+def test_suspended_requests_are_cancelled_by_closing(scheduler):
+    if isinstance(scheduler, InlineScheduler):
+        pytest.skip("nothing is ever pending on an inline scheduler")
+    never = RequestEvent()
+    request = Request(lambda: Request(never.wait).wait(), scheduler=scheduler).submit()
+    if isinstance(scheduler, SeededScheduler):
+        scheduler.run_until_blocked()
+    else:
+        wait_all_blocked(1)
+    scheduler.close()
+    assert request.state is RequestState.CANCELLED
+    scheduler.close()
+
+
+def test_closing_gives_up_on_a_workload_that_does_not_stop():
+    scheduler = ThreadedScheduler(1)
+    leave, entered = threading.Event(), threading.Event()
+    request = Request(lambda: entered.set() or leave.wait(10), scheduler=scheduler).submit()
+    entered.wait(10)
+    heard = []
+
+    def wait():
+        try:
+            request.wait()
+        except SchedulerClosedError as error:
+            heard.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_all_blocked(1)
+    begin = time.monotonic()
+    scheduler.close(grace=0.1)
+    thread.join(10)
+    assert time.monotonic() - begin < 2
+    assert "did not stop" in heard[0]
+    assert request.state is RequestState.FAILED
+    leave.set()
+    scheduler.workers[0].thread.join(10)
+    assert request.state is RequestState.FAILED
+
+
+def test_a_workload_may_close_its_own_scheduler():
+    scheduler = ThreadedScheduler(2)
+    request = Request(lambda: scheduler.close(grace=1), scheduler=scheduler).submit()
+    with pytest.raises(RequestError):
+        request.wait(timeout=10)
+    assert not scheduler.is_open
+
+
+def test_the_default_scheduler_is_replaced_after_it_was_closed():
+    first = default_scheduler()
+    first.close()
+    assert Request(lambda: 3).submit().wait() == 3
+    assert default_scheduler() is not first
+
+
+# --------------------------------------------------------------------------------------------------- watching
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def request_started(self, request):
+        self.lines.append(("started", request.describe()))
+
+    def request_ended(self, request):
+        self.lines.append(("ended", request.describe()))
+
+    def request_suspended(self, request):
+        raise ValueError("an observer that fails")
+
+
+def test_observers_see_what_happens_and_cannot_harm(caplog):
+    log = Log()
+    event = RequestEvent()
+    with ThreadedScheduler(1, observers=(log,)) as scheduler:
+        request = Request(event.wait, name="r", scheduler=scheduler).submit()
+        wait_all_blocked(1)
+        event.set()
+        request.wait()
+    assert log.lines == [("started", "request 'r' (RUNNING)"), ("ended", "request 'r' (FINISHED)")]
+    assert "an observer of" in caplog.text
+
+
+def test_a_trace_for_perfetto_nests_properly(tmp_path):
+    recorder = TraceRecorder()
+    with ThreadedScheduler(2, observers=(recorder,)) as scheduler:
+
+        def node(depth):
+            if depth:
+                gather(
+                    *[Request(lambda: node(depth - 1), name=lambda: f"depth {depth - 1}") for _ in range(3)]
+                )
+                Request(lambda: node(depth - 1), name="inline").wait()
+
+        Request(lambda: node(3), name="root", scheduler=scheduler).submit().wait()
+    path = tmp_path / "trace.json"
+    recorder.save(path)
+    events = json.loads(path.read_text())["traceEvents"]
+    assert {event["name"] for event in events} >= {"root", "depth 2", "inline", "thread_name"}
+    open_pieces = {}
+    for event in events:
+        stack = open_pieces.setdefault(event["tid"], [])
+        if event["ph"] == "B":
+            stack.append(event["name"])
+        elif event["ph"] == "E":
+            assert stack.pop() == event["name"]
+    assert not any(open_pieces.values())
+
+
+def test_a_stalled_worker_is_reported_with_its_stack(caplog):
+    def spin_without_a_checkpoint():
+        while "spin_without_a_checkpoint" not in caplog.text:
+            time.sleep(0.001)
+
+    with ThreadedScheduler(1, stall_warning=0.02) as scheduler:
+        Request(spin_without_a_checkpoint, scheduler=scheduler).submit().wait(timeout=20)
+    assert "without a wait" in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------- debugging
+
+
+def test_an_inline_scheduler_shows_the_submitter_in_the_stack():
+    import traceback
+
+    def work():
+        return "".join(traceback.format_stack())
+
+    stack = Request(work, scheduler=InlineScheduler()).submit().wait()
+    assert "test_an_inline_scheduler_shows_the_submitter_in_the_stack" in stack
+
+
+def test_two_orders_of_locks_are_found_without_a_deadlock(scheduler):
+    one, other = RequestLock("one"), RequestLock("other")
+
+    def both(first, second):
+        with first, second:
+            pass
+
+    with debug_checks():
+        Request(lambda: both(one, other), scheduler=scheduler).submit().wait()
+        with pytest.raises(RequestError, match="other way round") as caught:
+            Request(lambda: both(other, one), scheduler=scheduler).submit().wait()
+    assert type(caught.value.__cause__) is CircularWaitError
+    assert not one.locked()
+    assert not other.locked()
+
+
+def test_an_os_lock_held_at_a_wait_is_found():
+    with SeededScheduler() as seeded, debug_checks():
+        lock = threading.Lock()
+
+        def work():
+            with lock:
+                RequestEvent().wait(timeout=1)
+
+        with pytest.raises(RequestError, match="while it holds a threading lock") as caught:
+            seeded.run(work)
+        assert type(caught.value.__cause__) is RequestStateError
+        assert not lock.locked()
+
+
+def test_a_failure_under_an_inline_scheduler_keeps_its_variables():
+    def work():
+        secret = 42
+        raise ValueError(secret)
+
+    with pytest.raises(RequestError) as caught:
+        Request(work, scheduler=InlineScheduler()).submit().wait()
+    frame = caught.value.__cause__.__traceback__
+    while frame.tb_next is not None:
+        frame = frame.tb_next
+    assert frame.tb_frame.f_locals == {"secret": 42}
+
+
+# ----------------------------------------------------------------------------------------------------- seeded
+
+
+def test_timeouts_of_a_seeded_scheduler_cost_no_time():
+    begin = time.monotonic()
+    with SeededScheduler() as seeded:
+        assert seeded.run(lambda: RequestEvent().wait(timeout=3600)) is False
+        assert seeded.now >= 3600
+    assert time.monotonic() - begin < 5
+
+
+def test_a_seeded_scheduler_tells_a_deadlock_instead_of_hanging():
+    with SeededScheduler() as seeded:
+        request = Request(RequestEvent("never").wait, name="stuck", scheduler=seeded).submit()
+        with pytest.raises(CircularWaitError, match="'stuck'.*'never'"):
+            request.wait()
+
+
+def test_an_unknown_strategy_is_refused():
+    with pytest.raises(ValueError, match="'random' and 'pct'"):
+        SeededScheduler(strategy="luck")
+
+
+# ------------------------------------------------------------------------------------------- tools for tests
+
+
+def test_a_gate_stops_what_passes_through(threaded):
+    gate = Gate()
+    request = Request(lambda: gate.pass_through() or 7, scheduler=threaded).submit()
+    gate.wait_reached()
+    assert not request.state.is_terminal
+    gate.open()
+    assert request.wait() == 7
+    with pytest.raises(AssertionError, match="nobody reached"):
+        Gate().wait_reached(timeout=0.01)
+
+
+def test_a_sequencer_forces_an_order(threaded):
+    sequence, order = Sequencer(), []
+
+    def step(number):
+        with sequence(number):
+            order.append(number)
+
+    gather(*[Request(lambda k=k: step(k), scheduler=threaded) for k in (3, 1, 0, 2)])
+    assert order == [0, 1, 2, 3]
+
+
+def test_the_explorer_finds_a_lost_update_and_names_the_seed():
+    from lazyflow_core.request import checkpoint
+
+    def lost_update(scheduler):
+        counter = [0]
+
+        def add():
+            before = counter[0]
+            checkpoint()
+            counter[0] = before + 1
+
+        scheduler.run(lambda: gather(add, add))
+        assert counter == [2]
+
+    with pytest.raises(AssertionError, match=r"seed \d+ fails"):
+        explore(lost_update)
+
+
+# ----------------------------------------------------------------------------------------------- cancel races
+
+
+def test_a_request_of_another_scheduler_runs_there():
+    with ThreadedScheduler(1, name="one") as one, ThreadedScheduler(1, name="two") as two:
+        name = Request(lambda: Request(threading.current_thread, scheduler=two).wait().name, scheduler=one)
+        assert name.submit().wait() == "two-0"
+
+
+def test_cancel_latency_is_that_of_the_next_checkpoint(threaded):
+    from lazyflow_core.request import checkpoint
+
+    def spin(entered):
+        entered.set()
+        while True:
+            checkpoint()
+
+    latencies = []
+    for _ in range(20):
+        entered = threading.Event()
+        request = Request(lambda entered=entered: spin(entered), scheduler=threaded).submit()
+        entered.wait(10)
+        begin = time.monotonic()
+        request.cancel()
+        with pytest.raises(RequestCancelledError):
+            request.wait(timeout=10)
+        latencies.append(time.monotonic() - begin)
+    assert sorted(latencies)[-2] < 0.1
