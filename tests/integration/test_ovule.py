@@ -157,3 +157,14 @@ def test_a_damaged_input_is_named_and_nothing_is_written(tmp_path, size, code):
     (sentence,) = result.stderr.splitlines()
     assert "sample_ovule.h5" in sentence
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "ovule.toml"]
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.toml")))
+def test_every_example_runs(tmp_path, example):
+    shutil.copy(EXAMPLES / example, tmp_path)
+    shutil.copytree(EXAMPLES / "data", tmp_path / "data")
+    result = lazyflow("run", example, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = result.stdout.splitlines()
+    assert written
+    assert all(line.startswith("wrote ovule_") for line in written)
