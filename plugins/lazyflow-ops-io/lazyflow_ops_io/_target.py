@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -158,6 +159,7 @@ class DiskFile:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self._lock = threading.Lock()
         self._position = 0
         self.error: OSError | None = None
 
@@ -188,13 +190,20 @@ class DiskFile:
         if self.error is not None:
             return
         try:
-            count = os.pwrite(self._fd, data, place)
+            count = self._pwrite(data, place)
             while count < len(data):  # a signal, or a disk that is nearly full
                 data = memoryview(data)[count:]
                 place += count
-                count = os.pwrite(self._fd, data, place)
+                count = self._pwrite(data, place)
         except OSError as error:
             self.error = error
+
+    def _pwrite(self, data: memoryview | bytes, place: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._fd, data, place)
+        with self._lock:  # Windows has one position per file
+            os.lseek(self._fd, place, os.SEEK_SET)
+            return os.write(self._fd, data)
 
     # What h5py's file-object driver calls; it holds HDF5_LOCK meanwhile, so one position is enough.
 
@@ -212,7 +221,9 @@ class DiskFile:
         """Read from the position."""
         if size < 0:
             size = os.fstat(self._fd).st_size - self._position
-        data = os.pread(self._fd, size, self._position)
+        with self._lock:
+            os.lseek(self._fd, self._position, os.SEEK_SET)
+            data = os.read(self._fd, size)
         self._position += len(data)
         return data
 

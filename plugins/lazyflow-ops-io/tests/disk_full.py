@@ -2,13 +2,15 @@
 
     python disk_full.py FORMAT PATH BYTES
 
-BYTES is the largest size a file may have (RLIMIT_FSIZE); 0 if the disk itself is small. Ends with 0 only if
-writing failed with a StorageError that names path and reason; the interpreter's own end counts too.
+BYTES is the largest size a file may have (RLIMIT_FSIZE); 0 if the disk itself is small; -1 to die after a few
+blocks instead. Ends with 0 only if writing failed with a StorageError that names path and reason; the
+interpreter's own end counts too.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,7 @@ TARGETS = {
 
 
 def main(name: str, path: str, limit: int) -> None:
-    if limit:
+    if limit > 0:
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -40,6 +42,10 @@ def main(name: str, path: str, limit: int) -> None:
     options = {"chunks": (32, 32, 32)} if name in ("hdf5", "zarr") else {}
     try:
         writer = create(path, meta, **options)
+        if limit < 0:
+            for roi, _ in zip(BlockGrid(meta.shape, (32, 32, 32)), range(9), strict=False):
+                writer.write(roi, noise)
+            os.kill(os.getpid(), signal.SIGKILL)
         try:
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(lambda roi: writer.write(roi, noise), BlockGrid(meta.shape, (32, 32, 32))))

@@ -57,3 +57,15 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("name", SUFFIXES)
 def test_a_full_disk_ends_in_one_sentence(small_disk, name):
     assert "No space left on device" in run(name, small_disk, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_a_killed_process_leaves_the_target_as_it_was(tmp_path, name):
+    path = tmp_path / f"a{SUFFIXES[name]}"
+    script = Path(__file__).with_name("disk_full.py")
+    done = subprocess.run(
+        [sys.executable, script, name, path, "-1"], capture_output=True, timeout=100, check=False
+    )
+    assert done.returncode == -9
+    assert [p.suffix for p in tmp_path.iterdir()] == [".partial"]
