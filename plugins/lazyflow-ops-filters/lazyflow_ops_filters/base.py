@@ -106,7 +106,7 @@ class OpFilter(Operator):
     Memory
     ------
     The input region with its halo in its own dtype, and per pixel of one channel `scratch` copies of four
-    bytes in between; ``ram_per_pixel`` states it for blocks of 64 pixels.
+    bytes in between; ``ram_per_pixel`` states it for blocks of 64 pixels with all their channels.
 
     Threading
     ---------

@@ -129,7 +129,7 @@ class OpPixelFeatures(OpGaussianFilter):
     (30, 30, 1)
     """
 
-    scratch = 12
+    scratch = 15
 
     selection = ParameterSlot(
         tuple, default=feature_grid(), check=_check_selection, doc="entries (feature, scale[, '2d'])"

@@ -39,7 +39,7 @@ class OpDistanceTransform(OpFilter):
     All else as in `OpFilter`.
     """
 
-    scratch = 8
+    scratch = 14
 
     largest = ParameterSlot(
         float,

@@ -105,7 +105,7 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
     All else as in `OpGaussianFilter`.
     """
 
-    scratch = 10
+    scratch = 14
 
     sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
     only_largest = ParameterSlot(bool, default=False, doc="give the largest eigenvalue alone")
@@ -119,7 +119,7 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
 class _OpStructureTensor(OpGaussianFilter):
     """What the filters of the structure tensor share."""
 
-    scratch = 12
+    scratch = 14
 
     inner_sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="scale of the gradient")
     outer_sigma = ParameterSlot(float | tuple, default=0.5, check=check_sigma, doc="scale of the averaging")
@@ -165,6 +165,8 @@ class OpStructureTensorOrientation(_OpStructureTensor):
 
     All else as in `OpGaussianFilter`.
     """
+
+    scratch = 17
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         if sum(map(self.filters, axes)) != 2:

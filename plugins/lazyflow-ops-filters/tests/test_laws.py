@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,26 @@ def test_many_threads_get_what_one_gets(cls, parameters):
             request.submit()
         for request, roi in zip(requests, rois * 3, strict=True):
             assert np.array_equal(request.wait(), whole[roi.slicing])
+
+
+@pytest.mark.parametrize("backend", ["auto", "scipy"])
+@cases
+def test_no_more_memory_is_taken_than_stated(cls, parameters, backend):
+    if "backend" in cls.declarations:
+        parameters = {**parameters, "backend": backend}
+    image = thresholded(speckled((70, 70, 70)), cls).astype(np.uint8)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, "zyx")
+        rest = operator.output.meta.shape[3:]
+        roi = Roi((3, 3, 3) + (0,) * len(rest), (67, 67, 67, *rest))
+        operator.output.read(roi)
+        tracemalloc.start()
+        try:
+            operator.output.read(roi)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak <= operator.output.meta.ram_per_pixel * roi.size
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", ">i2", "u8", "f2", "f8"])
