@@ -1,4 +1,4 @@
-"""Laws that every operator here keeps: regions, strides, dirtiness, memory of what it was."""
+"""What the laws of operators do not ask: no dirt too many, for any order of axes; passing through."""
 
 import numpy as np
 import pytest
@@ -35,20 +35,14 @@ def case(request):
 
 
 @pytest.fixture(params=ORDERS)
-def make(request, case):
-    """Make the operator on an image whose axes have one of several orders."""
+def operator_and_pixels(request, case):
+    """The operator on an image whose axes have one of several orders."""
     operator_class, parameters = case
-    lengths = {"z": 1, "y": 6, "x": 7, "c": 3}
-    shape = tuple(lengths[key] for key in request.param)
-    pixels = np.random.default_rng(5).uniform(0, 260, shape)
-
-    def make():
-        meta = ArrayMeta(shape, pixels.dtype, request.param)
-        operator = operator_class(graph=Graph(), **parameters)
-        operator.image.assign(pixels, meta)
-        return operator, pixels
-
-    return make
+    lengths = {"z": 1, "y": 9, "x": 7, "c": 3}
+    pixels = np.random.default_rng(5).uniform(0, 260, tuple(lengths[key] for key in request.param))
+    operator = operator_class(graph=Graph(), **parameters)
+    operator.image.assign(pixels, axes=request.param)
+    return operator, pixels
 
 
 def rois_in(shape, count=12):
@@ -58,27 +52,8 @@ def rois_in(shape, count=12):
         yield Roi(*corners.tolist())
 
 
-def test_a_region_is_that_part_of_the_whole(make):
-    operator, _ = make()
-    whole = operator.output.read()
-    assert whole.shape == operator.output.meta.shape
-    assert whole.dtype == operator.output.meta.dtype
-    for roi in rois_in(whole.shape):
-        assert np.array_equal(operator.output.read(roi), whole[roi.slicing])
-
-
-def test_a_strided_destination_gets_every_pixel(make):
-    operator, _ = make()
-    whole = operator.output.read()
-    for roi in rois_in(whole.shape, 4):
-        backing = np.zeros([2 * n for n in reversed(roi.shape)], whole.dtype)
-        out = backing.T[(slice(None, None, 2),) * whole.ndim]
-        operator.output.read(roi, out=out)
-        assert np.array_equal(out, whole[roi.slicing])
-
-
-def test_the_dirty_regions_are_the_pixels_that_change(make):
-    operator, pixels = make()
+def test_the_dirty_regions_are_the_pixels_that_change(operator_and_pixels):
+    operator, pixels = operator_and_pixels
     for roi in rois_in(pixels.shape):
         heard = []
         unsubscribe = operator.output.dirty.subscribe(lambda slot, box, heard=heard: heard.append(box))
@@ -104,13 +79,6 @@ def expected_count(operator, shape, roi):
     other = type(operator)(graph=Graph(), **{p.name: p.value for p in operator.parameters})
     other.image.assign(marks, operator.image.meta)
     return other.output.read().sum()
-
-
-def test_the_image_is_not_changed(make):
-    operator, pixels = make()
-    before = pixels.copy()
-    operator.output.read()
-    assert np.array_equal(pixels, before)
 
 
 def test_an_operator_that_passed_through_computes_when_it_has_to_and_back():

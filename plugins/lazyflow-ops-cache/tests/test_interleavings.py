@@ -188,6 +188,20 @@ def test_a_failure_reaches_everybody_who_waits_and_nothing_is_kept(scheduler, ro
     assert np.array_equal(cache.output.request(roi).submit().wait(), pixels[roi.slicing])
 
 
+def test_the_first_failure_stops_the_blocks_only_this_asker_wants(scheduler):
+    class OpFirstFails(OpCounting):
+        def execute(self, slot, roi, out):
+            if roi == FIRST:
+                raise OSError("no disk")
+            super().execute(slot, roi, out)
+
+    _, source, cache = cached(scheduler, operator=OpFirstFails)
+    source.hold = RequestEvent()  # nobody ever sets it
+    with pytest.raises(ExecuteError, match="OSError: no disk"):
+        cache.output.request().submit().wait()
+    assert cache.clean_blocks == []
+
+
 def test_a_setup_waits_for_the_blocks_under_way_and_drops_them(scheduler):
     _, source, cache = cached(scheduler)
     source.hold = RequestEvent()
