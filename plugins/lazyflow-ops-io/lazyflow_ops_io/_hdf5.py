@@ -12,8 +12,9 @@ import numpy as np
 
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
+from lazyflow_core.meta import ArrayMeta
 
-__all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "write_axes"]
+__all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "value_range_of", "write_meta"]
 
 #: HDF5 has global state and one lock of its own; h5py has not always taken it everywhere (h5py#2764), and
 #: two threads queueing at h5py's lock are slower than one (benchmarks/io.py). Nothing else is acquired and
@@ -27,6 +28,7 @@ _AXISTAGS = "axistags"
 _UNITS = "axis_units"
 _TRANSLATIONS = "axis_translations"
 _ELEMENT_SIZE = "element_size_um"
+_RANGE = "drange"
 _LABELS = "DIMENSION_LABELS"
 _MOST_ATTRIBUTE_BYTES = 2**20
 _MICROMETER = "micrometer"
@@ -220,7 +222,23 @@ def _with_element_size(axes: Axes, size: Any) -> Axes:
     return Axes(result)
 
 
-def write_axes(dataset: h5py.Dataset, axes: Axes) -> None:
+def value_range_of(dataset: h5py.Dataset) -> tuple[float, float] | None:
+    """Return the lowest and highest value by ilastik's attribute ``drange``; None if it gives none."""
+    attribute = dataset.attrs.get_id(_RANGE) if _RANGE in dataset.attrs else None
+    if attribute is None or attribute.shape != (2,) or attribute.dtype.kind not in "iuf":
+        return None
+    lowest, highest = dataset.attrs[_RANGE].tolist()
+    return (lowest, highest) if lowest <= highest else None
+
+
+def write_meta(dataset: h5py.Dataset, meta: ArrayMeta) -> None:
+    """Write what is known of an array to attributes that other programs read."""
+    _write_axes(dataset, meta.axes)
+    if meta.value_range is not None:
+        dataset.attrs[_RANGE] = meta.value_range
+
+
+def _write_axes(dataset: h5py.Dataset, axes: Axes) -> None:
     """Write axes in every form that some program reads: axistags, units, labels, PlantSeg's pixel size."""
     dataset.attrs[_AXISTAGS] = axes.to_axistags()
     dataset.attrs[_UNITS] = json.dumps({a.key: a.unit for a in axes if a.unit})

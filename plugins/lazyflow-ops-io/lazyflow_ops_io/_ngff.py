@@ -95,7 +95,7 @@ def fits(axes: Axes) -> bool:
     )
 
 
-def group_attributes(axes: Axes, path: str, version: str, name: str) -> dict[str, Any]:
+def group_attributes(axes: Axes, path: str, version: str, name: str, *, labels: bool) -> dict[str, Any]:
     """Return the attributes of a group that holds one level at ``path``.
 
     Parameters
@@ -108,6 +108,8 @@ def group_attributes(axes: Axes, path: str, version: str, name: str) -> dict[str
         ``"0.4"`` (Zarr 2) or ``"0.5"`` (Zarr 3).
     name
         What the image is called.
+    labels
+        Whether its values are names of objects.
     """
     listed, transformations = axes.to_ngff()
     image = {
@@ -116,5 +118,7 @@ def group_attributes(axes: Axes, path: str, version: str, name: str) -> dict[str
         "datasets": [{"path": path, "coordinateTransformations": transformations}],
     }
     if version == "0.4":
-        return {"multiscales": [{"version": version, **image}]}
-    return {"ome": {"version": version, "multiscales": [image]}}
+        label = {"image-label": {"version": version}} if labels else {}
+        return {"multiscales": [{"version": version, **image}], **label}
+    label = {"image-label": {}} if labels else {}
+    return {"ome": {"version": version, "multiscales": [image], **label}}

@@ -22,7 +22,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_fletcher32, check_packed, inflate, unshuffle
-from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset
+from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset, value_range_of
 from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
 from lazyflow_ops_io._reader import (
     ArrayReader,
@@ -93,6 +93,7 @@ def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
         shape,
         native(dtype),
         axes_of(dataset),
+        value_range=value_range_of(dataset),
         preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
         extra={"io.path": path, "io.dataset": dataset.name},
     )

@@ -15,7 +15,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import deflate
-from lazyflow_ops_io._hdf5 import HDF5_LOCK, write_axes
+from lazyflow_ops_io._hdf5 import HDF5_LOCK, write_meta
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import ArrayWriter, choose_chunks
 
@@ -91,7 +91,7 @@ class Hdf5Writer(ArrayWriter):
                         compression="gzip" if packed and all(meta.shape) else None,
                         compression_opts=1 if packed and all(meta.shape) else None,
                     )
-                    write_axes(self._dataset, meta.axes)
+                    write_meta(self._dataset, meta)
                     self._file.flush()
                     self._disk.check()
                 except BaseException:

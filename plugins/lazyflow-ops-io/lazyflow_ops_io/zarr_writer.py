@@ -105,7 +105,8 @@ class ZarrWriter(ArrayWriter):
             if in_ome and group == parent:
                 version = "0.4" if zarr_format == 2 else "0.5"
                 stem = os.path.basename(os.path.abspath(target.path))
-                attributes = _ngff.group_attributes(meta.axes, name, version, stem)
+                labels = meta.semantics == "labels"
+                attributes = _ngff.group_attributes(meta.axes, name, version, stem, labels=labels)
             zarr.create_group(store, path=group, attributes=attributes, zarr_format=zarr_format)
         listed, transformations = meta.axes.to_ngff()
         level = {"path": "", "coordinateTransformations": transformations}

@@ -131,10 +131,13 @@ def test_hdf5_axes_come_from_axistags_labels_or_the_shape(tmp_path):
         file.create_dataset("broken", shape, "u1").attrs["axistags"] = "{"
         file.create_dataset("short", shape, "u1").attrs["axistags"] = Axes("yx").to_axistags()
         file.create_dataset("number", shape, "u1").attrs["axistags"] = 5
+        file["number"].attrs["drange"] = (3, 2)
+        file["short"].attrs["drange"] = "all"
     keys = {}
     for name in ("tags", "labels", "fixed", "broken", "short", "number"):
         with open_hdf5(str(tmp_path / "a.h5"), dataset=name) as reader:
             keys[name] = reader.meta.axes.keys
+            assert reader.meta.value_range is None
             if name == "tags":
                 assert reader.meta.axes[2] == Axis("y", None, "nanometer", 0.5)
     assert keys == {"tags": "tcyx", "labels": "ctyx", "fixed": "ctyx", "broken": "zyxc", "short": "zyxc",

@@ -76,6 +76,23 @@ def test_axes_of_every_usual_order_come_back(storage, tmp_path, keys):
     assert not storage.keeps_axes or meta.axes == axes
 
 
+@pytest.mark.parametrize("name", ["zarr3", "zarr2"])
+def test_labels_stay_labels_in_zarr(name, formats, tmp_path):
+    meta = ArrayMeta((4, 5), "uint32", "yx", semantics="labels")
+    with formats[name].create(str(tmp_path / "a"), meta) as writer:
+        writer.write(meta.roi, np.zeros((4, 5), np.uint32))
+        writer.commit()
+    assert formats[name].read(tmp_path / "a")[1].semantics == "labels"
+
+
+def test_the_range_of_values_stays_in_hdf5(formats, tmp_path):
+    meta = ArrayMeta((4, 5), "float32", "yx", value_range=(0.0, 1.0))
+    with formats["hdf5"].create(str(tmp_path / "a"), meta) as writer:
+        writer.write(meta.roi, np.zeros((4, 5), np.float32))
+        writer.commit()
+    assert formats["hdf5"].read(tmp_path / "a")[1].value_range == (0.0, 1.0)
+
+
 def test_unknown_pixel_sizes_stay_unknown(storage, tmp_path, volume):
     path = tmp_path / f"a{storage.suffix}"
     storage.write(path, volume, "zyx")
