@@ -156,16 +156,22 @@ class RequestCore(Generic[T]):
             del self._ticket
         except AttributeError:
             return
-        self._context = copy_context()
-        self._move(QUEUED)
-        if parent is not None:
-            self._join_family(parent)
-        self._claimable = True
-        # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
-        # claimed; whoever claims it looks again before the workload begins.
-        if self._cancelled or (parent is not None and parent._cancelled):
-            self.cancel()  # type: ignore[attr-defined]
-        scheduler.enqueue(self)  # type: ignore[arg-type]
+        try:
+            self._context = copy_context()
+            self._move(QUEUED)
+            if parent is not None:
+                self._join_family(parent)
+            self._claimable = True
+            # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
+            # claimed; whoever claims it looks again before the workload begins.
+            if self._cancelled or (parent is not None and parent._cancelled):
+                self.cancel()  # type: ignore[attr-defined]
+            scheduler.enqueue(self)  # type: ignore[arg-type]
+        except BaseException:
+            # Ctrl-C in the middle: nobody would ever find it, so it ends here.
+            if self._state is NEW or self._claim():
+                self._finish(CANCELLED, None, current_party())
+            raise
 
     def _adopt(self, parent: RequestCore[Any]) -> None:
         """Take scheduler and priority of the request that starts this one, unless they were given."""

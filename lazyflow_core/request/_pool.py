@@ -164,13 +164,16 @@ class RequestPool(Generic[T]):
                     break
                 waiter = self._for_room.enter(party)
             self._park(self._for_room, waiter)
-        # In this order: the callback must be there before the request can end.
-        request.on_done(self._on_member_done)
         try:
+            # In this order: the callback must be there before the request can end.
+            request.on_done(self._on_member_done)
             request.submit()
         except BaseException:
-            with mutex:
-                self._unfinished.pop(request, None)
+            # A closed scheduler, or Ctrl-C. Without the callback nobody would take it out again.
+            request.cancel()
+            if request._is_settled() or request._state is RequestState.NEW:
+                with mutex:
+                    self._unfinished.pop(request, None)
             raise
         return request
 

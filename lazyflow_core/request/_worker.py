@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
+#: Seconds after which a sleeping worker looks around by itself. Needed only if a Ctrl-C hit the main thread
+#: between taking a worker from the list of sleepers and waking it.
+HEARTBEAT = 1.0
+
 #: Every so many requests a worker begins at the far end: background work, then the inbox. Nothing that
 #: was submitted is put off for ever by more urgent work that keeps coming.
 FAIRNESS_PERIOD = 64
@@ -223,15 +227,16 @@ class Worker(Carrier):
         elif self.deadlines:
             timeout = max(0.0, self.deadlines[0][0] - time.monotonic())
         else:
-            timeout = -1
-        if not self.gate.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+            timeout = HEARTBEAT
+        if not self.gate.acquire(timeout=min(timeout, HEARTBEAT)):
             with mutex:
                 if self in sleepers:
                     sleepers.remove(self)
                     return
             # Between the end of our patience and the mutex somebody took us from the list; their release
-            # is on its way and must not be left for the next sleep.
-            self.gate.acquire()
+            # is on its way and must not be left for the next sleep. Not for ever, though: a Ctrl-C may have
+            # torn them apart. A release that comes after all costs one look for work.
+            self.gate.acquire(timeout=HEARTBEAT)
 
     def _expire_deadlines(self) -> None:
         now = time.monotonic()

@@ -404,9 +404,11 @@ def a_semaphore_counts(lab):
     def enter():
         with semaphore:
             inside.append(1)
-            assert len(inside) <= 2
-            lab.package.checkpoint()
-            inside.pop()
+            try:
+                assert len(inside) <= 2
+                lab.package.checkpoint()
+            finally:
+                inside.pop()
 
     victim = lab.request(enter).submit()
     lab.all(enter, victim.cancel, enter, enter)
