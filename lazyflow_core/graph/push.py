@@ -169,8 +169,8 @@ class Walk:
     def _visit(self, operator: Operator) -> None:
         """Ask an operator what a stale input makes stale."""
         changed, inputs = self._changed.pop(operator, ()), self._inputs.pop(operator, ())
-        if operator.closed:
-            return
+        if operator.closed or operator.first_missing() is not None:
+            return  # nobody can have computed anything from it
         self._visited = operator
         try:
             for each in changed:

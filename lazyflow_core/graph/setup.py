@@ -356,6 +356,10 @@ class Setup:
         operator = slot.operator
         others = tuple(o for o in operator.computed if o is not slot)
         self.set(operator, "computed", others if slot._upstream is not None else (*others, slot))
+        if slot._upstream is None and slot.rank < operator.rank:
+            slot.rank = operator.rank
+            for follower in slot._downstream:
+                raise_ranks(slot, follower)
 
     def _note_change(self, slot: Slot) -> None:
         if slot.operator not in self._born:

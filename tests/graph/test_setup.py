@@ -233,6 +233,37 @@ def test_connecting_in_a_circle_is_refused_and_names_the_circle(graph):
     assert state(graph) == before
 
 
+def test_a_circle_of_connections_alone_is_refused_too(graph):
+    class OpPass(Operator):
+        image = InputSlot()
+        output = OutputSlot()
+
+        def __init__(self, **slots):
+            super().__init__(**slots)
+            self.output.connect(self.image)
+
+    first = OpPass(graph=graph, name="first")
+    second = OpPass(graph=graph, name="second", image=first.output)
+    with pytest.raises(ConnectError, match=r"second\.output depends on first\.image already"):
+        first.image.connect(second.output)
+    first.image.assign(IMAGE)
+    assert np.array_equal(second.output.read(), IMAGE)
+
+
+def test_a_refused_circle_leaves_the_order_as_it_was(graph):
+    # Half of the ranks had been raised, and a later circle through the other half went unseen.
+    a = OpAdd(graph=graph, name="a", image=IMAGE)
+    b = OpSum(graph=graph, name="b", a=a.output, b=a.output)
+    c = OpAdd(graph=graph, name="c", image=b.output)
+    d = OpAdd(graph=graph, name="d", image=b.output)
+    ranks = [op.rank for op in (a, b, c, d)]
+    for _ in range(3):
+        for last in (c, d):
+            with pytest.raises(ConnectError, match="depends on"):
+                a.image.connect(last.output)
+    assert [op.rank for op in (a, b, c, d)] == ranks
+
+
 def test_slots_of_different_graphs_or_kinds_do_not_connect(graph):
     op = OpAdd(graph=graph, image=IMAGE)
     with Graph() as other, pytest.raises(ConnectError, match="their graphs differ"):
