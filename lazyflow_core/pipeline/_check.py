@@ -10,6 +10,7 @@ import graphlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -219,10 +220,7 @@ def _check_exports(
         if isinstance(step.parameters.get("path"), str)
     }
     for number, export in enumerate(pipeline.exports):
-
-        def where(key: str, number: int = number) -> str:
-            return pipeline.origin.where("export", number, key)
-
+        where = partial(pipeline.origin.where, "export", number)
         _connection(f"{where('slot')}: slot", export.slot, classes)
         if "\0" in export.path:
             raise PipelineError(f"{where('path')}: path = {export.path!r} is no path: it has a NUL in it.")

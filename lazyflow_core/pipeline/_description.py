@@ -106,25 +106,25 @@ class Origin:
     lines: Mapping[Keys, int | str] = field(default_factory=dict)
 
     def place(self, *keys: str | int) -> str:
-        """Return file and line of a table or key: ``"ovule.toml:7"``.
-
-        A key without a line of its own stands in that of its table; a key that was overridden, with the
-        text that did it.
-        """
-        for end in range(len(keys), 0, -1):
-            line = self.lines.get(keys[:end])
-            if line is not None:
-                return f"{self.name}:{line}" if isinstance(line, int) else f"{self.name}, {line}"
-        return self.name
+        """Return file and line of a table or key: ``"ovule.toml:7"``; or the override that replaced it."""
+        line = self._line(keys)
+        if isinstance(line, str):
+            return f"{self.name}, {line}"
+        return self.name if line is None else f"{self.name}:{line}"
 
     def where(self, *keys: str | int) -> str:
         """Return file, line and table of a table or key: ``"ovule.toml:7 [smooth]"``."""
-        place = self.place(*keys)
-        if not keys or ", " in place.removeprefix(self.name):
-            return place  # what an override says names the step itself
+        line = self._line(keys)
+        if not keys or isinstance(line, str):
+            return self.place(*keys)  # what an override says names the step itself
         if len(keys) > 1 and isinstance(keys[1], int):
-            return f"{place} [[{keys[0]}]]" + (f" {keys[1] + 1}" if place == self.name else "")
-        return f"{place} [{printable(str(keys[0]))}]"
+            return f"{self.place(*keys)} [[{keys[0]}]]" + (f" {keys[1] + 1}" if line is None else "")
+        return f"{self.place(*keys)} [{printable(str(keys[0]))}]"
+
+    def _line(self, keys: Keys) -> int | str | None:
+        """Return the line of a key, or of its table where it has none of its own."""
+        lines = (self.lines.get(keys[:end]) for end in range(len(keys), 0, -1))
+        return next((line for line in lines if line is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

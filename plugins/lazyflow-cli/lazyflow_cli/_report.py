@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lazyflow_cli._failure import one_line
-from lazyflow_cli._text import time_text
+from lazyflow_cli._text import speed_text
 
 if TYPE_CHECKING:
     from lazyflow_core.utility import Progress
@@ -96,7 +96,7 @@ class TerminalReport(PlainReport):
             task = bar.add_task(one_line(label), total=None, speed="")
 
             def update(p: Progress) -> None:
-                speed = f"{p.pixels / p.seconds / 1e6:.1f} Mpixel/s" if p.seconds and p.pixels else ""
+                speed = speed_text(p.pixels, p.seconds) if p.pixels else ""
                 bar.update(task, completed=p.pixels, total=p.pixels_total, speed=speed)
 
             yield update
@@ -118,8 +118,3 @@ def _per_tenth(tell: Any) -> Any:
             tell(p)
 
     return update
-
-
-def speed_text(pixels: int, seconds: float) -> str:
-    """Return how long it took and how fast that is."""
-    return f"{time_text(seconds)}, {pixels / max(seconds, 1e-9) / 1e6:.1f} Mpixel/s"

@@ -1,14 +1,16 @@
-"""Plain text for terminals and pipes: aligned columns, durations."""
+"""Plain text for terminals and pipes: aligned columns, quantities, paths."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
-__all__ = ["columns", "echo_json", "time_text", "unit_symbol"]
+__all__ = ["columns", "echo_json", "shown_path", "speed_text", "time_text", "unit_symbol"]
 
 _SYMBOLS: Final = {
     "nanometer": "nm",
@@ -63,6 +65,17 @@ def time_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def speed_text(pixels: int, seconds: float) -> str:
+    """Return how fast that is.
+
+    Examples
+    --------
+    >>> speed_text(3_000_000, 2.0)
+    '1.5 Mpixel/s'
+    """
+    return f"{pixels / max(seconds, 1e-9) / 1e6:.1f} Mpixel/s"
+
+
 def unit_symbol(unit: str) -> str:
     """Return the symbol of a unit that OME-NGFF names; other units stay as they are.
 
@@ -72,3 +85,12 @@ def unit_symbol(unit: str) -> str:
     ('µm', 'furlong')
     """
     return _SYMBOLS.get(unit, unit)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as short as it can be said from here."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive
+        return str(path)
+    return str(path) if relative.startswith("..") else relative

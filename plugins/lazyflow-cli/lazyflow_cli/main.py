@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -80,7 +81,7 @@ class Commands(click.Group):
         """Run the command; whatever goes wrong ends as one sentence and an exit code."""
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.exceptions.Exit, BrokenPipeError):
             raise
         except (Exception, KeyboardInterrupt) as error:
             if ctx.meta.get("lazyflow.traceback"):
@@ -94,7 +95,7 @@ class Commands(click.Group):
         try:
             result = super().main(*args, **{**extra, "standalone_mode": False})
             sys.exit(result if isinstance(result, int) else ExitCode.OK)
-        except click.ClickException as error:  # the global options themselves
+        except (click.ClickException, click.Abort) as error:  # the global options themselves
             _end(error)
         except BrokenPipeError:
             # Whoever read our output has gone (`| head -1`); nothing more can be said, not even at exit.
@@ -113,7 +114,7 @@ def _judge(error: BaseException) -> tuple[str, int]:
     """Return the sentence and exit code for an error that a command left with."""
     if isinstance(error, Failure):
         return str(error), error.code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted.", ExitCode.INTERRUPTED
     if isinstance(error, click.ClickException):
         message, hint = error.format_message(), ""
@@ -161,6 +162,17 @@ def _limit_plugins(context: click.Context, parameter: click.Parameter, value: An
     if parameter.name == "no_plugin" and os.environ.get(variable):
         names = f"{os.environ[variable]},{names}"
     os.environ[variable] = names
+    context.meta.setdefault("lazyflow.named", []).extend(names.split(","))
+
+
+def _warn_of_unknown_plugins(names: Sequence[str]) -> None:
+    """Tell of names in ``--no-plugin`` and ``--only-plugins`` that choose nothing."""
+    from lazyflow_core import plugins
+
+    known = [n for info in plugins.default().plugins() for n in (info.namespace, info.distribution)]
+    for name in filter(None, names):
+        if name not in known:
+            click.echo(f"lazyflow: warning: {_unknown('plugin', name, known)}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -189,14 +201,19 @@ def _limit_plugins(context: click.Context, parameter: click.Parameter, value: An
     help="Show the versions of the core and of all plugins.",
 )
 @traceback_option
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Lazy, parallel evaluation of image-processing pipelines.
 
     Try 'lazyflow demo' first, then 'lazyflow run PIPELINE.toml'.
     """
+    if "lazyflow.named" in ctx.meta:
+        _warn_of_unknown_plugins(ctx.meta["lazyflow.named"])
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the ``lazyflow`` command and leave the process with its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has a letter for micro
     cli.main(args, prog_name="lazyflow")
     raise AssertionError("click's main leaves the process")

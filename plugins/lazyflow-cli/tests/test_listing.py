@@ -130,6 +130,12 @@ def test_plugins_can_be_left_out(lazyflow, option):
     assert "no installed distribution provides the namespace 'test'" in result.stderr
 
 
+def test_a_plugin_that_is_left_out_under_a_wrong_name_is_told(lazyflow):
+    result = lazyflow("--no-plugin", "tset", "operators", "list", "--json")
+    assert result.exit_code == 0
+    assert result.stderr == "lazyflow: warning: no plugin 'tset'; did you mean 'test'?\n"
+
+
 def test_version_lists_plugins(lazyflow):
     lines = lazyflow("--version").stdout.splitlines()
     assert lines[0].startswith("lazyflow-core 0.")

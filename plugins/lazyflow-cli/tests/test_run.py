@@ -58,6 +58,18 @@ def test_exports_of_one_slot_are_computed_once(lazyflow, folder):
     np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
 
 
+def test_blocks_are_whole_chunks_of_every_target(lazyflow, folder):
+    export = '[[export]]\nslot = "scale.output"\npath = "{}"\nstep = [{}, 20, 30]\n'
+    text = (folder / "p.toml").read_text()
+    np.save("volume.npy", np.ones((12, 20, 30), np.uint8))
+    (folder / "p.toml").write_text(
+        text[: text.index("[[export]]")] + export.format("a.npy", 2) + export.format("b.npy", 3)
+    )
+    result = lazyflow("run", "p.toml", "--json", "--memory", "1")
+    assert json.loads(result.stdout.splitlines()[0])["block_shape"] == [6, 20, 30]
+    assert np.load("a.npy").min() == np.load("b.npy").min() == 3
+
+
 def test_json_tells_programs_what_was_written(lazyflow, folder):
     written = json.loads(lazyflow("run", "p.toml", "--json").stdout.splitlines()[-1])
     assert written.pop("seconds") >= 0

@@ -1,0 +1,168 @@
+"""Writing what a pipeline exports: block by block, what is shared once, and whom to blame if it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._text import shown_path, speed_text, time_text, unit_symbol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lazyflow_core.pipeline import BuiltExport
+    from lazyflow_core.roi import Roi
+    from lazyflow_core.storage import Writer
+
+    from lazyflow_cli._report import Report
+
+__all__ = ["Tee", "blaming", "open_writer", "sharing_a_grid", "write"]
+
+
+class Tee:
+    """A writer that hands every block to several, so that what they share is computed once."""
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self._writers = writers
+        #: Whether writing failed, rather than computing what is written. Only ever set, from any thread.
+        self.failed = False
+        #: Bytes each of them takes in storage, once committed.
+        self.sizes: list[int] = []
+
+    @property
+    def step(self) -> tuple[int, ...]:
+        """The smallest block that is whole units of all."""
+        return tuple(math.lcm(*sides) for sides in zip(*(w.step for w in self._writers), strict=True))
+
+    def write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
+        """Write one block to each."""
+        try:
+            for writer in self._writers:
+                writer.write(roi, data)
+        except Exception:
+            self.failed = True
+            raise
+
+    def commit(self) -> int:
+        """Commit each, and return the sum of their bytes."""
+        self.failed = True  # until it did not
+        self.sizes = [writer.commit() for writer in self._writers]
+        self.failed = False
+        return sum(self.sizes)
+
+    def abort(self) -> None:
+        """Abort each that is not committed."""
+        for writer in self._writers:
+            writer.abort()
+
+
+def sharing_a_grid(exports: Sequence[BuiltExport]) -> list[list[BuiltExport]]:
+    """Return the exports in groups of the same slot and region."""
+    groups: dict[Any, list[BuiltExport]] = {}
+    for item in exports:
+        groups.setdefault((item.export.slot, item.export.dtype, item.roi), []).append(item)
+    return list(groups.values())
+
+
+def open_writer(item: BuiltExport, manager: Any, overwrite: bool) -> Writer:
+    from lazyflow_core.errors import FormatError, StorageError
+
+    with failing(ExitCode.OUTPUT, FormatError, StorageError), _how_to_overwrite():
+        writer: Writer = manager.open_writer(
+            str(item.path),
+            item.slot.meta.cropped(item.roi),
+            format=item.export.format,
+            dataset=item.export.dataset,
+            overwrite=overwrite,
+            **item.export.options,
+        )
+    return writer
+
+
+@contextlib.contextmanager
+def _how_to_overwrite() -> Iterator[None]:
+    """Add to the complaint about a target that exists how this command is told to replace it."""
+    from lazyflow_core.errors import TargetExistsError
+
+    try:
+        yield
+    except TargetExistsError as error:
+        raise TargetExistsError(f"{str(error).rstrip('.')} (--overwrite).") from error
+
+
+def write(
+    group: Sequence[BuiltExport], tee: Tee, report: Report, done: list[str], memory_bytes: int | None
+) -> None:
+    from lazyflow_core.utility import export, format_bytes, plan_blocks
+
+    first = group[0]
+    slot, scheduler = first.slot, first.slot.graph.scheduler
+    names = [shown_path(item.path) for item in group]
+    plan = plan_blocks(
+        slot.meta, first.roi, step=tee.step, memory_bytes=memory_bytes, workers=scheduler.worker_count
+    )
+    block = " × ".join(map(str, plan.grid.block))
+    blocks = f"{len(plan)} blocks" if len(plan) > 1 else "1 block"
+    report.say(
+        "plan",
+        f"{first.export.slot} ({slot.meta.cropped(first.roi)}) → {', '.join(names)}: "
+        f"{blocks} of {block} pixels, {min(plan.in_flight, len(plan))} at a time, "
+        f"about {format_bytes(plan.bytes_in_flight)}",
+        slot=first.export.slot,
+        paths=[str(item.path) for item in group],
+        shape=list(first.roi.shape),
+        blocks=len(plan),
+        block_shape=list(plan.grid.block),
+        projected_bytes=plan.bytes_in_flight,
+    )
+    with blaming(first.export.slot, tee), report.progress(", ".join(names)) as on_progress:
+        result = export(slot, tee, roi=first.roi, memory_bytes=memory_bytes, on_progress=on_progress)
+    for item, name, size in zip(group, names, tee.sizes, strict=True):
+        done.append(name)
+        report.say(
+            "written",
+            f"wrote {name}: {item.export.slot}, {result.meta}, {_pixel_text(result.meta.axes)}"
+            f"{format_bytes(size)} in {time_text(result.seconds)}, "
+            f"{speed_text(result.meta.size, result.seconds)}",
+            path=str(item.path),
+            slot=item.export.slot,
+            shape=list(result.meta.shape),
+            dtype=str(result.meta.dtype),
+            axes=result.meta.axes.keys,
+            bytes=size,
+            seconds=round(result.seconds, 4),
+            pixels_per_second=round(result.meta.size / max(result.seconds, 1e-9)),
+        )
+
+
+@contextlib.contextmanager
+def blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
+    """Turn what fails while computing into a `Failure`: is input, output or operator to blame?"""
+    from lazyflow_core.errors import ExecuteError, FormatError, RequestError, StorageError
+
+    try:
+        yield
+    except (RequestError, StorageError) as error:
+        chain: list[BaseException] = [error]
+        while chain[-1].__cause__ is not None:
+            chain.append(chain[-1].__cause__)
+        file_trouble = next((e for e in chain if isinstance(e, FormatError | StorageError)), None)
+        if file_trouble is not None:
+            code = ExitCode.OUTPUT if tee is not None and tee.failed else ExitCode.INPUT
+            raise Failure(str(file_trouble), code) from error
+        sentence = f"{slot}: {type(chain[-1]).__name__}: {chain[-1]}"
+        if isinstance(error, ExecuteError):
+            sentence = str(error.args[0])  # its `str` lists every operator passed through
+        raise Failure(sentence, ExitCode.FAILED) from error
+
+
+def _pixel_text(axes: Any) -> str:
+    """Return the pixel size in words, with a comma behind; empty where nobody knows it."""
+    sizes = [axis for axis in axes if axis.kind == "space" and axis.resolution is not None]
+    if not sizes:
+        return ""
+    units = {axis.unit or "" for axis in sizes}
+    numbers = " × ".join(f"{axis.resolution:g}" for axis in sizes)
+    return f"pixels of {numbers} {unit_symbol(units.pop()) if len(units) == 1 else ''}".rstrip() + ", "
