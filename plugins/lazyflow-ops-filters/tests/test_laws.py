@@ -1,4 +1,4 @@
-"""What every operator of the plugin owes to the graph, tried against all of them."""
+"""What all operators of the plugin promise beyond the laws of test_conformance: bits, dtypes, NaN, memory."""
 
 from __future__ import annotations
 
@@ -106,25 +106,6 @@ def test_results_have_the_shape_and_dtype_promised_and_finite_values(cls, parame
         assert len(set(names)) == len(names) == (meta.axis_length("c") if meta.ndim == 4 else 0)
 
 
-@cases
-def test_every_changed_pixel_is_dirty(cls, parameters):
-    before = speckled((12, 14, 15))
-    after = before.copy()
-    changed = Roi((5, 6, 7), (6, 8, 8))
-    after[changed.slicing] = [[30], [0]]
-    before, after = thresholded(before, cls), thresholded(after, cls)
-    with Graph() as graph:
-        operator = make(cls, parameters, graph, before, "zyx")
-        told = []
-        operator.output.dirty.subscribe(lambda slot, roi: told.append(roi))
-        operator.image.mark_dirty(changed)
-        outside = operator.output.read() != make(cls, parameters, graph, after, "zyx").output.read()
-        for roi in told:
-            outside[roi.slicing] = False
-        assert told
-        assert not outside.any()
-
-
 @pytest.mark.parametrize(
     ("cls", "parameters"), [c for c in CASES if c[0].__module__ != OpDistanceTransform.__module__]
 )
@@ -141,22 +122,6 @@ def test_nan_stays_within_the_halo_and_the_input_is_not_touched(cls, parameters)
         assert np.isnan(result).any()
         result[reached.slicing] = expected[reached.slicing] = 0
         assert np.array_equal(result, expected)
-
-
-@cases
-def test_many_threads_get_what_one_gets(cls, parameters):
-    image = thresholded(speckled((20, 21, 22)), cls)
-    with Graph() as graph:
-        operator = make(cls, parameters, graph, image, "zyx")
-        whole = operator.output.read()
-        rois = [Roi((z, 0, 0), (z + 5, 21, 22)) for z in range(0, 20, 5)]
-        if whole.ndim == 4:
-            rois = [Roi((*r.start, 0), (*r.stop, whole.shape[3])) for r in rois]
-        requests = [operator.output.request(roi) for roi in rois * 3]
-        for request in requests:
-            request.submit()
-        for request, roi in zip(requests, rois * 3, strict=True):
-            assert np.array_equal(request.wait(), whole[roi.slicing])
 
 
 @pytest.mark.parametrize("backend", ["auto", "scipy"])
