@@ -50,7 +50,7 @@ def gunzip(data: Any, size: int) -> Any:
 
 
 def _zstd(data: Any, size: int) -> Any:
-    from numcodecs import zstd
+    from numcodecs import zstd  # type: ignore[import-untyped]  # has no py.typed
 
     out = np.empty(size, np.uint8)
     zstd.decompress(data, out)  # refuses a frame of another size than out
@@ -90,7 +90,7 @@ def unshuffle(data: Any, itemsize: int) -> Any:
 
 def check_fletcher32(data: Any) -> Any:
     """Return the data before the checksum that HDF5's fletcher32 filter appends, if it is right."""
-    from numcodecs.fletcher32 import Fletcher32
+    from numcodecs.fletcher32 import Fletcher32  # type: ignore[import-untyped]  # has no py.typed
 
     return Fletcher32().decode(data)
 

@@ -148,6 +148,7 @@ class PreadFile:
     __slots__ = ("_fd", "_lock", "size")
 
     def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
+        self._fd = -1
         self._fd = os.open(path, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
         status = os.fstat(self._fd)
         self.size = status.st_size
@@ -188,6 +189,8 @@ class PreadFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    __del__ = close  # of a reader that was dropped without being closed
 
     def __enter__(self) -> PreadFile:
         return self

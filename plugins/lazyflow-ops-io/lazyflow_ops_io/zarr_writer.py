@@ -136,21 +136,21 @@ class ZarrWriter(ArrayWriter):
 
 
 def _compressors(name: str | None, zarr_format: Literal[2, 3], dtype: np.dtype[Any]) -> Any:
-    """Return what ``zarr.create_array`` takes: codecs of zarr for format 3, of numcodecs for 2."""
+    """Return what ``zarr.create_array`` takes: codecs of numcodecs for format 2, of zarr itself for 3."""
     if name in (None, "none"):
         return None
     if zarr_format == 2:
-        import numcodecs
+        import numcodecs  # type: ignore[import-untyped]  # has no py.typed
 
-        return {
-            "zstd": lambda: numcodecs.Zstd(level=3),
-            "blosc": lambda: numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE),
-            "gzip": lambda: numcodecs.GZip(level=1),
-        }[str(name)]()
+        if name == "zstd":
+            return numcodecs.Zstd(level=3)
+        if name == "gzip":
+            return numcodecs.GZip(level=1)
+        return numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE)
     from zarr import codecs
 
-    return {
-        "zstd": lambda: codecs.ZstdCodec(level=3),
-        "blosc": lambda: codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=dtype.itemsize),
-        "gzip": lambda: codecs.GzipCodec(level=1),
-    }[str(name)]()
+    if name == "zstd":
+        return codecs.ZstdCodec(level=3)
+    if name == "gzip":
+        return codecs.GzipCodec(level=1)
+    return codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=dtype.itemsize)

@@ -43,12 +43,6 @@ CASES = [
 ]
 
 
-def known_faults(case):
-    if case.name == "hdf5":
-        return {"no_leak": "h5py keeps the file object of a reader that is dropped without being closed"}
-    return {}
-
-
-@parametrize_with_checks(CASES, expected_failed_checks=known_faults)
+@parametrize_with_checks(CASES)
 def test_reading_obeys_the_laws_of_operators(case, check):
     check(case)

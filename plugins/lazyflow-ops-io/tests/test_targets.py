@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import warnings
@@ -277,9 +278,13 @@ def test_abort_during_a_write_ends_clean(storage, tmp_path):
     assert listing(tmp_path) == []
 
 
+counts_open_files = pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="open files are listed in /proc"
+)
+
+
+@counts_open_files
 def test_no_file_stays_open(storage, tmp_path):
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("needs /proc")
     path = tmp_path / f"a{storage.suffix}"
     storage.write(path, DATA)
     storage.read(path)
@@ -292,6 +297,18 @@ def test_no_file_stays_open(storage, tmp_path):
             begin(storage, path, overwrite=True).abort()
             with pytest.raises(Exception, match="nix"):
                 storage.open(str(path), dataset="nix")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@counts_open_files
+def test_a_reader_that_is_dropped_closes_its_file(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, DATA)
+    storage.read(path)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    storage.open(str(path)).read(WHOLE, np.empty_like(DATA))
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
