@@ -250,7 +250,10 @@ class OpBlockCache(Operator):
     def _fetch(self, key: Key, source: Slices, target: Array) -> None:
         """Copy a part of one block, whoever computes it."""
         while True:
-            found = self._store.find_or_claim(key, self._make_request)
+            request = _BlockRequest(self, key)
+            # Whatever its end, also without having begun, its claim ends before those who wait are woken.
+            request.on_done(partial(self._store.give_up, key))
+            found = self._store.find_or_claim(key, request)
             if isinstance(found, Block):
                 found.used = tick()
                 _copy(found.data[source], target)
@@ -261,10 +264,6 @@ class OpBlockCache(Operator):
                 continue  # those who wanted it were cancelled before we joined them: our turn
             _copy(data[source], target)
             return
-
-    def _make_request(self, key: Key) -> _BlockRequest:
-        # Whatever its end, also without having begun, its claim ends before those who wait are woken.
-        return _BlockRequest(self, key).on_done(partial(self._store.give_up, key))
 
 
 def _copy(source: Array, target: Array) -> None:

@@ -183,10 +183,8 @@ class MemoryManager:
             self._count -= blocks
 
     def _sweep(self) -> None:
-        entries = ((reference(), reference) for _, reference in self._heap)
-        self._heap = [
-            (block.used, reference) for block, reference in entries if block is not None and block.kept
-        ]
+        entries = [(reference(), reference) for _, reference in self._heap]
+        self._heap[:] = [(block.used, reference) for block, reference in entries if block and block.kept]
         heapq.heapify(self._heap)
 
 

@@ -5,7 +5,7 @@ Knows no graph, no image and no request; ``DESIGN.md`` tells the invariants and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any, Generic, TypeVar
@@ -52,16 +52,11 @@ class BlockStore(Generic[C]):
         """Bytes of the clean blocks."""
         return self._nbytes
 
-    def find_or_claim(self, key: Key, make: Callable[[Key], C]) -> Block | C:
-        """Return the clean block, else who computes it, else who ``make(key)`` says shall do so."""
+    def find_or_claim(self, key: Key, claimant: C) -> Block | C:
+        """Return the clean block, else who computes it already, else ``claimant``, who has the claim now."""
         with self._manager.lock:
             block = self.blocks.get(key)
-            if block is not None:
-                return block
-            claimant = self._claims.get(key)
-            if claimant is None:
-                claimant = self._claims[key] = make(key)
-            return claimant
+            return self._claims.setdefault(key, claimant) if block is None else block
 
     def keep(self, key: Key, claimant: C, data: npt.NDArray[Any]) -> bool:
         """Keep a computed block, if the claim on it still stands; return whether it did."""

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 from cache_cases import OpCounting
-from lazyflow_core import ArrayMeta, Graph, Roi
+from lazyflow_core import ArrayMeta, Graph, Roi, stream_blocks
 from lazyflow_core.errors import ExecuteError, NotReadyError, ParameterError, SetupError
 
 from lazyflow_ops_cache.block_cache import OpBlockCache
@@ -220,6 +220,16 @@ def test_a_budget_smaller_than_the_region_or_than_one_block_is_slower_not_wrong(
     assert cache.used_bytes <= blocks * 4 * 5 * 6 * 2
     assert np.array_equal(cache.output.read(), PIXELS)
     assert len(source.executed) <= 54
+
+
+def test_streaming_under_a_small_budget_computes_each_block_once(budget):
+    source, cache = cached()
+    budget(PIXELS.nbytes // 10)
+    out = np.zeros_like(PIXELS)
+    for roi, pixels in stream_blocks(cache.output):
+        out[roi.slicing] = pixels
+    assert np.array_equal(out, PIXELS)
+    assert len(source.executed) == cache.computed_blocks == 27
 
 
 def test_caches_share_one_budget_and_a_lower_one_evicts_at_once(budget):

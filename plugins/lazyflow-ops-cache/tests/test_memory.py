@@ -12,7 +12,7 @@ from lazyflow_ops_cache.store import BlockStore
 
 
 def fill(store, key, nbytes=10):
-    owner = store.find_or_claim(key, lambda key: object())
+    owner = store.find_or_claim(key, object())
     assert store.keep(key, owner, np.zeros(nbytes, np.uint8))
 
 
@@ -98,9 +98,9 @@ def test_keeping_and_evicting_many_blocks_agrees_with_a_plain_model():
 
 def test_a_claim_that_dirt_withdrew_keeps_nothing():
     store = BlockStore(MemoryManager(100))
-    early = store.find_or_claim((0,), lambda key: "early")
+    early = store.find_or_claim((0,), "early")
     store.invalidate((0,), (1,))
-    late = store.find_or_claim((0,), lambda key: "late")
+    late = store.find_or_claim((0,), "late")
     assert (early, late) == ("early", "late")
     assert not store.keep((0,), early, np.zeros(1))
     assert store.keep((0,), late, np.ones(1))
@@ -109,11 +109,11 @@ def test_a_claim_that_dirt_withdrew_keeps_nothing():
 
 def test_giving_up_withdraws_only_the_own_claim():
     store = BlockStore(MemoryManager(100))
-    store.find_or_claim((0,), lambda key: "first")
+    store.find_or_claim((0,), "first")
     store.give_up((0,), "somebody else")
-    assert store.find_or_claim((0,), lambda key: "second") == "first"
+    assert store.find_or_claim((0,), "second") == "first"
     store.give_up((0,), "first")
-    assert store.find_or_claim((0,), lambda key: "second") == "second"
+    assert store.find_or_claim((0,), "second") == "second"
 
 
 @pytest.mark.parametrize("budget", [-1, 1.5, "1 GiB", True])
