@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from lazyflow_core.plugins import hookimpl
-from lazyflow_core.plugins.doctor import Check
+from lazyflow_core.plugins import Check, hookimpl
 
 LAZYFLOW_API = (1, 0)
 
