@@ -1,0 +1,57 @@
+"""Wheels and source archives hold what they should, and nothing else."""
+
+import tarfile
+import zipfile
+from email import message_from_string
+from pathlib import PurePosixPath
+
+import pytest
+
+from .distributions import ALL, CORE, tracked
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=str)
+def test_a_wheel_holds_the_package_and_nothing_else(distribution, built):
+    info = f"{distribution.package}-{distribution.project['version']}.dist-info"
+    with zipfile.ZipFile(built.wheel(distribution)) as wheel:
+        names = {name for name in wheel.namelist() if not name.endswith("/")}
+    expected = {path.as_posix() for path in distribution.sources()}
+    expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    if distribution.entry_points:
+        expected.add(f"{info}/entry_points.txt")
+    # Kernels in C++ are in the wheel where there was a compiler.
+    native = {name for name in names - expected if PurePosixPath(name).stem.startswith("lazyflow_filters")}
+    assert names - native == expected
+    assert len(native) <= (distribution.name == "lazyflow-ops-filters")
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=str)
+def test_a_wheel_says_what_it_is(distribution, built):
+    wheel = built.wheel(distribution)
+    info = f"{distribution.package}-{distribution.project['version']}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        about = message_from_string(archive.read(f"{info}/METADATA").decode())
+    assert about["License-Expression"] == "BSD-3-Clause"
+    assert about["License-File"] == "LICENSE"
+    assert about["Requires-Python"] == ">=3.11"
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert about.get_payload().startswith(f"# {distribution.name}")
+    assert "-py3-none-" in wheel.name, "one wheel serves every Python 3"
+
+
+@pytest.mark.parametrize("distribution", ALL, ids=str)
+def test_a_source_archive_holds_what_is_needed_to_build_and_test(distribution, built):
+    top = f"{distribution.package}-{distribution.project['version']}"
+    with tarfile.open(built.sdist(distribution)) as archive:
+        names = {str(PurePosixPath(member.name).relative_to(top)) for member in archive if member.isfile()}
+    known = {path.as_posix() for path in tracked(distribution.folder)}
+    assert names - known <= {"PKG-INFO", ".gitignore"}
+    if distribution is CORE:
+        rooms = ("lazyflow_core", "tests")
+        known = {
+            name
+            for name in known
+            if name.split("/")[0] in rooms
+            or name in {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
+        }
+    assert known - names <= {".gitignore"}
