@@ -7,7 +7,9 @@ since its pages must not be touched by two threads; afterwards each thread reads
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -119,20 +121,31 @@ class TiffReader(ArrayReader):
         self._page_grid = BlockGrid(page.shaped, segment)
         #: Which of those five each page dimension of the array is.
         self._five = _match(path, shape[leading:], page.shaped)
+        per_segment = _strides(self._page_grid.counts)
+        #: How far in `_places` two neighbours along each dimension of the array lie apart.
+        self._strides = [
+            *(n * len(self._page_grid) for n in _strides(shape[:leading])),
+            *(per_segment[i] for i in self._five),
+        ]
         chunks = (1,) * leading + tuple(segment[i] for i in self._five)
         check_declared(path, shape, stored, chunks)
         chunk = tuple(min(chunks[i], shape[i]) for i in kept)
         super().__init__(path, meta.replace(preferred_block=chunk) if all(meta.shape) else meta)
         self._shape, self._kept, self._leading = shape, kept, leading
         self._chunks = chunks
-        self._segment = segment
         self._segment_bytes = prod(segment) * stored.itemsize
-        self._tiled = page.is_tiled
-        self._decode = _own_decoder(page, stored) or page.decode
+        #: Depth, length, width and samples of a stored segment; the last strip of a page is shorter.
+        self._shape_all = self._shape_last = segment[1:]
+        self._row_axis, self._last_row = 0, -1
+        if not page.is_tiled and 2 in self._five:
+            self._row_axis = leading + self._five.index(2)
+            self._last_row = self._page_grid.counts[2] - 1
+            self._shape_last = (1, page.imagelength - self._last_row * segment[2], *segment[3:])
+        self._own = _own_decoder(page, stored)
+        self._decode = page.decode
         self._jpeg = {}
         if page.compression in (6, 7, 34892, 33007):
             self._jpeg = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-        self._own = self._decode is not page.decode
         self._nodata = page.nodata
         self._file = PreadFile(path)
         #: Offset and bytes of every strip or tile, page after page.
@@ -170,32 +183,21 @@ class TiffReader(ArrayReader):
         copy_chunks(self._chunks, self._load, self._nodata, Roi(start, stop), np.expand_dims(out, dropped))
 
     def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        five = [0] * 5
-        for i, position in zip(self._five, index[self._leading :], strict=True):
-            five[i] = position
-        segment = _ravel(five, self._page_grid.counts)
-        page = _ravel(index[: self._leading], self._shape[: self._leading])
-        offset, count = self._places[page * len(self._page_grid) + segment]
+        place = sum(map(mul, index, self._strides))
+        offset, count = self._places[place]
         if not count:
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))
-        if self._own:
-            pixels = self._decode(data, self._segment_shape(five))
+        if self._own is not None:
+            shape = self._shape_last if index[self._row_axis] == self._last_row else self._shape_all
+            pixels = self._own(data, shape)
         else:
-            pixels, _, _ = self._decode(data, segment, **self._jpeg)
+            pixels, _, _ = self._decode(data, place % len(self._page_grid), **self._jpeg)
             if pixels is None:
                 return None
         # Separate samples are one segment each; what a page does not have as a dimension is one pixel.
-        whole = np.asarray(pixels).reshape(1, *pixels.shape)
-        shape = tuple(whole.shape[i] for i in self._five)
-        return whole.reshape((1,) * self._leading + shape)[rows]
-
-    def _segment_shape(self, five: list[int]) -> tuple[int, ...]:
-        """Return depth, length, width, samples of a stored segment; the last strip of a page is shorter."""
-        _, depth, length, width, samples = self._segment
-        if not self._tiled:
-            length = min(length, self._page_grid.shape[2] - five[2] * length)
-        return depth, length, width, samples
+        five = (1, *pixels.shape)
+        return np.asarray(pixels).reshape([1] * self._leading + [five[i] for i in self._five])[rows]
 
     def _release(self) -> None:
         self._file.close()
@@ -220,12 +222,9 @@ def _match(path: str, page: tuple[int, ...], shaped: tuple[int, ...]) -> list[in
     return found
 
 
-def _ravel(index: Any, shape: Any) -> int:
-    """Return the position of an index in C order."""
-    position = 0
-    for i, n in zip(index, shape, strict=True):
-        position = position * n + i
-    return position
+def _strides(counts: Sequence[int]) -> list[int]:
+    """Return how far apart neighbours along each dimension lie in C order."""
+    return [prod(counts[i + 1 :]) for i in range(len(counts))]
 
 
 def _own_decoder(page: Any, stored: np.dtype[Any]) -> Any:
