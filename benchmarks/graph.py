@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lazyflow_core import ArrayMeta, Graph, InputSlot, Operator, OutputSlot, Roi
+from lazyflow_core.graph import Lanes
 from lazyflow_core.request import ThreadedScheduler
 from lazyflow_core.utility import plan_blocks, process_blocks
 
@@ -55,6 +56,9 @@ class OpSource(Operator):
 
     def setup_outputs(self) -> None:
         self.output.meta = ArrayMeta((4, 5), np.uint8)
+
+    def execute(self, slot, roi, out) -> None:
+        out[...] = 0
 
 
 class OpPass(Operator):
@@ -152,6 +156,17 @@ def building() -> None:
         return time.thread_time() - began
 
     row("create and connect an operator", min(seconds() for _ in range(3)) / number * 1e6, 25)
+
+    class OpLanes(Operator):
+        images = InputSlot(level=1)
+        results = OutputSlot(level=1)
+
+        def __init__(self, **slots) -> None:
+            Lanes(self.images, lambda image: OpNothing(parent=self, image=image), {self.results: "output"})
+            super().__init__(**slots)
+
+    lanes = best(lambda: OpLanes(graph=Graph(), images=[image] * 1000), 1, 3)
+    row("create 1 000 lanes", lanes, 1, "s")
     gc.collect()
     tracemalloc.start()
     graph = Graph()
@@ -159,6 +174,24 @@ def building() -> None:
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     row("bytes per such operator", size / number, 3000, "B")
+
+
+def large() -> None:
+    """A volume of 2⁴⁰ pixels through ten operators."""
+    block = Roi((10_000, 5_000, 5_000), (10_064, 5_064, 5_064))
+
+    def all_of_it() -> None:
+        with Graph() as graph:
+            source = OpSource(graph=graph)
+            slot = source.output
+            source.output.meta = ArrayMeta((2**14, 2**13, 2**13), np.uint8, axes="zyx")
+            for _ in range(10):
+                slot = OpNothing(graph=graph, image=slot).output
+            graph.describe()
+            source.output.mark_dirty()
+            slot.read(block)
+
+    row("describe, dirty and read a block of 2⁴⁰ pixels, 10 operators", best(all_of_it, 1), 1, "s")
 
 
 def layers() -> None:
@@ -222,4 +255,5 @@ if __name__ == "__main__":
     hops()
     changes()
     building()
+    large()
     layers()

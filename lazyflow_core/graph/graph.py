@@ -137,5 +137,22 @@ class Graph:
         """Return a text that shows operators, slots, connections, meta and what is not ready."""
         return describe(self)
 
+    def to_svg(self) -> str:
+        """Return a picture as SVG text: operators, slots, connections, meta, what is not ready."""
+        from lazyflow_core.graph.draw import to_svg
+
+        return to_svg(self)
+
+    def to_mermaid(self) -> str:
+        """Return a picture as Mermaid flowchart text, for pages that render it."""
+        from lazyflow_core.graph.draw import to_mermaid
+
+        return to_mermaid(self)
+
+    def _repr_html_(self) -> str:
+        from lazyflow_core.graph.draw import to_html
+
+        return to_html(self)
+
     def __repr__(self) -> str:
         return f"<Graph of {len(self._operators)} operators>"

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -271,15 +269,12 @@ def test_lanes_need_a_plain_list(graph):
         OpWrong(graph=graph)
 
 
-def test_a_thousand_lanes_cost_no_more_each_than_a_hundred():
-    def seconds_per_lane(count):
-        with Graph() as graph:
-            began = time.thread_time()
-            OpAddToAll(graph=graph, images=[A] * count)
-            return (time.thread_time() - began) / count
-
-    few = min(seconds_per_lane(100) for _ in range(3))
-    assert min(seconds_per_lane(1000) for _ in range(2)) < 5 * few
+def test_a_thousand_lanes_work_like_one():
+    with Graph() as graph:
+        op = OpAddToAll(graph=graph, images=[A] * 1000, amount=5.0)
+        assert values(op.results) == [6.0] * 1000
+        op.images.remove(500)
+        assert [slot.index for slot in op.results] == list(range(999))
 
 
 def test_closing_a_graph_of_lanes_closes_all(graph):
