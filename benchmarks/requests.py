@@ -192,7 +192,7 @@ def resident_bytes() -> int:
 
 
 def coarse_work(repeats: int) -> tuple[float, float]:
-    """A numpy kernel that releases the GIL over 64 blocks, by us and by ThreadPoolExecutor, in milliseconds."""
+    """A numpy kernel without the GIL over 64 blocks, by us and by ThreadPoolExecutor, in milliseconds."""
     import numpy as np
 
     blocks = [np.random.default_rng(k).random((64, 64, 64), dtype=np.float32) for k in range(64)]

@@ -29,6 +29,7 @@ class RequestCondition:
 
     Examples
     --------
+    >>> from lazyflow_core.request import Request
     >>> basket, changed = [], RequestCondition()
     >>> def eat():
     ...     with changed:

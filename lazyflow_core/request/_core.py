@@ -191,8 +191,8 @@ class RequestCore(Generic[T]):
                 if links.children is None:
                     links.children = set()
         # Adding to and removing from a set are single steps; `cancel` copies it in one.
-        links.children.add(self)  # type: ignore[union-attr, arg-type]
-        self._parent = parent  # type: ignore[assignment]
+        links.children.add(self)  # type: ignore[arg-type]
+        self._parent = parent
 
     # ----------------------------------------------------------------------------------------------- running
 

@@ -50,8 +50,8 @@ class Checks:
                 path = self._find(lock, earlier)
                 if path is not None:
                     raise CircularWaitError(
-                        f"{lock.describe()} is taken while {earlier.describe()} is held; elsewhere it was the "
-                        f"other way round, at\n{path}Take locks in one order everywhere."
+                        f"{lock.describe()} is taken while {earlier.describe()} is held; elsewhere it was "
+                        f"the other way round, at\n{path}Take locks in one order everywhere."
                     )
             where = "".join(traceback.format_stack(limit=6)[:-2])
             for earlier in held:
@@ -147,6 +147,7 @@ def debug_checks() -> Iterator[None]:
 
     Examples
     --------
+    >>> from lazyflow_core.request import RequestLock
     >>> one, other = RequestLock("one"), RequestLock("other")
     >>> with debug_checks():
     ...     with one, other:
@@ -159,7 +160,7 @@ def debug_checks() -> Iterator[None]:
     global checks
     outer = checks
     checks = Checks()
-    threading.Lock = _WatchedLock  # type: ignore[assignment, misc]
+    threading.Lock = _WatchedLock  # type: ignore[assignment]
     try:
         yield
     finally:

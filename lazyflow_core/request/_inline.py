@@ -23,6 +23,7 @@ class InlineScheduler(Scheduler):
 
     Examples
     --------
+    >>> from lazyflow_core.request import Request
     >>> Request(lambda: print("now"), scheduler=InlineScheduler()).submit().state.name
     now
     'FINISHED'

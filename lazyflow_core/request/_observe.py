@@ -24,6 +24,7 @@ class TraceRecorder:
 
     Examples
     --------
+    >>> from lazyflow_core.request import ThreadedScheduler
     >>> recorder = TraceRecorder()
     >>> with ThreadedScheduler(2, observers=(recorder,)) as scheduler:
     ...     Request(lambda: None, name="load", scheduler=scheduler).submit().wait()

@@ -293,6 +293,7 @@ class RequestPool(Generic[T]):
         if party.depth >= MAX_INLINE_DEPTH:
             return
         for member in list(self._unfinished):
+            party.carrier.checkpoint(party)
             scheduler = member._scheduler
             if scheduler is not None and runs_here(scheduler, party, QUEUED) and member._claim():
                 party.carrier.forget(member)

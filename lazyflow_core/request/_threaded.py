@@ -46,6 +46,7 @@ class ThreadedScheduler(Scheduler):
 
     Examples
     --------
+    >>> from lazyflow_core.request import Request
     >>> with ThreadedScheduler(worker_count=2) as scheduler:
     ...     Request(lambda: 1 + 1, scheduler=scheduler).submit().wait()
     2

@@ -1,4 +1,4 @@
-"""Tools for tests of concurrent code that never sleep: gates, a sequencer, and an explorer of interleavings."""
+"""Tools for tests of concurrent code that never sleep: gates, a sequencer, an explorer of interleavings."""
 
 from __future__ import annotations
 
@@ -129,14 +129,18 @@ def explore(
 
     Examples
     --------
-    >>> def two_in_a_row(scheduler):
-    ...     seen = []
-    ...     scheduler.run(lambda: gather(lambda: seen.append(1), lambda: seen.append(2)))
-    ...     assert seen == [1, 2], seen
-    >>> from lazyflow_core.request import gather
-    >>> explore(two_in_a_row)
+    >>> from lazyflow_core.request import checkpoint, gather
+    >>> def lost_update(scheduler):
+    ...     counter = [0]
+    ...     def add():
+    ...         before = counter[0]
+    ...         checkpoint()
+    ...         counter[0] = before + 1
+    ...     scheduler.run(lambda: gather(add, add))
+    ...     assert counter == [2], counter
+    >>> explore(lost_update)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    AssertionError: seed 0 fails...
+    AssertionError: seed ... fails (...): AssertionError: [1]...
     """
     traces = set()
     for seed in seeds:
@@ -146,8 +150,7 @@ def explore(
             with scheduler:
                 scenario(scheduler)
         except Exception as error:
-            raise AssertionError(
-                f"seed {seed} fails ({strategy}, {len(scheduler.trace)} steps): {type(error).__name__}: {error}"
-            ) from error
+            how = f"{strategy}, {len(scheduler.trace)} steps"
+            raise AssertionError(f"seed {seed} fails ({how}): {type(error).__name__}: {error}") from error
         traces.add(tuple(scheduler.trace))
     return len(traces)

@@ -1,8 +1,8 @@
 """A copy of the request package for experiments: switch points between its statements, and bugs on demand.
 
 `load_lab` compiles the package's sources anew under another name. Before every statement a call of
-``preempt()`` is planted, so that a `SeededScheduler` may switch there as an operating system could, also while
-the mutex is held: that is a `FiberMutex` here. A mutant is the same with one piece of source replaced.
+``preempt()`` is planted, so that a `SeededScheduler` may switch there as an operating system could, also
+while the mutex is held: that is a `FiberMutex` here. A mutant is the same with one piece of source replaced.
 """
 
 import ast
@@ -107,8 +107,7 @@ class LabLoader(importlib.abc.Loader, importlib.abc.MetaPathFinder):
         if name != self.package and not name.startswith(self.package + "."):
             return None
         is_package = name == self.package
-        spec = importlib.machinery.ModuleSpec(name, self, is_package=is_package)
-        return spec
+        return importlib.machinery.ModuleSpec(name, self, is_package=is_package)
 
     def create_module(self, spec):
         return None

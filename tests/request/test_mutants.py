@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the pieces of source are as long as they are
 """Does the explorer have teeth? Bugs planted on purpose, each of which it must find.
 
 A zero in `test_interleavings` means little unless bugs of this size give more than zero.
@@ -38,7 +39,7 @@ MUTANTS = {
         ),
     ),
     "a cancelled waiter keeps the permit": (
-        "a_semaphore_counts",
+        "a_cancelled_waiter_hands_the_permit_on",
         (
             "_semaphore",
             "            if waiter.host._cancelled:\n                self.release()\n",

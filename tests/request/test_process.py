@@ -290,7 +290,7 @@ def test_multiprocessing_children_can_use_requests(method, tmp_path):
     assert done.stdout.strip() == "[0, 6, 12, 18]", done.stderr
 
 
-# ------------------------------------------------------------------------------------------------- hang report
+# ------------------------------------------------------------------------------------------ hang report
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no SIGUSR1 here")

@@ -534,7 +534,7 @@ def test_timeouts_of_a_seeded_scheduler_cost_no_time():
 def test_a_seeded_scheduler_tells_a_deadlock_instead_of_hanging():
     with SeededScheduler() as seeded:
         request = Request(RequestEvent("never").wait, name="stuck", scheduler=seeded).submit()
-        with pytest.raises(CircularWaitError, match="'stuck'.*'never'"):
+        with pytest.raises(CircularWaitError, match=r"'stuck'.*'never'"):
             request.wait()
 
 

@@ -1,5 +1,6 @@
 """Real threads under pressure, and big numbers."""
 
+import contextlib
 import gc
 import os
 import random
@@ -75,8 +76,11 @@ def storm(seed, count):
         for child in children:
             try:
                 done += child.wait()
+            except RequestCancelledError:
+                pass
             except RequestError as error:
-                assert isinstance(error, RequestCancelledError) or type(error.__cause__) is Broken, error
+                if type(error.__cause__) is not Broken:
+                    raise
         if kinds[0] < 0.1:
             raise Broken
         return done
@@ -90,10 +94,8 @@ def storm(seed, count):
                 random_numbers.choice(roots).cancel()
         deadline = time.monotonic() + 20
         for root in roots:
-            try:
+            with contextlib.suppress(RequestError):
                 root.wait(timeout=max(0.1, deadline - time.monotonic()))
-            except RequestError:
-                pass
         stuck = [root for root in roots if not root.state.is_terminal]
         assert not stuck, f"seed {seed}: {len(stuck)} stuck\n{describe_blocked()}"
         assert not lock.locked()
@@ -182,9 +184,8 @@ def test_cancelling_a_hundred_thousand_children(threaded):
     assert request.cancel()
     with pytest.raises(RequestCancelledError):
         request.wait()
-    for child in children:
-        with pytest.raises(RequestCancelledError):
-            child.wait()
+    threaded.close()
+    assert {child.state for child in children} == {RequestState.CANCELLED}
 
 
 def mixed_batch(scheduler, size, counts):
@@ -276,10 +277,8 @@ def test_the_data_of_failed_requests_goes_without_the_collector(threaded):
         big = Big()
         data.append(weakref.ref(big))
         child = Request(fail)
-        try:
+        with contextlib.suppress(RequestError):
             child.wait()
-        except RequestError:
-            pass
         other = Request(fail).submit()
         try:
             other.wait()
