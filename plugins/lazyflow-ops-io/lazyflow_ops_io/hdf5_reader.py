@@ -118,7 +118,6 @@ class Hdf5Reader(ArrayReader):
         self._file = file
         self._dataset = dataset
         self._raw = raw
-        self._fill = dataset.fillvalue
         self._stored_dtype = dataset.dtype
         self._chunks: tuple[int, ...] = dataset.chunks or ()
         self._chunk_bytes = prod(self._chunks) * dataset.dtype.itemsize
@@ -128,6 +127,12 @@ class Hdf5Reader(ArrayReader):
         #: Where each chunk lies, ``(byte offset, bytes, mask of the filters left out)`` by its first pixel;
         #: None if h5py has to read.
         self._index = self._index_chunks()
+        #: Value of pixels in chunks that were never written.
+        self._fill: Any = 0
+        chunks = prod(BlockGrid(meta.shape, self._chunks).counts) if self._index is not None else 0
+        # Asked for only where it matters, and checked before: reading a damaged fill value crashes HDF5.
+        if len(self._index or ()) < chunks and plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
+            self._fill = dataset.fillvalue
 
     def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]] | None:
         dataset = self._dataset
