@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -95,8 +95,9 @@ def build_pipeline(checked: CheckedPipeline, graph: Graph) -> BuiltPipeline:
     sources: dict[str, str] = {}
     for step in checked.steps:
         operators[step.step.name] = _make(step, graph, operators, origin.where(step.step.name))
-        for source, slot in step.connections.values():
-            sources.setdefault(step.step.name, f"{source}.{slot}")
+        for pairs in step.connections.values():
+            for source, slot in pairs:
+                sources.setdefault(step.step.name, f"{source}.{slot}")
     built = BuiltPipeline(checked.pipeline, operators, (), sources)
     exports = tuple(
         _built_export(export, number, built, checked.registry, graph)
@@ -106,7 +107,10 @@ def build_pipeline(checked: CheckedPipeline, graph: Graph) -> BuiltPipeline:
 
 
 def _make(step: CheckedStep, graph: Graph, operators: Mapping[str, Operator], where: str) -> Operator:
-    inputs = {key: getattr(operators[name], slot) for key, (name, slot) in step.connections.items()}
+    inputs: dict[str, Any] = {}
+    for key, pairs in step.connections.items():
+        slots = [operators[name].slots[slot] for name, slot in pairs]
+        inputs[key] = slots if step.operator.declarations[key].level else slots[0]
     try:
         operator: Operator = step.operator(graph=graph, name=step.step.name, **inputs, **step.parameters)
     except (SetupError, ConnectError, ParameterError) as error:

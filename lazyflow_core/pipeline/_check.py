@@ -50,8 +50,8 @@ class CheckedStep:
 
     step: Step
     operator: type[Operator]
-    #: Input slot to ``(step, output slot)``.
-    connections: Mapping[str, tuple[str, str]]
+    #: Input slot to ``(step, output slot)``: one, or several for a slot that takes a list.
+    connections: Mapping[str, tuple[tuple[str, str], ...]]
     #: Parameters in their declared types; paths begin at the current directory.
     parameters: Mapping[str, Any]
 
@@ -107,12 +107,12 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
     origin = pipeline.origin
     inputs = slots_of(classes[step.name], InputSlot)
     declared = slots_of(classes[step.name], ParameterSlot)
-    connections: dict[str, tuple[str, str]] = {}
+    connections: dict[str, tuple[tuple[str, str], ...]] = {}
     parameters: dict[str, Any] = {}
     for key, value in step.settings.items():
         where = origin.where(step.name, key)
         if key in inputs:
-            connections[key] = _connection(f"{where}: {key}", value, classes)
+            connections[key] = _connections(f"{where}: {key}", value, inputs[key].level, classes)
         elif key in declared:
             try:
                 parameters[key] = declared[key].accept(value, f"{where}: {key}")
@@ -140,6 +140,20 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
     if isinstance(parameters.get("path"), str):
         parameters["path"] = str(_input_path(step, parameters["path"], bool(inputs), pipeline))
     return CheckedStep(step, classes[step.name], connections, parameters)
+
+
+def _connections(
+    where: str, value: Any, level: int, classes: Mapping[str, type[Operator]]
+) -> tuple[tuple[str, str], ...]:
+    """Return the steps and outputs that an input slot takes from: one, or those of a list."""
+    if level == 0:
+        return (_connection(where, value, classes),)
+    if level > 1 or not isinstance(value, list | tuple):
+        raise PipelineError(
+            f"{where} = {value!r} is not a list of connections; this input slot takes several, "
+            'such as ["first.output", "second.output"].'
+        )
+    return tuple(_connection(f"{where}[{i}]", each, classes) for i, each in enumerate(value))
 
 
 def _connection(where: str, value: Any, classes: Mapping[str, type[Operator]]) -> tuple[str, str]:
@@ -194,7 +208,10 @@ def _similar_file(path: Path) -> str:
 
 def _in_order(steps: Mapping[str, CheckedStep], origin: Origin) -> list[str]:
     """Return the names of the steps, sources first."""
-    sources = {name: [source for source, _ in step.connections.values()] for name, step in steps.items()}
+    sources = {
+        name: [source for pairs in step.connections.values() for source, _ in pairs]
+        for name, step in steps.items()
+    }
     try:
         return list(graphlib.TopologicalSorter(sources).static_order())
     except graphlib.CycleError as error:

@@ -209,6 +209,27 @@ class Pipeline:
             )
         return cls(tuple(steps), tuple(exports), Path(folder), origin)
 
+    @classmethod
+    def from_graph(cls, graph: Graph, registry: Registry | None = None) -> Pipeline:
+        """Return the description of a graph: what `build` makes an equal graph of.
+
+        Parameters
+        ----------
+        graph
+            Its operators are steps under their names; a name that is taken or no step's name is changed.
+        registry
+            Who knows the ids of the operators; default the installed plugins.
+
+        Raises
+        ------
+        PipelineError
+            For what cannot be said as data: an operator without id, an assigned array, a parameter that is
+            connected or has a value that is no number, text, truth value or list of those.
+        """
+        from lazyflow_core.pipeline._capture import describe_graph
+
+        return cls(describe_graph(graph, registry))
+
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries that `from_dict` makes an equal pipeline of (the folder aside)."""
         data: dict[str, Any] = {

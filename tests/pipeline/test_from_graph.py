@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+
+from lazyflow_core.errors import PipelineError
+from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.pipeline import Pipeline
+from lazyflow_core.plugins import PluginManager
+
+
+class OpRamp(Operator):
+    length = ParameterSlot(int, default=5)
+    label = ParameterSlot(str, default="")
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = ArrayMeta((self.length.value,), "float64")
+
+    def execute(self, slot, roi, out):
+        out[...] = np.arange(roi.start[0], roi.stop[0])
+
+
+class OpScale(Operator):
+    image = InputSlot()
+    factors = ParameterSlot(float | tuple | object, default=1.0)
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta
+
+    def execute(self, slot, roi, out):
+        np.multiply(self.image.read(roi), np.sum(self.factors.value), out=out)
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(roi)
+
+
+class OpTotal(Operator):
+    images = InputSlot(level=1)
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = self.images[0].meta
+
+    def execute(self, slot, roi, out):
+        out[...] = sum(image.read(roi) for image in self.images)
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(roi)
+
+
+@pytest.fixture
+def registry():
+    manager = PluginManager(only=())
+    for id, operator in {"t.ramp": OpRamp, "t.scale": OpScale, "t.total": OpTotal}.items():
+        manager.register(id, operator)
+    return manager
+
+
+@pytest.fixture
+def total(graph):
+    ramp = OpRamp(graph=graph, name="ramp", length=7)
+    double = OpScale(graph=graph, image=ramp.output, factors=(1, 1.0))
+    other = OpScale(graph=graph, image=double.output, factors=10)
+    return OpTotal(graph=graph, name="export", images=[ramp.output, double.output, other.output])
+
+
+def test_a_graph_there_and_back_is_the_same_graph(graph, total, registry):
+    pipeline = Pipeline.from_graph(graph, registry)
+    assert [step.name for step in pipeline.steps] == ["ramp", "OpScale", "OpScale_2", "step_export"]
+    read = Pipeline.from_toml(pipeline.to_toml())
+    assert read == pipeline
+    with Graph() as rebuilt:
+        built = read.build(rebuilt, registry)
+        result = built.slot("step_export.output")
+        assert np.array_equal(result.read(), total.output.read())
+        assert Pipeline.from_graph(rebuilt, registry) == pipeline
+
+
+def test_defaults_are_not_written(graph, registry):
+    OpRamp(graph=graph, label="a")
+    assert Pipeline.from_graph(graph, registry).to_dict() == {"OpRamp": {"operator": "t.ramp", "label": "a"}}
+
+
+def test_what_is_no_data_is_refused_in_a_sentence(graph, registry):
+    scale = OpScale(graph=graph, name="scale", image=np.zeros(3))
+    with pytest.raises(PipelineError, match=r"scale\.image has an array that was assigned in this process"):
+        Pipeline.from_graph(graph, registry)
+    scale.image.connect(OpRamp(graph=graph).output)
+    scale.factors.value = np.ones(2)
+    with pytest.raises(PipelineError, match=r"scale\.factors = array.* cannot be written as data"):
+        Pipeline.from_graph(graph, registry)
+    scale.factors.connect(OpScale(graph=graph, name="other", image=scale.output).factors)
+    with pytest.raises(PipelineError, match=r"scale\.factors is connected to other\.factors"):
+        Pipeline.from_graph(graph, registry)
+
+
+def test_an_operator_without_an_id_is_refused(graph, registry):
+    class OpPrivate(OpRamp):
+        pass
+
+    OpPrivate(graph=graph)
+    with pytest.raises(
+        PipelineError, match="OpPrivate: no installed distribution offers .*OpPrivate by an id"
+    ):
+        Pipeline.from_graph(graph, registry)
+
+
+def test_a_list_in_a_pipeline_has_no_gaps(graph, total, registry):
+    total.images.append()
+    with pytest.raises(PipelineError, match=r"export\.images\[3\] is not connected"):
+        Pipeline.from_graph(graph, registry)
+
+
+def test_a_slot_that_takes_a_list_says_so(registry):
+    text = '[a]\noperator = "t.ramp"\n[b]\noperator = "t.total"\nimages = "a.output"\n'
+    with pytest.raises(PipelineError, match=r"\[b\]: images = 'a\.output' is not a list of connections"):
+        Pipeline.from_toml(text).check(registry)
+    text = text.replace('"a.output"', '["a.output", "a.outptu"]')
+    with pytest.raises(PipelineError, match=r"images\[1\] = 'a\.outptu': step 'a' has no output"):
+        Pipeline.from_toml(text).check(registry)
