@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from lazyflow_core.plugins.config import Config
 from lazyflow_core.plugins.doctor import Check
 from lazyflow_core.plugins.hookspecs import hookimpl
 from lazyflow_core.plugins.manager import API, PluginInfo, PluginManager
-from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API",
+    "CachePolicy",
     "Check",
+    "Config",
     "OperatorSpec",
     "PluginInfo",
     "PluginManager",

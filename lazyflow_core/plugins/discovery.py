@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from importlib_metadata import EntryPoint
+    from importlib_metadata import Distribution, EntryPoint
 
 __all__ = ["OPERATOR_GROUP", "OPERATOR_ID", "PLUGIN_GROUP", "distribution_of", "entry_points"]
 
@@ -43,20 +43,17 @@ def entry_points(group: str) -> tuple[EntryPoint, ...]:
 def forget() -> None:
     """Scan again at the next use; for tests and after installing something."""
     _scan.cache_clear()
+    _name_and_version.cache_clear()
 
 
 def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
     """Return name and version of the distribution that has an entry point; empty if it has none."""
-    if entry_point.dist is None:
-        return "", ""
-    return _name_and_version(entry_point)
+    return ("", "") if entry_point.dist is None else _name_and_version(cast("Any", entry_point.dist))
 
 
 @cache
-def _name_and_version(entry_point: EntryPoint) -> tuple[str, str]:
-    """Read them from the metadata: a file is parsed, so once per entry point."""
-    distribution = entry_point.dist
-    assert distribution is not None, "the caller has looked"
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """Read them from the metadata: a file is parsed, so once per distribution."""
     return distribution.name, distribution.version
 
 

@@ -1,10 +1,17 @@
-"""The answer to one question of ``lazyflow doctor``."""
+"""The answers to the questions of ``lazyflow doctor``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Check"]
+from lazyflow_core.plugins.discovery import OPERATOR_ID
+
+if TYPE_CHECKING:
+    from lazyflow_core.plugins.loading import PluginInfo
+
+__all__ = ["Check", "oddities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +34,44 @@ class Check:
     ok: bool | None
     detail: str
     hint: str = ""
+
+
+def oddities(operators: Iterable[tuple[Any, str, str]], plugins: Iterable[PluginInfo]) -> list[Check]:
+    """Return what is odd about operators: malformed ids, double ones, and ids in somebody else's namespace.
+
+    Parameters
+    ----------
+    operators
+        Entry point, distribution and version of each.
+    plugins
+        Who owns which namespace.
+    """
+    owners = {info.namespace: info.distribution for info in plugins}
+    offers: dict[str, list[str]] = {}
+    found = []
+    for entry, distribution, _ in operators:
+        offers.setdefault(entry.name, []).append(distribution)
+        owner = owners.get(entry.name.partition(".")[0])
+        if not OPERATOR_ID.fullmatch(entry.name):
+            found.append(
+                Check(
+                    f"operator {entry.name}",
+                    False,
+                    f"{distribution} gives it an id that cannot be used",
+                    "an id looks like 'namespace.name', in lower case",
+                )
+            )
+        elif owner is not None and owner != distribution:
+            found.append(
+                Check(
+                    f"operator {entry.name}",
+                    None,
+                    f"{distribution} offers it in the namespace of {owner}",
+                    "its authors should choose a namespace of their own",
+                )
+            )
+    for id, distributions in offers.items():
+        if len(distributions) > 1:
+            hint = f"LAZYFLOW_PREFER={id}={distributions[-1]}"
+            found.append(Check(f"operator {id}", False, f"offered by {' and '.join(distributions)}", hint))
+    return found

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lazyflow_core.errors import FormatError, PluginError, StorageError
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
+from lazyflow_core.plugins.loading import load_target, sentence
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
     from lazyflow_core.meta import ArrayMeta
     from lazyflow_core.storage import Reader, Writer
 
-__all__ = ["Verdict", "explain_reader", "open_reader", "open_writer"]
+__all__ = [
+    "Verdict",
+    "explain_reader",
+    "find_reader",
+    "find_writer",
+    "load_reader",
+    "open_reader",
+    "open_writer",
+]
 
 #: How far into a file its kind shows.
 _HEAD_BYTES: Final = 4096
@@ -85,15 +93,44 @@ def open_reader(
     PluginError
         If the format is unknown.
     """
+    return load_reader(find_reader(specs, path, format), path, dataset)
+
+
+def find_reader(
+    specs: Sequence[ReaderSpec],
+    path: str,
+    format: str | None = None,
+    explain: Callable[[str], list[Verdict]] | None = None,
+) -> ReaderSpec:
+    """Return the reader for a path; raises as `open_reader`, and imports none.
+
+    Parameters
+    ----------
+    specs, path, format
+        As for `open_reader`.
+    explain
+        Ranks the readers; default `explain_reader`.
+    """
     if format:
         _look(path)  # a missing file is a clearer complaint than whatever the library would say
-        spec = _by_format(specs, format, "read")
-    else:
-        best = explain_reader(specs, path)
-        if not best or not best[0].rank:
-            raise FormatError(_nobody(path, [f"{v.spec.id}: {v.reason}" for v in best], "opens"))
-        spec = best[0].spec
-    return cast("Reader", _load(spec.target)(path, dataset=dataset or None))
+        return cast("ReaderSpec", _by_format(specs, format, "read"))
+    best = explain_reader(specs, path) if explain is None else explain(path)
+    if not best or not best[0].rank:
+        raise FormatError(_nobody(path, [f"{v.spec.id}: {v.reason}" for v in best], "opens"))
+    return best[0].spec
+
+
+def load_reader(spec: ReaderSpec, path: str, dataset: str | None = None) -> Reader:
+    """Open an array with one reader, importing it.
+
+    Raises
+    ------
+    PluginError
+        If the reader cannot be imported.
+    FormatError, StorageError
+        As `open_reader`.
+    """
+    return cast("Reader", _load(spec)(path, dataset=dataset or None))
 
 
 def open_writer(
@@ -141,7 +178,7 @@ def open_writer(
     if unknown:
         possible = ", ".join(spec.options) or "none"
         raise PluginError(f"{spec.id} has no option {unknown[0]!r}; it has {possible}.")
-    target = _load(spec.target)
+    target = _load(spec)
     return cast("Writer", target(path, meta, dataset=dataset or None, overwrite=overwrite, **options))
 
 
@@ -149,7 +186,7 @@ def find_writer(specs: Sequence[WriterSpec], path: str, format: str | None = Non
     """Return the writer for a path; raises as `open_writer`, and touches no file."""
     if format:
         return cast("WriterSpec", _by_format(specs, format, "write"))
-    fitting = [(spec.priority, len(p), spec) for spec in specs for p in spec.patterns if _matches(path, p)]
+    fitting = [(spec.priority, len(p), spec) for spec in specs for p in spec.patterns if matches(path, p)]
     if not fitting:
         patterns = [f"{spec.id} ({', '.join(spec.patterns)})" for spec in specs]
         raise FormatError(_nobody(path, patterns, "writes"))
@@ -188,7 +225,7 @@ def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: f
         return Verdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}")
     begins = any(head[offset : offset + len(magic)] == magic for offset, magic in spec.magic)
     marked = any(name in entries for name in spec.marker)
-    pattern = max((len(p) for p in spec.patterns if _matches(path, p)), default=0)
+    pattern = max((len(p) for p in spec.patterns if matches(path, p)), default=0)
     if begins or marked:
         return Verdict(spec, (1, pattern, spec.priority), "its contents look like it")
     if not directory and not head:
@@ -198,7 +235,8 @@ def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: f
     return Verdict(spec, (), "neither its contents nor its name look like it")
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
+    """Whether the last part of a path is like a pattern, whatever the case."""
     return fnmatch(os.path.basename(os.path.normpath(path)).lower(), pattern.lower())
 
 
@@ -211,6 +249,8 @@ def _nobody(path: str, candidates: Iterable[str], verb: str) -> str:
     return text
 
 
-def _load(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+def _load(spec: ReaderSpec | WriterSpec) -> Any:
+    try:
+        return load_target(spec.target)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{spec.id!r} ({spec.target}) could not be imported: {sentence(error)}") from error

@@ -8,13 +8,9 @@ about once, and harms no other.
 from __future__ import annotations
 
 import difflib
-import importlib
-import logging
-import os
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import (
     OperatorConflictError,
@@ -23,52 +19,20 @@ from lazyflow_core.errors import (
     UnknownOperatorError,
 )
 from lazyflow_core.plugins import discovery
+from lazyflow_core.plugins.config import Config, normal
+from lazyflow_core.plugins.hooks import Hooks
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
-from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.loading import API, PluginInfo, load_target, sentence
+from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
-    import pluggy
-    from importlib_metadata import EntryPoint
-
     from lazyflow_core.graph import Operator
     from lazyflow_core.meta import ArrayMeta
     from lazyflow_core.plugins.doctor import Check
+    from lazyflow_core.plugins.files import Verdict
     from lazyflow_core.storage import Reader, Writer
 
 __all__ = ["API", "PluginInfo", "PluginManager"]
-
-_logger = logging.getLogger("lazyflow_core")
-
-#: Level of the plugin contract: (major, minor). A plugin states the level it was written for as
-#: ``LAZYFLOW_API``; another major, or a larger minor, is refused.
-API: Final = (1, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
-    """An installed plugin and what became of it.
-
-    Parameters
-    ----------
-    namespace
-        The name of its entry point; its operators' ids begin with it.
-    distribution, version
-        Who installed it.
-    target
-        Its module of hooks.
-    state
-        ``"installed"`` before any hook was called, then ``"loaded"`` or ``"broken"``; ``"disabled"`` where
-        the user said so.
-    error
-        Why it is broken.
-    """
-
-    namespace: str
-    distribution: str
-    version: str
-    target: str
-    state: str
-    error: BaseException | None = None
 
 
 class PluginManager:
@@ -76,67 +40,66 @@ class PluginManager:
 
     Parameters
     ----------
-    only
-        Namespaces or distributions to use, and no others; default ``LAZYFLOW_PLUGINS`` (comma separated; set
-        but empty means none), else all.
-    disable
-        Namespaces or distributions not to use; default ``LAZYFLOW_DISABLE_PLUGINS``.
-    prefer
-        Which distribution to take where two offer one id; default ``LAZYFLOW_PREFER``
-        (``"filters.x=dist-name,…"``).
-    strict
-        Raise for a broken plugin instead of going on without it; default ``LAZYFLOW_STRICT_PLUGINS``.
+    config
+        What the user decided; default what the environment says, except for what is given here:
+    only, disable, prefer, strict
+        See `Config`.
+    discover
+        Whether to use what is installed; False gives a manager that knows what is registered, for tests.
 
     Notes
     -----
-    All methods may be called from any thread. None is meant for hot paths.
+    All methods may be called from any thread and from inside requests. None is meant for hot paths.
     """
 
     def __init__(
         self,
+        config: Config | None = None,
         *,
         only: Iterable[str] | None = None,
         disable: Iterable[str] | None = None,
-        prefer: dict[str, str] | None = None,
+        prefer: Mapping[str, str] | None = None,
         strict: bool | None = None,
+        discover: bool = True,
     ) -> None:
-        env = os.environ
-        if only is None and "LAZYFLOW_PLUGINS" in env:
-            only = _split(env["LAZYFLOW_PLUGINS"])
-        if disable is None:
-            disable = _split(env.get("LAZYFLOW_DISABLE_PLUGINS", ""))
-        if prefer is None:
-            pairs = (item.partition("=") for item in _split(env.get("LAZYFLOW_PREFER", "")))
-            prefer = {key.strip(): value.strip() for key, _, value in pairs}
-        self._only = None if only is None else frozenset(map(_normal, only))
-        self._disable = frozenset(map(_normal, disable))
-        self._prefer = prefer
-        self._strict = env.get("LAZYFLOW_STRICT_PLUGINS", "") == "1" if strict is None else strict
-        #: Guards the two below. Not held while a plugin is imported.
-        self._lock = threading.RLock()
+        if config is None:
+            config = Config.from_environment(only=only, disable=disable, prefer=prefer, strict=strict)
+        self.config = config
+        self._hooks = Hooks(config, discover)
+        #: Guards the first of the two below; held for a few statements.
+        self._lock = threading.Lock()
+        #: Operators registered at run time.
         self._registered: dict[str, type[Operator]] = {}
-        self._pm: pluggy.PluginManager | None = None
-        #: Errors of plugins by namespace, known once the hooks are loaded.
-        self._broken: dict[str, BaseException] = {}
+        #: Classes that were imported, by target. Written by whoever imports, one at a time per target.
+        self._loaded: dict[str, type[Operator]] = {}
 
     # ------------------------------------------------------------------------------------------ operators
 
-    def operators(self) -> list[OperatorSpec]:
+    def operators(self, *, dynamic: bool = False) -> list[OperatorSpec]:
         """Return all operators there are, by id; two of one id where two distributions offer it.
 
-        Imports no module of any operator. Operators that exist only at run time come from hooks, so the
-        light hook modules are imported if there are any.
+        Imports nothing of any plugin, unless ``dynamic`` asks for operators that exist only at run time as
+        well: they come from hooks, so the light modules are imported.
         """
         found = {
             (entry.name, name): OperatorSpec(entry.name, entry.value, name, version)
-            for entry, name, version in self._allowed(discovery.OPERATOR_GROUP)
+            for entry, name, version in self._hooks.allowed(discovery.OPERATOR_GROUP)
+            if discovery.OPERATOR_ID.fullmatch(entry.name)
         }
+        if dynamic or self._hooks.are_loaded:
+            for _, spec in self._hooks.collect("lazyflow_operator_specs", OperatorSpec):
+                found.setdefault((spec.id, spec.distribution), spec)
         for key, cls in self._registered.items():
             found[key, ""] = OperatorSpec(key, f"{cls.__module__}:{cls.__qualname__}")
         return [found[key] for key in sorted(found)]
 
     def get_operator(self, id: str) -> type[Operator]:
         """Return the class of an operator, importing its module.
+
+        Parameters
+        ----------
+        id
+            ``"namespace.name"``; interactively the name alone will do where only one namespace has it.
 
         Raises
         ------
@@ -147,17 +110,33 @@ class PluginManager:
         OperatorLoadError
             If importing it fails.
         """
+        return self._load_operator(self.find_operator(id))
+
+    def find_operator(self, id: str) -> OperatorSpec:
+        """Return the operator that `get_operator` would import; raises as it does, and imports nothing.
+
+        Only where no entry point has the id, plugins are asked for operators that exist at run time.
+        """
         if id in self._registered:
-            return self._registered[id]
-        offers = [spec for spec in self.operators() if spec.id == id]
-        if not offers:
-            raise UnknownOperatorError(self._unknown(id))
-        if len(offers) > 1:
-            preferred = [s for s in offers if _normal(s.distribution) == _normal(self._prefer.get(id, ""))]
-            if len(preferred) != 1:
-                raise OperatorConflictError(_conflict(offers))
-            offers = preferred
-        return self._load_operator(offers[0])
+            cls = self._registered[id]
+            return OperatorSpec(id, f"{cls.__module__}:{cls.__qualname__}")
+        for dynamic in (False, True):
+            specs = self.operators(dynamic=dynamic)
+            offers = [spec for spec in specs if spec.id == id]
+            if not offers and "." not in id:
+                offers = [spec for spec in specs if spec.id.partition(".")[2] == id]
+                if len({spec.id for spec in offers}) > 1:
+                    ids = " and ".join(sorted({spec.id for spec in offers}))
+                    raise UnknownOperatorError(f"{id!r} is ambiguous: it may be {ids}; give the full id.")
+            if len(offers) > 1:
+                preferred = normal(self.config.prefer.get(offers[0].id, ""))
+                chosen = [spec for spec in offers if normal(spec.distribution) == preferred]
+                if len(chosen) != 1:
+                    raise OperatorConflictError(self._conflict("operator", offers))
+                offers = chosen
+            if offers:
+                return offers[0]
+        raise UnknownOperatorError(self._unknown(id))
 
     def register(self, id: str, operator: type[Operator], *, replace: bool = False) -> None:
         """Offer an operator for the rest of the process; it wins over installed ones.
@@ -169,54 +148,109 @@ class PluginManager:
         """
         if not discovery.OPERATOR_ID.fullmatch(id):
             raise PluginError(f"{id!r} is no operator id; one looks like 'namespace.name', in lower case.")
+        taken = {spec.id for spec in self.operators()}
         with self._lock:
-            if not replace and any(spec.id == id for spec in self.operators()):
+            if not replace and (id in taken or id in self._registered):
                 raise PluginError(f"operator id {id!r} is taken; say replace=True to replace it.")
             self._registered[id] = operator
 
     def _load_operator(self, spec: OperatorSpec) -> type[Operator]:
         from lazyflow_core.graph import Operator
 
+        if spec.id in self._registered:
+            return self._registered[spec.id]
+        if spec.target in self._loaded:
+            return self._loaded[spec.target]
         who = f"operator {spec.id!r} ({spec.distribution} {spec.version}, {spec.target})"
-        try:
-            loaded = _load(spec.target)
-        except (Exception, SystemExit) as error:
-            raise OperatorLoadError(
-                f"{who} could not be imported: {type(error).__name__}: {error}"
-            ) from error
-        if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
-            raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
-        return loaded
+        with self._hooks.importing(spec.target):
+            if spec.target in self._loaded:
+                return self._loaded[spec.target]
+            try:
+                loaded = load_target(spec.target)
+            except (Exception, SystemExit) as error:
+                raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error
+            if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
+                raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
+            self._loaded[spec.target] = loaded
+            return loaded
 
     def _unknown(self, id: str) -> str:
-        ids = [spec.id for spec in self.operators()]
+        ids = sorted({spec.id for spec in self.operators()})
         near = difflib.get_close_matches(id, ids, n=3)
+        if "." not in id:
+            short = difflib.get_close_matches(id, {i.partition(".")[2]: i for i in ids}, n=3)
+            near = near or [i for i in ids if i.partition(".")[2] in short]
         namespace = id.partition(".")[0]
         if near:
             return f"no operator {id!r}; did you mean {' or '.join(map(repr, near))}?"
-        if any(i.startswith(f"{namespace}.") for i in ids):
-            offered = ", ".join(sorted({i for i in ids if i.startswith(f"{namespace}.")}))
-            return f"no operator {id!r}; {namespace!r} offers {offered}."
+        offered = [i for i in ids if i.startswith(f"{namespace}.")]
+        if offered:
+            return f"no operator {id!r}; {namespace!r} offers {', '.join(offered)}."
         text = f"no operator {id!r}: no installed distribution provides the namespace {namespace!r}."
         if namespace in DISTRIBUTION_OF_NAMESPACE:
             text += f" Try: pip install {DISTRIBUTION_OF_NAMESPACE[namespace]}"
         return text
 
+    def _conflict(self, kind: str, offers: list[OperatorSpec]) -> str:
+        owners = {info.namespace: info.distribution for info in self.plugins()}
+        first = offers[0]
+        offers = sorted(offers, key=lambda s: (owners.get(first.namespace) != s.distribution, s.distribution))
+        return conflict_text(kind, first.id, [(s.distribution, s.version, s.target) for s in offers])
+
     # ---------------------------------------------------------------------------------- readers and writers
 
     def readers(self) -> list[ReaderSpec]:
         """Return the kinds of files that installed plugins read, by id."""
-        return sorted(_flat(self.hook.lazyflow_reader_specs()), key=lambda spec: spec.id)
+        found = self._hooks.collect("lazyflow_reader_specs", ReaderSpec)
+        return sorted((spec for _, spec in found), key=lambda spec: spec.id)
 
     def writers(self) -> list[WriterSpec]:
         """Return the kinds of files that installed plugins write, by id."""
-        return sorted(_flat(self.hook.lazyflow_writer_specs()), key=lambda spec: spec.id)
+        found = self._hooks.collect("lazyflow_writer_specs", WriterSpec)
+        return sorted((spec for _, spec in found), key=lambda spec: spec.id)
+
+    def explain_reader(self, path: str) -> list[Verdict]:
+        """Return how well each reader fits a path and why, the one that would be taken first.
+
+        The user's configuration counts most, then what a plugin says in `lazyflow_select_reader`, then what
+        the file looks like; see `lazyflow_core.plugins.files.explain_reader`.
+        """
+        from dataclasses import replace
+
+        from lazyflow_core.plugins.files import explain_reader, matches
+
+        verdicts = explain_reader(self.readers(), path)
+        claims = [verdict.spec.id for verdict in verdicts if verdict.rank]
+        chosen, why = None, ""
+        for pattern, reader in self.config.readers.items():
+            if matches(path, pattern):
+                chosen, why = reader, f"your configuration says {pattern}={reader}"
+                if not any(verdict.spec.id == reader for verdict in verdicts):
+                    raise PluginError(f"{why}, but no plugin is installed that offers it.")
+        if chosen is None and len(claims) > 1:
+            chosen, plugin = self._hooks.first(
+                "lazyflow_select_reader", path=path, candidates=tuple(claims), config=self.config
+            )
+            why = f"plugin {plugin!r} selects it"
+            if chosen is not None and chosen not in claims:
+                self._hooks.tell(
+                    "lazyflow_select_reader", plugin, f"it selects {chosen!r}, which is no candidate."
+                )
+                chosen = None
+        if chosen is not None:
+            verdicts = [
+                replace(v, rank=(2, *v.rank), reason=why) if v.spec.id == chosen else v for v in verdicts
+            ]
+        return sorted(verdicts, key=lambda verdict: verdict.rank, reverse=True)
 
     def open_reader(self, path: str, *, dataset: str | None = None, format: str | None = None) -> Reader:
         """Open an array for reading; see `lazyflow_core.plugins.files.open_reader`."""
-        from lazyflow_core.plugins.files import open_reader
+        from lazyflow_core.plugins import files
 
-        return open_reader(self.readers(), path, dataset=dataset, format=format)
+        specs = self.readers()
+        spec = files.find_reader(specs, path, format, self.explain_reader)
+        self._expect_one("reader", "lazyflow_reader_specs", spec)
+        return files.load_reader(spec, path, dataset)
 
     def open_writer(
         self,
@@ -229,146 +263,122 @@ class PluginManager:
         **options: Any,
     ) -> Writer:
         """Open a new array for writing; see `lazyflow_core.plugins.files.open_writer`."""
-        from lazyflow_core.plugins.files import open_writer
+        from lazyflow_core.plugins import files
 
-        return open_writer(
-            self.writers(), path, meta, dataset=dataset, format=format, overwrite=overwrite, **options
+        specs = self.writers()
+        self._expect_one("writer", "lazyflow_writer_specs", files.find_writer(specs, path, format))
+        return files.open_writer(
+            specs, path, meta, dataset=dataset, format=format, overwrite=overwrite, **options
         )
+
+    def _expect_one(self, kind: str, hook: str, spec: ReaderSpec | WriterSpec) -> None:
+        """Raise `PluginError` if two plugins offer what is about to be used, and none is preferred."""
+        offers = [(plugin, s) for plugin, s in self._hooks.collect(hook, type(spec)) if s.id == spec.id]
+        if len(offers) < 2:
+            return
+        infos = {info.namespace: info for info in self.plugins()}
+        shown = [
+            (infos[p].distribution, infos[p].version, s.target) if p in infos else (p, "", s.target)
+            for p, s in offers
+        ]
+        preferred = normal(self.config.prefer.get(spec.id, ""))
+        chosen = [offer for offer in shown if normal(offer[0]) == preferred]
+        if len(chosen) != 1 or chosen[0][2] != spec.target:
+            raise PluginError(conflict_text(kind, spec.id, shown))
+
+    # ---------------------------------------------------------------------------------------- other answers
+
+    def cache_policy(self, operator_id: str, meta: ArrayMeta, budget_bytes: int) -> CachePolicy | None:
+        """Return how a cache is to treat what it keeps, if any plugin has an opinion."""
+        arguments = {"operator_id": operator_id, "meta": meta, "budget_bytes": budget_bytes}
+        policy, plugin = self._hooks.first("lazyflow_cache_policy", **arguments)
+        if policy is not None and not isinstance(policy, CachePolicy):
+            self._hooks.tell(
+                "lazyflow_cache_policy", plugin, f"it returned {policy!r}, which is no CachePolicy."
+            )
+            return None
+        return policy
+
+    def request_observers(self) -> tuple[Any, ...]:
+        """Return what plugins want to watch requests with, for the ``observers`` of a scheduler.
+
+        An observer that raises is silenced; no request fails because of it.
+
+        Examples
+        --------
+        ::
+
+            ThreadedScheduler(observers=plugins.default().request_observers())
+        """
+        from lazyflow_core.plugins.observers import Guarded
+
+        found = self._hooks.answers("lazyflow_request_observer")
+        return tuple(Guarded(observer, plugin) for plugin, observer in found if observer is not None)
+
+    def conformance_cases(self, operator_id: str) -> list[Any]:
+        """Return the cases that a plugin's authors wrote for one of its operators; imports what is needed."""
+        found = []
+        for plugin, target in self._hooks.answers("lazyflow_conformance_cases"):
+            if plugin == operator_id.partition(".")[0]:
+                cls = self.get_operator(operator_id)
+                found += [case for case in load_target(target) if case.operator in (operator_id, cls)]
+        return found
+
+    def doctor(self) -> list[Check]:
+        """Return what the plugins say about this machine, and what is wrong with any of them."""
+        from lazyflow_core.plugins.doctor import Check, oddities
+
+        checks: list[Any] = [check for _, check in self._hooks.collect("lazyflow_doctor", Check)]
+        for info in self.plugins():
+            text = f"{info.distribution} {info.version}"
+            error = f": {sentence(info.error)}" if info.error else ""
+            checks.append(Check(f"plugin {info.namespace}", info.state != "broken", text + error))
+        return checks + oddities(self._hooks.allowed(discovery.OPERATOR_GROUP), self.plugins())
 
     # ----------------------------------------------------------------------------------------------- hooks
 
     @property
     def hook(self) -> Any:
-        """The hooks, to be called by name; loads the light modules of all plugins at first use."""
-        return self._hooks().hook
+        """The hooks, to be called by name; loads the light modules of all plugins at first use.
 
-    def doctor(self) -> list[Check]:
-        """Return what the plugins say about this machine, and which of them are broken."""
-        from lazyflow_core.plugins.doctor import Check
-
-        checks = _flat(self.hook.lazyflow_doctor())
-        checks += [
-            Check(
-                f"plugin {info.namespace}",
-                info.state != "broken",
-                f"{info.distribution} {info.version}" + (f": {_sentence(info.error)}" if info.error else ""),
-            )
-            for info in self.plugins()
-        ]
-        return checks
+        What an implementation raises reaches the caller. The methods above are safe from that.
+        """
+        return self._hooks.load().hook
 
     def plugins(self, *, load: bool = False) -> list[PluginInfo]:
         """Return the installed plugins, by namespace; ``load`` loads them first to see what breaks."""
-        if load:
-            self._hooks()
-        infos = []
-        for entry in discovery.entry_points(discovery.PLUGIN_GROUP):
-            name, version = discovery.distribution_of(entry)
-            state = "installed" if self._pm is None else "loaded"
-            if not self._is_allowed(entry.name, name):
-                state = "disabled"
-            elif entry.name in self._broken:
-                state = "broken"
-            infos.append(
-                PluginInfo(entry.name, name, version, entry.value, state, self._broken.get(entry.name))
-            )
-        return infos
+        return self._hooks.plugins(load=load)
 
-    def _hooks(self) -> pluggy.PluginManager:
-        with self._lock:
-            if self._pm is None:
-                import pluggy
+    def register_plugin(self, plugin: Any, namespace: str, *, late: bool = False) -> None:
+        """Add a module or object with hook implementations for the rest of the process.
 
-                from lazyflow_core.plugins.hookspecs import HookSpecs
+        Parameters
+        ----------
+        plugin
+            Its hooks are registered all or none. It need not state a level.
+        namespace
+            What it is called.
+        late
+            Add it even though hooks were called already; what was answered then is not asked again.
 
-                manager = pluggy.PluginManager("lazyflow")
-                manager.add_hookspecs(HookSpecs)
-                for entry, name, version in self._allowed(discovery.PLUGIN_GROUP):
-                    self._load_plugin(manager, entry, f"plugin {entry.name!r} ({name} {version})")
-                self._pm = manager
-        return self._pm
+        Raises
+        ------
+        PluginError
+            If the namespace is taken or reserved, a hook is unknown, or hooks were called already.
+        """
+        self._hooks.register(plugin, namespace, late=late)
 
-    def _load_plugin(self, manager: pluggy.PluginManager, entry: EntryPoint, who: str) -> None:
-        try:
-            module = _load(entry.value)
-            _check_api(module)
-            manager.register(module, entry.name)
-        except (Exception, SystemExit) as error:
-            # pluggy keeps the hooks it had registered when it met a bad one.
-            if manager.has_plugin(entry.name):
-                manager.unregister(name=entry.name)
-            if self._strict:
-                raise PluginError(f"{who} was not loaded: {_sentence(error)}") from error
-            self._broken[entry.name] = error
-            _logger.warning(
-                "%s is disabled: %s\n  run 'lazyflow plugins show %s' for the traceback, or set "
-                "LAZYFLOW_DISABLE_PLUGINS=%s to silence this.",
-                who,
-                _sentence(error),
-                entry.name,
-                entry.name,
-            )
-
-    # --------------------------------------------------------------------------------------- who is allowed
-
-    def _allowed(self, group: str) -> list[tuple[EntryPoint, str, str]]:
-        """Return the entry points that the user did not switch off, each with its distribution."""
-        found = []
-        for entry in discovery.entry_points(group):
-            name, version = discovery.distribution_of(entry)
-            if self._is_allowed(entry.name.partition(".")[0], name):
-                found.append((entry, name, version))
-        return found
-
-    def _is_allowed(self, namespace: str, distribution: str) -> bool:
-        names = {_normal(namespace), _normal(distribution)}
-        if self._only is not None and not names & self._only:
-            return False
-        return not names & self._disable
+    def close(self) -> None:
+        """Let plugins release what they took when they were configured. Closing twice is fine."""
+        self._hooks.close()
 
 
-def _load(target: str) -> Any:
-    """Import ``"package.module"`` or ``"package.module:name"``."""
-    module, _, attribute = target.partition(":")
-    loaded: Any = importlib.import_module(module)
-    for part in filter(None, attribute.split(".")):
-        loaded = getattr(loaded, part)
-    return loaded
-
-
-def _check_api(module: Any) -> None:
-    stated = getattr(module, "LAZYFLOW_API", None)
-    if stated is None:
-        raise PluginError(f"{module.__name__} does not state LAZYFLOW_API; this is level {API}.")
-    if stated[0] != API[0] or stated[1] > API[1]:
-        raise PluginError(
-            f"it was written for plugin API {stated[0]}.{stated[1]} and this is {API[0]}.{API[1]}; install "
-            f"{'a newer lazyflow-core' if tuple(stated) > API else 'a newer version of the plugin'}."
-        )
-
-
-def _conflict(offers: list[OperatorSpec]) -> str:
-    first = offers[0]
-    lines = [f"operator id {first.id!r} is provided by {len(offers)} distributions:"]
-    lines += [f"    {spec.distribution} {spec.version}   {spec.target}" for spec in offers]
-    lines.append(
-        f"  choose one: LAZYFLOW_PREFER={first.id}={offers[-1].distribution}   or uninstall the others."
-    )
+def conflict_text(kind: str, id: str, offers: list[tuple[str, str, str]]) -> str:
+    """Return what is said where several distributions offer one id; offers are (name, version, target)."""
+    count = {2: "two", 3: "three", 4: "four"}.get(len(offers), str(len(offers)))
+    width = max(len(f"{name} {version}") for name, version, _ in offers)
+    lines = [f"{kind} id {id!r} is provided by {count} distributions:"]
+    lines += [f"    {f'{name} {version}':{width}}   {target}" for name, version, target in offers]
+    others = "other" if len(offers) == 2 else "others"
+    lines.append(f"  choose one:  LAZYFLOW_PREFER={id}={offers[-1][0]}   or uninstall the {others}.")
     return "\n".join(lines)
-
-
-def _flat(answers: Iterable[Iterable[Any]]) -> list[Any]:
-    return [item for answer in answers if answer for item in answer]
-
-
-def _normal(name: str) -> str:
-    """Return a distribution name as packaging tools compare them (PEP 503)."""
-    return name.strip().lower().replace("_", "-").replace(".", "-")
-
-
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _split(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]

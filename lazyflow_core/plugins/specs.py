@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OperatorSpec", "ReaderSpec", "WriterSpec"]
+__all__ = ["CachePolicy", "OperatorSpec", "ReaderSpec", "WriterSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +90,23 @@ class WriterSpec:
     target: str
     patterns: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How a cache is to treat what it keeps; what a plugin answers to `lazyflow_cache_policy`.
+
+    Parameters
+    ----------
+    keep
+        Whether to keep anything at all.
+    compress
+        Whether to keep blocks compressed.
+    priority
+        Blocks of caches with a smaller number are dropped first.
+    """
+
+    keep: bool = True
+    compress: bool = False
     priority: int = 0

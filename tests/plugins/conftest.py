@@ -3,6 +3,7 @@
 import sys
 import textwrap
 
+import importlib_metadata
 import pytest
 
 from lazyflow_core.plugins import discovery
@@ -36,9 +37,16 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
+    """An empty one; whatever is installed where the tests run does not show."""
     monkeypatch.syspath_prepend(tmp_path)
-    for variable in ("LAZYFLOW_PLUGINS", "LAZYFLOW_DISABLE_PLUGINS", "LAZYFLOW_PREFER"):
-        monkeypatch.delenv(variable, raising=False)
+    for name in ("PLUGINS", "DISABLE_PLUGINS", "PREFER", "READERS"):
+        monkeypatch.delenv(f"LAZYFLOW_{name}", raising=False)
+
+    def entry_points():
+        found = importlib_metadata.distributions(path=[str(tmp_path)])
+        return importlib_metadata.EntryPoints(entry for dist in found for entry in dist.entry_points)
+
+    monkeypatch.setattr(importlib_metadata, "entry_points", entry_points)
     monkeypatch.setenv("LAZYFLOW_STRICT_PLUGINS", "")
     made = Site(tmp_path)
     discovery.forget()

@@ -76,10 +76,10 @@ def test_two_distributions_with_one_id_are_an_error_at_use_that_names_both(confl
     with pytest.raises(OperatorConflictError) as caught:
         manager.get_operator("good.pass_on")
     assert str(caught.value) == (
-        "operator id 'good.pass_on' is provided by 2 distributions:\n"
-        "    acme-fast 2.0   fast_ops:OpPass\n"
+        "operator id 'good.pass_on' is provided by two distributions:\n"
         "    acme-good 1.0   good_ops:OpPass\n"
-        "  choose one: LAZYFLOW_PREFER=good.pass_on=acme-good   or uninstall the others."
+        "    acme-fast 2.0   fast_ops:OpPass\n"
+        "  choose one:  LAZYFLOW_PREFER=good.pass_on=acme-fast   or uninstall the other."
     )
     assert conflict.imported() == set()
 

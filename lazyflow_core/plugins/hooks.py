@@ -1,0 +1,235 @@
+"""The light modules of plugins, loaded when the first hook is called, and asked one by one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lazyflow_core.errors import PluginError
+from lazyflow_core.plugins import discovery
+from lazyflow_core.plugins.config import Config
+from lazyflow_core.plugins.loading import (
+    RESERVED,
+    PluginInfo,
+    PluginSource,
+    load_plugins,
+    register,
+    sentence,
+)
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from lazyflow_core.request import RequestLock
+
+__all__ = ["Hooks"]
+
+_logger = logging.getLogger("lazyflow_core")
+
+_NO_HOOKS: tuple[str, ...] = ()
+
+
+class Hooks:
+    """The hooks of one `PluginManager`.
+
+    Parameters
+    ----------
+    config
+        What the user decided.
+    discover
+        Whether to load what is installed, besides what is registered.
+    """
+
+    def __init__(self, config: Config, discover: bool) -> None:
+        self.config = config
+        self._discover = discover
+        #: Guards the fields below; held for a few statements, never while a plugin runs.
+        self._lock = threading.Lock()
+        #: Plugins registered before the hooks were loaded, by namespace.
+        self._pending: dict[str, Any] = {}
+        #: One lock per thing being imported: who else wants it waits, as a request or as a thread.
+        self._loading: dict[str, RequestLock] = {}
+        #: None until the first hook is called.
+        self._pm: pluggy.PluginManager | None = None
+        #: Errors of plugins by namespace, known once the hooks are loaded.
+        self._broken: dict[str, BaseException] = {}
+        self._has_complained = False
+        #: (hook, plugin) pairs whose errors were told.
+        self._told: set[tuple[str, str]] = set()
+
+    @property
+    def are_loaded(self) -> bool:
+        """Whether any hook was called yet."""
+        return self._pm is not None
+
+    @contextmanager
+    def importing(self, what: str) -> Iterator[None]:
+        """Let one at a time import a thing; a request that has to wait is suspended."""
+        from lazyflow_core.request import RequestLock
+
+        with self._lock:
+            lock = self._loading.setdefault(what, RequestLock(f"import of {what}"))
+        with lock:
+            yield
+
+    def plugins(self, *, load: bool = False) -> list[PluginInfo]:
+        """See `PluginManager.plugins`."""
+        pm = self.load() if load else self._pm
+        infos = []
+        for entry in discovery.entry_points(discovery.PLUGIN_GROUP) if self._discover else ():
+            name, version = discovery.distribution_of(entry)
+            state, hooks = "installed", _NO_HOOKS
+            error = self._broken.get(entry.name)
+            if not self.config.allows(entry.name, name):
+                state, error = "disabled", None
+            elif error is not None:
+                state = "broken"
+            elif pm is not None:
+                state, hooks = "loaded", _hooks_of(pm, entry.name)
+            infos.append(PluginInfo(entry.name, name, version, entry.value, state, error, hooks))
+        known = {info.namespace for info in infos}
+        for namespace, plugin in pm.list_name_plugin() if pm is not None else ():
+            if namespace not in known:
+                target = getattr(plugin, "__name__", type(plugin).__qualname__)
+                hooks = _hooks_of(pm, namespace) if pm is not None else _NO_HOOKS
+                infos.append(PluginInfo(namespace, "", "", target, "loaded", None, hooks))
+        return infos
+
+    def register(self, plugin: Any, namespace: str, *, late: bool) -> None:
+        """See `PluginManager.register_plugin`."""
+        if namespace in RESERVED:
+            raise PluginError(f"the namespace {namespace!r} is reserved.")
+        with self._lock:
+            pm = self._pm
+            if pm is None:
+                if namespace in self._pending:
+                    raise PluginError(f"the namespace {namespace!r} belongs to another plugin already.")
+                self._pending[namespace] = plugin
+                return
+        if not late:
+            raise PluginError(
+                f"plugin {namespace!r} comes too late: hooks were called already. Register it before the "
+                "first use, or say late=True."
+            )
+        if pm.has_plugin(namespace):
+            raise PluginError(f"the namespace {namespace!r} belongs to another plugin already.")
+        with self.importing("the hooks"):
+            register(pm, plugin, namespace)
+        self.answers("lazyflow_configure", only=namespace, config=self.config)
+
+    def close(self) -> None:
+        """See `PluginManager.close`."""
+        if self._pm is not None:
+            self.answers("lazyflow_unconfigure", config=self.config)
+            self._pm = None
+
+    def load(self) -> pluggy.PluginManager:
+        """Return pluggy's manager, with all plugins loaded and configured."""
+        if self._pm is not None:
+            return self._pm
+        with self.importing("the hooks"):
+            if self._pm is not None:
+                return self._pm
+            import pluggy
+
+            from lazyflow_core.plugins.hookspecs import HookSpecs
+
+            manager = pluggy.PluginManager("lazyflow")
+            manager.add_hookspecs(HookSpecs)
+            sources = [
+                PluginSource(entry.name, name, version, entry.value)
+                for entry, name, version in self.allowed(discovery.PLUGIN_GROUP)
+            ]
+            self._broken = load_plugins(manager, sources, self.config)
+            with self._lock:
+                pending, self._pending = self._pending, {}
+            for namespace, plugin in pending.items():
+                register(manager, plugin, namespace)
+            self._pm = manager
+        self.answers("lazyflow_configure", config=self.config)
+        return manager
+
+    def answers(self, name: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
+        """Ask each plugin by itself, in the order of namespaces; return (plugin, answer) of all that answer.
+
+        What one raises is told about once and harms no other.
+        """
+        pm = self.load()
+        caller = getattr(pm.hook, name)
+        names = {id(plugin): namespace for namespace, plugin in pm.list_name_plugin()}
+        found = []
+        for impl in sorted(caller.get_hookimpls(), key=lambda impl: impl.plugin_name):
+            plugin = names.get(id(impl.plugin))
+            if plugin is None or (only is not None and plugin != only):
+                continue
+            taken = {key: arguments[key] for key in impl.argnames if key in arguments}
+            try:
+                answer = impl.function(**taken)
+                if name.endswith("_specs") or name == "lazyflow_doctor":
+                    answer = list(answer or ())  # here: a generator raises when it is read
+                found.append((plugin, answer))
+            except (Exception, SystemExit) as error:
+                if self.config.strict:
+                    raise PluginError(f"plugin {plugin!r}: {name} failed: {sentence(error)}") from error
+                self.tell(name, plugin, f"{name} failed: {sentence(error)}")
+        return found
+
+    def first(self, name: str, **arguments: Any) -> tuple[Any, str]:
+        """Return the first answer that is not None, and whose it is."""
+        for plugin, answer in self.answers(name, **arguments):
+            if answer is not None:
+                return answer, plugin
+        return None, ""
+
+    def collect(self, name: str, kind: type[Any]) -> list[tuple[str, Any]]:
+        """Return (plugin, item) for all items of all answers; what is not of the kind is told and dropped."""
+        found = []
+        for plugin, items in self.answers(name):
+            for item in items:
+                if isinstance(item, kind):
+                    found.append((plugin, item))
+                else:
+                    self.tell(name, plugin, f"{name} gave {item!r}, which is no {kind.__name__}.")
+        return found
+
+    def tell(self, hook: str, plugin: str, text: str) -> None:
+        """Warn of what a plugin does wrong, once per hook."""
+        with self._lock:
+            if (hook, plugin) in self._told:
+                return
+            self._told.add((hook, plugin))
+        _logger.warning("lazyflow: plugin %r: %s", plugin, text)
+
+    # --------------------------------------------------------------------------------------- who is allowed
+
+    def allowed(self, group: str) -> list[tuple[Any, str, str]]:
+        """Return the entry points that the user did not switch off, each with its distribution."""
+        if not self._discover:
+            return []
+        self._complain()
+        found = []
+        for entry in discovery.entry_points(group):
+            name, version = discovery.distribution_of(entry)
+            if self.config.allows(entry.name.partition(".")[0], name):
+                found.append((entry, name, version))
+        return found
+
+    def _complain(self) -> None:
+        """Warn once about plugins that the user names and that are not installed."""
+        if self._has_complained or not (self.config.only or self.config.disable):
+            return
+        self._has_complained = True
+        names = []
+        for group in (discovery.OPERATOR_GROUP, discovery.PLUGIN_GROUP):
+            for entry in discovery.entry_points(group):
+                names += [entry.name.partition(".")[0], discovery.distribution_of(entry)[0]]
+        for complaint in self.config.complaints(names):
+            _logger.warning("lazyflow: %s", complaint)
+
+
+def _hooks_of(pm: pluggy.PluginManager, namespace: str) -> tuple[str, ...]:
+    callers = pm.get_hookcallers(pm.get_plugin(namespace)) or ()
+    return tuple(sorted(caller.name for caller in callers))

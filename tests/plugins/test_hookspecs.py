@@ -1,0 +1,319 @@
+"""Each hook: who is asked, when, and what becomes of a bad answer."""
+
+import types
+
+import pytest
+
+from lazyflow_core.errors import PluginError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.plugins import CachePolicy, PluginManager, ReaderSpec, hookimpl
+from lazyflow_core.plugins.hookspecs import HookSpecs, hookspec
+from lazyflow_core.request import Request, ThreadedScheduler
+
+
+@pytest.fixture
+def manager(site):
+    return PluginManager(discover=False)
+
+
+def plugin(**hooks):
+    """An object whose functions are hook implementations."""
+    return types.SimpleNamespace(**{name: hookimpl(function) for name, function in hooks.items()})
+
+
+def raising(*_):
+    raise RuntimeError("no disk")
+
+
+def nothing():
+    return []
+
+
+def test_every_hook_has_a_docstring():
+    hooks = [name for name in vars(HookSpecs) if name.startswith("lazyflow_")]
+    assert len(hooks) == 13
+    assert all(getattr(HookSpecs, name).__doc__ for name in hooks)
+
+
+def test_plugins_are_configured_once_and_let_go_at_the_end(manager):
+    seen = []
+    manager.register_plugin(
+        plugin(
+            lazyflow_configure=lambda config: seen.append(("begin", config)),
+            lazyflow_unconfigure=lambda config: seen.append(("end", config)),
+        ),
+        "mine",
+    )
+    assert seen == []
+    manager.readers()
+    manager.writers()
+    manager.close()
+    manager.close()
+    assert seen == [("begin", manager.config), ("end", manager.config)]
+
+
+def test_an_implementation_may_take_fewer_arguments(manager):
+    manager.register_plugin(plugin(lazyflow_configure=lambda: None), "mine")
+    assert manager.readers() == []
+    assert manager.plugins()[0].hooks == ("lazyflow_configure",)
+
+
+@pytest.mark.parametrize("hook", ["lazyflow_reader_specs", "lazyflow_writer_specs", "lazyflow_doctor"])
+def test_a_hook_that_raises_is_told_once_and_harms_no_other(manager, caplog, hook):
+    manager.register_plugin(plugin(**{hook: raising}), "bad")
+    manager.register_plugin(plugin(lazyflow_reader_specs=lambda: [ReaderSpec("ok.raw", "x:y")]), "ok")
+    for _ in range(2):
+        manager.writers()
+        manager.doctor()
+        assert [spec.id for spec in manager.readers()] == ["ok.raw"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"lazyflow: plugin 'bad': {hook} failed: RuntimeError: no disk"]
+
+
+def test_a_generator_that_raises_in_the_middle_counts_as_no_answer(manager, caplog):
+    def specs():
+        yield ReaderSpec("bad.raw", "x:y")
+        raise RuntimeError("no disk")
+
+    manager.register_plugin(plugin(lazyflow_reader_specs=specs), "bad")
+    assert manager.readers() == []
+    assert len(caplog.records) == 1
+
+
+def test_an_answer_of_another_type_is_told_and_dropped(manager, caplog):
+    manager.register_plugin(plugin(lazyflow_reader_specs=lambda: ["*.raw"]), "bad")
+    assert manager.readers() == []
+    assert caplog.records[0].getMessage() == (
+        "lazyflow: plugin 'bad': lazyflow_reader_specs gave '*.raw', which is no ReaderSpec."
+    )
+
+
+def test_in_strict_mode_a_hook_that_raises_is_an_error(site):
+    manager = PluginManager(discover=False, strict=True)
+    manager.register_plugin(plugin(lazyflow_reader_specs=raising), "bad")
+    with pytest.raises(
+        PluginError, match="plugin 'bad': lazyflow_reader_specs failed: RuntimeError: no disk"
+    ):
+        manager.readers()
+
+
+# ---------------------------------------------------------------------------------------------- registration
+
+
+def test_a_plugin_is_registered_whole_or_not_at_all(manager):
+    """pluggy keeps the hooks it had registered when it met a bad one (_manager.py, register)."""
+    bad = plugin(
+        lazyflow_reader_specs=lambda: [ReaderSpec("bad.raw", "x:y")], lazyflow_writer_specs=lambda x: []
+    )
+    assert manager.readers() == []
+    with pytest.raises(Exception, match="writer_specs"):
+        manager.register_plugin(bad, "bad", late=True)
+    assert manager.readers() == []
+    assert manager.plugins() == []
+
+
+def test_a_hook_that_nobody_asks_breaks_a_plugin_with_the_nearest_name(manager):
+    manager.readers()
+    with pytest.raises(PluginError) as caught:
+        manager.register_plugin(plugin(lazyflow_reader_spec=nothing), "bad", late=True)
+    assert str(caught.value) == (
+        "it implements the hook 'lazyflow_reader_spec', which nobody asks; "
+        "did you mean 'lazyflow_reader_specs'?"
+    )
+
+
+def test_an_optional_hook_of_somebody_who_is_not_there_is_fine(manager):
+    mine = types.SimpleNamespace(acme_colors=hookimpl(optionalhook=True)(nothing))
+    manager.register_plugin(mine, "mine")
+    manager.readers()
+    assert [info.state for info in manager.plugins()] == ["loaded"]
+
+
+def test_plugins_come_before_the_first_hook_is_called_or_say_that_they_are_late(manager):
+    manager.readers()
+    configured = []
+    late = plugin(lazyflow_configure=lambda config: configured.append(config))
+    with pytest.raises(PluginError, match="plugin 'mine' comes too late: hooks were called already"):
+        manager.register_plugin(late, "mine")
+    manager.register_plugin(late, "mine", late=True)
+    assert configured == [manager.config]
+
+
+@pytest.mark.parametrize("namespace", ["core", "lazyflow"])
+def test_reserved_namespaces_belong_to_nobody(manager, namespace):
+    with pytest.raises(PluginError, match="is reserved"):
+        manager.register_plugin(plugin(), namespace)
+
+
+def test_two_plugins_of_one_namespace_are_refused(manager):
+    manager.register_plugin(plugin(), "mine")
+    with pytest.raises(PluginError, match="'mine' belongs to another plugin already"):
+        manager.register_plugin(plugin(), "mine")
+
+
+def test_two_distributions_with_one_namespace_break_the_second_only(good, caplog):
+    code = "LAZYFLOW_API = (1, 0)"
+    good.install("zz-good", modules={"zz_plugin": code}, plugins=["good = zz_plugin"])
+    manager = PluginManager()
+    assert [spec.id for spec in manager.readers()] == ["good.raw"]
+    assert "the namespace 'good' belongs to another plugin already" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------ own hooks
+
+OWNER = """
+    from lazyflow_core.plugins import hookimpl
+    from lazyflow_core.plugins.hookspecs import hookspec
+
+    LAZYFLOW_API = (1, 0)
+
+    class Specs:
+        @hookspec
+        def {name}(self): "Color tables."
+
+    @hookimpl
+    def lazyflow_add_hookspecs(add):
+        add(Specs)
+"""
+USER = """
+    from lazyflow_core.plugins import hookimpl
+
+    LAZYFLOW_API = (1, 0)
+
+    @hookimpl
+    def owner_colors():
+        return ["jet"]
+"""
+
+
+def test_a_plugin_may_add_hooks_that_others_implement(site):
+    # In the order of names the user of the hook comes first.
+    site.install("a", modules={"a_plugin": USER}, plugins=["a = a_plugin"])
+    site.install(
+        "owner", modules={"o_plugin": OWNER.format(name="owner_colors")}, plugins=["owner = o_plugin"]
+    )
+    assert PluginManager().hook.owner_colors() == [["jet"]]
+
+
+def test_added_hooks_begin_with_the_namespace(site, caplog):
+    site.install("owner", modules={"o_plugin": OWNER.format(name="colors")}, plugins=["owner = o_plugin"])
+    PluginManager().readers()
+    assert "the hook 'colors' has to be called owner_" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------- choosing readers
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "image.raw"
+    path.write_bytes(b"MAGIC....")
+    return str(path)
+
+
+def two_readers():
+    return [
+        ReaderSpec("a.raw", "x:y", patterns=("*.raw",), magic=((0, b"MAGIC"),)),
+        ReaderSpec("b.raw", "x:y", patterns=("*.raw",)),
+    ]
+
+
+def test_a_plugin_may_select_among_the_readers_that_claim_a_file(manager, path):
+    asked = []
+
+    def select(path, candidates):
+        asked.append((path, candidates))
+        return candidates[1]
+
+    manager.register_plugin(plugin(lazyflow_reader_specs=two_readers), "two")
+    manager.register_plugin(plugin(lazyflow_select_reader=select), "judge")
+    first = manager.explain_reader(path)[0]
+    assert (first.spec.id, first.reason) == ("b.raw", "plugin 'judge' selects it")
+    assert asked == [(path, ("a.raw", "b.raw"))]
+
+
+@pytest.mark.parametrize("answer", [None, "c.raw"])
+def test_no_opinion_or_one_that_is_no_candidate_leaves_the_ranking(manager, path, answer, caplog):
+    manager.register_plugin(plugin(lazyflow_reader_specs=two_readers), "two")
+    manager.register_plugin(plugin(lazyflow_select_reader=lambda candidates: answer), "judge")
+    assert manager.explain_reader(path)[0].spec.id == "a.raw"
+    assert len(caplog.records) == (answer is not None)
+
+
+def test_the_users_configuration_beats_plugins(site, path, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_READERS", "*.raw=b.raw")
+    manager = PluginManager(discover=False)
+    manager.register_plugin(plugin(lazyflow_reader_specs=two_readers), "two")
+    manager.register_plugin(plugin(lazyflow_select_reader=lambda candidates: "a.raw"), "judge")
+    first = manager.explain_reader(path)[0]
+    assert (first.spec.id, first.reason) == ("b.raw", "your configuration says *.raw=b.raw")
+
+
+def test_a_configured_reader_that_is_not_installed_is_an_error(site, path, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_READERS", "*.raw=c.raw")
+    manager = PluginManager(discover=False)
+    manager.register_plugin(plugin(lazyflow_reader_specs=two_readers), "two")
+    with pytest.raises(PluginError, match=r"says \*\.raw=c\.raw, but no plugin is installed that offers it"):
+        manager.explain_reader(path)
+
+
+def test_a_reader_whose_module_is_missing_names_reader_and_target(manager, path):
+    spec = ReaderSpec("a.raw", "module_that_is_missing:open", patterns=("*.raw",))
+    manager.register_plugin(plugin(lazyflow_reader_specs=lambda: [spec]), "a")
+    with pytest.raises(PluginError) as caught:
+        manager.open_reader(path)
+    assert str(caught.value) == (
+        "'a.raw' (module_that_is_missing:open) could not be imported: "
+        "ModuleNotFoundError: No module named 'module_that_is_missing'"
+    )
+
+
+# ---------------------------------------------------------------------------------------- caches, observers
+
+
+def test_the_first_plugin_with_an_opinion_sets_the_policy_of_a_cache(manager):
+    policy = CachePolicy(compress=True)
+    manager.register_plugin(plugin(lazyflow_cache_policy=lambda operator_id: None), "a")
+    manager.register_plugin(plugin(lazyflow_cache_policy=lambda meta, budget_bytes: policy), "b")
+    assert manager.cache_policy("cache.blocks", ArrayMeta((4, 4), "uint8"), 1000) is policy
+
+
+def test_a_policy_that_is_none_is_told_and_dropped(manager, caplog):
+    manager.register_plugin(plugin(lazyflow_cache_policy=lambda: "keep"), "bad")
+    assert manager.cache_policy("cache.blocks", ArrayMeta((4, 4), "uint8"), 1000) is None
+    assert "which is no CachePolicy" in caplog.text
+
+
+class Counter:
+    def __init__(self):
+        self.started = 0
+
+    def request_started(self, request):
+        self.started += 1
+
+
+class Broken(Counter):
+    def request_started(self, request):
+        super().request_started(request)
+        raise RuntimeError("no paper")
+
+
+def test_observers_of_plugins_watch_requests_and_one_that_raises_fails_none(manager, caplog):
+    counter, broken = Counter(), Broken()
+    manager.register_plugin(plugin(lazyflow_request_observer=lambda: broken), "broken")
+    manager.register_plugin(plugin(lazyflow_request_observer=lambda: counter), "counting")
+    manager.register_plugin(plugin(lazyflow_request_observer=lambda: None), "silent")
+    with ThreadedScheduler(1, observers=manager.request_observers()) as scheduler:
+        requests = [Request(lambda k=k: k, scheduler=scheduler).submit() for k in range(5)]
+        assert [request.wait(10) for request in requests] == list(range(5))
+    assert (counter.started, broken.started) == (5, 1)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["the request observer of plugin 'broken' is silenced: RuntimeError: no paper"]
+
+
+def test_without_an_observer_a_scheduler_has_none(manager):
+    assert manager.request_observers() == ()
+
+
+def test_hookspec_is_the_marker_for_hooks_of_ones_own():
+    assert hookspec.project_name == "lazyflow"
