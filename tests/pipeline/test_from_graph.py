@@ -101,7 +101,7 @@ def test_an_operator_without_an_id_is_refused(graph, registry):
 
     OpPrivate(graph=graph)
     with pytest.raises(
-        PipelineError, match="OpPrivate: no installed distribution offers .*OpPrivate by an id"
+        PipelineError, match=r"OpPrivate: no installed distribution offers .*OpPrivate by an id"
     ):
         Pipeline.from_graph(graph, registry)
 
