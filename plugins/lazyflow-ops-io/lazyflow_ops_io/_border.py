@@ -13,11 +13,11 @@ import numpy as np
 
 from lazyflow_core.errors import FormatError, LazyflowError, StorageError
 
-__all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "one_line"]
+__all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "listed", "one_line"]
 
-#: The largest chunk we read. Blosc and most other codecs end there too, and a file that declares more
-#: asks for that much memory for its first pixel.
-MAX_CHUNK_BYTES = 2**31 - 1
+#: The largest chunk we read: as much as Linux reads in one call. Blosc and most other codecs end there too,
+#: and a file that declares more asks for that much memory for its first pixel.
+MAX_CHUNK_BYTES = 2**31 - 4096
 
 #: Causes that lie in what is around a file. Everything else is blamed on its contents.
 _AROUND_NAMES = (
@@ -79,6 +79,11 @@ def one_line(error: BaseException) -> str:
     if len(text) > 300:
         text = text[:297] + "..."
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a short list for a sentence."""
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
 
 
 def check_declared(

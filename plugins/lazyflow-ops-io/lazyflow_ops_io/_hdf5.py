@@ -13,6 +13,7 @@ import numpy as np
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_ops_io._border import listed
 
 __all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "value_range_of", "write_meta"]
 
@@ -63,17 +64,16 @@ def find_dataset(file: h5py.File, path: str, name: str) -> h5py.Dataset:
     links = 0
     while parts:
         part = parts.pop(0)
-        if not isinstance(group, h5py.Group) or part == ".":
-            if part == ".":
-                continue
+        if part == ".":
+            continue
+        if not isinstance(group, h5py.Group):
             raise _no_dataset(file, path, name)
         link = group.get(part, getlink=True)
         if isinstance(link, h5py.SoftLink):
             links += 1
             if links > _MOST_LINKS:
                 raise FormatError(f"{path!r}: {name!r} goes through more than {_MOST_LINKS} soft links.")
-            target = [p for p in link.path.split("/") if p]
-            parts = target + parts
+            parts = [p for p in link.path.split("/") if p] + parts
             if link.path.startswith("/"):
                 group, done = file["/"], []
             continue
@@ -96,14 +96,14 @@ def find_dataset(file: h5py.File, path: str, name: str) -> h5py.Dataset:
 
 
 def _no_dataset(file: h5py.File, path: str, name: str) -> FormatError:
-    return FormatError(f"{path!r} has no dataset {name!r}; it holds {_listed(list_datasets(file))}.")
+    return FormatError(f"{path!r} has no dataset {name!r}; it holds {listed(list_datasets(file))}.")
 
 
 def only_dataset(file: h5py.File, path: str) -> str:
     """Return the name of the only dataset in a file; raises `FormatError` listing them if there are more."""
     names = list_datasets(file)
     if len(names) != 1:
-        holds = f"{len(names)} datasets: {_listed(names)}; give one as dataset" if names else "no dataset"
+        holds = f"{len(names)} datasets: {listed(names)}; give one as dataset" if names else "no dataset"
         raise FormatError(f"{path!r} holds {holds}.")
     return names[0]
 
@@ -131,10 +131,6 @@ def list_datasets(file: h5py.File) -> list[str]:
             elif isinstance(item, h5py.Group):
                 todo.append((f"{prefix}/{key}", item))
     return sorted(names)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
 
 
 # ---------------------------------------------------------------------------------------- axes in attributes

@@ -191,8 +191,10 @@ class PlainWriter(ArrayWriter):
         self._disk.close()
 
 
-def choose_chunks(path: str, meta: ArrayMeta, given: Sequence[int] | None) -> tuple[int, ...]:
+def choose_chunks(path: str, meta: ArrayMeta, given: Sequence[int] | int | None) -> tuple[int, ...]:
     """Return the chunks a user asked for, or good ones: about a mebibyte, cubes in space, single in time.
+
+    One number stands for all axes.
 
     Raises
     ------
@@ -201,9 +203,10 @@ def choose_chunks(path: str, meta: ArrayMeta, given: Sequence[int] | None) -> tu
     """
     longest = tuple(max(1, n) for n in meta.shape)
     if given is not None:
-        if len(given) != len(longest) or any(int(c) != c or c < 1 for c in given):
-            raise StorageError(f"{path!r}: chunks {tuple(given)} are not one number >= 1 per axis of {meta}.")
-        chunks = tuple(min(int(c), n) for c, n in zip(given, longest, strict=True))
+        sides = (given,) * len(longest) if isinstance(given, int) else tuple(given)
+        if len(sides) != len(longest) or any(type(c) is not int or c < 1 for c in sides):
+            raise StorageError(f"{path!r}: chunks {given!r} are not one integer >= 1 per axis of {meta}.")
+        chunks = tuple(map(min, sides, longest))
         if prod(chunks) * meta.dtype.itemsize > MAX_CHUNK_BYTES:
             raise StorageError(f"{path!r}: chunks {chunks} have more than {MAX_CHUNK_BYTES} bytes each.")
         return chunks

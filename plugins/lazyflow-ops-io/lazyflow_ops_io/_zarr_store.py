@@ -77,7 +77,7 @@ class ZarrFolder:
     def _locate(self, key: str) -> str:
         """Return the file of a key, which may not be a link unless it stays in the store."""
         place = f"{self.root}{os.sep}{key}"
-        folder = place.rpartition("/")[0]
+        folder = os.path.dirname(place)
         if folder not in self._inside:
             real = os.path.realpath(folder)
             self._inside[folder] = real == self.root or real.startswith(self.root + os.sep)
@@ -132,9 +132,7 @@ class ZarrFolder:
         try:
             with self.open(key) as file:
                 text = file.read(0, min(file.size, _MOST_METADATA_BYTES + 1))
-        except FileNotFoundError:
-            return None
-        except NotADirectoryError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if len(text) > _MOST_METADATA_BYTES:
             raise FormatError(f"{self.path!r}: {key} has more than {_MOST_METADATA_BYTES} bytes.")

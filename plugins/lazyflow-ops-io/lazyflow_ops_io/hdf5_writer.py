@@ -28,7 +28,7 @@ def create_hdf5(
     *,
     dataset: str | None = None,
     overwrite: bool = False,
-    chunks: Sequence[int] | None = None,
+    chunks: Sequence[int] | int | None = None,
     compression: str | None = "gzip",
 ) -> Hdf5Writer:
     """Begin an HDF5 file with one dataset.
@@ -43,7 +43,7 @@ def create_hdf5(
     overwrite
         Whether an existing file of that name is replaced, as a whole and at the end.
     chunks
-        Pixels per axis; about a mebibyte by default.
+        Pixels per axis, or one number for all; about a mebibyte by default.
     compression
         ``"gzip"``, which every HDF5 program reads, or None.
 

@@ -60,7 +60,7 @@ class OpRead(Operator):
         `StorageError` and names the path.
     """
 
-    path = ParameterSlot(str, doc="The file or folder to read.")
+    path: ParameterSlot[str] = ParameterSlot(str, doc="The file or folder to read.")
     dataset = ParameterSlot(str, default="", doc="Which array in it; empty if there is only one.")
     format = ParameterSlot(str, default="", doc="Name of the format; empty to find out.")
     axes = ParameterSlot(str, default="", doc="Axis keys to use instead of the file's; empty to believe it.")

@@ -21,7 +21,7 @@ from lazyflow_core.errors import AxesError, FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
-from lazyflow_ops_io._border import check_declared, foreign_errors
+from lazyflow_ops_io._border import check_declared, foreign_errors, listed
 from lazyflow_ops_io._decode import DECODERS, Decoder, check_packed
 from lazyflow_ops_io._reader import ArrayReader, copy_chunks, fits_in_place, native, plain_rows
 from lazyflow_ops_io._zarr_store import Node, ZarrFolder, check_key
@@ -64,7 +64,7 @@ def open_zarr(path: str, *, dataset: str | None = None) -> ZarrReader:
                 raise StorageError(f"cannot open {path!r}: there is no such folder.")
             if not dataset:
                 raise FormatError(f"{path!r} is no Zarr store: zarr.json, .zarray and .zgroup are missing.")
-            raise FormatError(f"{path!r} has no array {dataset!r}; it holds {_listed(store.arrays())}.")
+            raise FormatError(f"{path!r} has no array {dataset!r}; it holds {listed(store.arrays())}.")
         if node.kind == "group":
             key = _choose_array(store, path, key, node)
             node = store.node(key)
@@ -77,12 +77,12 @@ def open_zarr(path: str, *, dataset: str | None = None) -> ZarrReader:
 def _choose_array(store: ZarrFolder, path: str, key: str, group: Node) -> str:
     """Return the path of a group's finest level, or of the only array in it."""
     prefix = f"{key}/" if key else ""
-    listed = _ngff.levels(group.attributes)
-    if listed:
-        return prefix + check_key(path, listed[0])
+    levels = _ngff.levels(group.attributes)
+    if levels:
+        return prefix + check_key(path, levels[0])
     arrays = [a for a in store.arrays() if a.startswith(prefix)]
     if len(arrays) != 1:
-        holds = f"{len(arrays)} arrays: {_listed(arrays)}; give one as dataset" if arrays else "no array"
+        holds = f"{len(arrays)} arrays: {listed(arrays)}; give one as dataset" if arrays else "no array"
         raise FormatError(f"{path!r} holds {holds}.")
     return arrays[0]
 
@@ -96,10 +96,6 @@ def _group_of(store: ZarrFolder, key: str) -> tuple[Mapping[str, Any], str]:
         if group is not None and level in _ngff.levels(group.attributes):
             return group.attributes, level
     return {}, ""
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
 
 
 class ZarrReader(ArrayReader):

@@ -31,7 +31,7 @@ def create_zarr(
     *,
     dataset: str | None = None,
     overwrite: bool = False,
-    chunks: Sequence[int] | None = None,
+    chunks: Sequence[int] | int | None = None,
     compression: str | None = "zstd",
     zarr_format: Literal[2, 3] = 3,
 ) -> ZarrWriter:
@@ -50,7 +50,7 @@ def create_zarr(
     overwrite
         Whether an existing Zarr folder of that name is replaced, as a whole and at the end.
     chunks
-        Pixels per axis; about a mebibyte by default.
+        Pixels per axis, or one number for all; about a mebibyte by default.
     compression
         ``"zstd"`` (small), ``"blosc"`` (LZ4, fast), ``"gzip"`` or None.
     zarr_format

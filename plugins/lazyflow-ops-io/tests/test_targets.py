@@ -105,6 +105,20 @@ def test_blocks_that_would_share_a_chunk_are_refused(name, tmp_path):
                 writer.write(roi, DATA[roi.slicing])
 
 
+@pytest.mark.parametrize("chunks", [(2, 2), (0, 2, 2), (2.0, 2, 2), ("a", 2, 2), "abc", True, -1])
+@pytest.mark.parametrize("name", ["hdf5", "zarr3"])
+def test_chunks_that_cannot_be_are_refused(name, formats, tmp_path, chunks):
+    with pytest.raises(StorageError, match="integer >= 1 per axis"):
+        formats[name].create(str(tmp_path / "a"), META, chunks=chunks)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["hdf5", "zarr3"])
+def test_one_number_for_chunks_stands_for_all_axes(name, formats, tmp_path):
+    with formats[name].create(str(tmp_path / "a"), META, chunks=5) as writer:
+        assert writer.step == (4, 5, 5)
+
+
 # --------------------------------------------------------------------------------------------- overwriting
 
 
