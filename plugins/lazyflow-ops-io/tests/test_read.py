@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import re
+import shutil
 import subprocess
 import sys
 
@@ -127,6 +129,21 @@ def test_an_operator_that_could_not_be_made_leaves_no_file_open(graph, ovule):
         OpRead(graph=graph, path=str(ovule), dataset="raw", axes="yx")
     gc.collect()
     assert len(h5py.h5f.get_obj_ids(types=h5py.h5f.OBJ_FILE)) == before
+
+
+def test_the_code_of_the_documentation_runs(ovule, tmp_path, monkeypatch, capsys):
+    page = (ovule.parents[2] / "docs" / "io.md").read_text(encoding="utf-8")
+    (tmp_path / "examples" / "data").mkdir(parents=True)
+    shutil.copy(ovule, tmp_path / "examples" / "data")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    names["graph"].close()
+    assert len(blocks) == 2
+    assert capsys.readouterr().out == "z=32, y=128, x=128 uint8\n"
+    assert (tmp_path / "result.zarr" / "0" / "zarr.json").exists()
 
 
 def test_asking_what_is_offered_imports_nothing_heavy():
