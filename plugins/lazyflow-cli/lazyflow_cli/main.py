@@ -162,17 +162,6 @@ def _limit_plugins(context: click.Context, parameter: click.Parameter, value: An
     if parameter.name == "no_plugin" and os.environ.get(variable):
         names = f"{os.environ[variable]},{names}"
     os.environ[variable] = names
-    context.meta.setdefault("lazyflow.named", []).extend(names.split(","))
-
-
-def _warn_of_unknown_plugins(names: Sequence[str]) -> None:
-    """Tell of names in ``--no-plugin`` and ``--only-plugins`` that choose nothing."""
-    from lazyflow_core import plugins
-
-    known = [n for info in plugins.default().plugins() for n in (info.namespace, info.distribution)]
-    for name in filter(None, names):
-        if name not in known:
-            click.echo(f"lazyflow: warning: {_unknown('plugin', name, known)}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -201,14 +190,11 @@ def _warn_of_unknown_plugins(names: Sequence[str]) -> None:
     help="Show the versions of the core and of all plugins.",
 )
 @traceback_option
-@click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli() -> None:
     """Lazy, parallel evaluation of image-processing pipelines.
 
     Try 'lazyflow demo' first, then 'lazyflow run PIPELINE.toml'.
     """
-    if "lazyflow.named" in ctx.meta:
-        _warn_of_unknown_plugins(ctx.meta["lazyflow.named"])
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
