@@ -185,7 +185,7 @@ class Operator(metaclass=OperatorType):
         slot
             Which output.
         roi
-            The region, in its coordinates; inside its array.
+            The region, in its coordinates; inside its array, and never empty.
         out
             Array of ``roi.shape`` and the output's dtype, with unknown contents; may be non-contiguous.
 

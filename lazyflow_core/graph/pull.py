@@ -225,6 +225,8 @@ def execute(slot: Output, roi: Roi, out: Array | None) -> Array:
         return _on_fresh_stack(slot, roi, out)
     if out is None:
         out = np.empty(roi.shape, slot._meta.dtype)  # type: ignore[union-attr]  # `read` has looked
+    if not out.size:
+        return out  # no operator is bothered with nothing
     party.depth = depth + 1
     try:
         result = slot.operator.execute(slot, roi, out)

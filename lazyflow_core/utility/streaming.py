@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid, choose_block_shape
-from lazyflow_core.errors import RoiBoundsError
+from lazyflow_core.errors import ExecuteError, RequestError, RoiBoundsError
 from lazyflow_core.graph import ArraySlot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import RequestPool
@@ -319,8 +319,15 @@ def _run(
 ) -> Iterator[tuple[Roi, Any]]:
     """Give ``(block, what consume returned)`` as blocks are done."""
 
+    failed: list[ExecuteError] = []
+
     def compute(block: Roi) -> tuple[Roi, Any]:
-        return block, consume(block, slot.read(block))
+        try:
+            array = slot.read(block)
+        except ExecuteError as error:
+            failed.append(error)
+            raise
+        return block, consume(block, array)
 
     began = time.perf_counter()
     done = pixels = 0
@@ -332,12 +339,19 @@ def _run(
 
     report()
     pool: RequestPool[tuple[Roi, Any]] = RequestPool(plan.in_flight, scheduler=slot.graph.scheduler)
-    with pool:
-        for block, result in pool.map(compute, plan.grid):
-            done += 1
-            pixels += block.size
-            yield block, result
-            report()
+    try:
+        with pool:
+            for block, result in pool.map(compute, plan.grid):
+                done += 1
+                pixels += block.size
+                yield block, result
+                report()
+    except RequestError as error:
+        # A request keeps only the root cause; which operator it was, on which way, is worth more.
+        for each in failed:
+            if each.__cause__ is error.__cause__:
+                raise ExecuteError(each.args[0], each.path) from each.__cause__
+        raise
 
 
 def _bytes_per_pixel(meta: ArrayMeta) -> float:

@@ -74,9 +74,10 @@ def test_a_region_of_another_dimension_is_refused(graph):
         op.output.read(Roi((0,), (1,)))
 
 
-def test_an_empty_region_gives_an_empty_array(graph):
+def test_an_empty_region_gives_an_empty_array_and_bothers_no_operator(graph):
     op = OpAdd(graph=graph, image=IMAGE)
     assert op.output[1:1].wait().shape == (0, 4)
+    assert op.executed == []
 
 
 def test_the_result_of_an_operator_that_asks_elsewhere_is_right(graph):
