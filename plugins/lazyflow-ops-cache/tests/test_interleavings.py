@@ -280,6 +280,8 @@ def test_in_every_interleaving_a_reader_sees_no_less_than_was_announced(strategy
                 request.wait()
             assert np.array_equal(outer.output.request().submit().wait(), pixels), seed
             assert np.array_equal(cache.output.request().submit().wait(), pixels), seed
+            scheduler.run_until_blocked()
+            assert all(request.state.is_terminal for request in doomed), seed
             outer.close()
             cache.close()
     assert memory_manager().used_bytes == 0
