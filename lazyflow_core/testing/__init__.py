@@ -27,6 +27,7 @@ from lazyflow_core.testing.operators import (
     OpPassThrough,
     OpRecorder,
 )
+from lazyflow_core.testing.plugin import check_plugin
 from lazyflow_core.testing.pytest_support import parametrize_with_checks
 from lazyflow_core.testing.registry import LEVEL, Check, all_checks
 from lazyflow_core.testing.trial import CheckFailed
@@ -48,5 +49,6 @@ __all__ = [
     "all_checks",
     "array",
     "check_operator",
+    "check_plugin",
     "parametrize_with_checks",
 ]

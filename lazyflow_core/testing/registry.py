@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
 __all__ = ["LEVEL", "Check", "all_checks", "check"]
@@ -41,6 +42,8 @@ class Check:
     reports_fail: bool = False
 
 
+_MODULES: Final = ("setup", "pull", "push", "concurrency", "lifetime")
+
 _checks: dict[str, Check] = {}
 
 
@@ -60,11 +63,12 @@ def check(
 
 def all_checks(level: str = LEVEL) -> tuple[Check, ...]:
     """Return the checks up to a level, those that others need first."""
-    # Importing them registers them; the order of the imports is the order of the checks.
-    from lazyflow_core.testing.checks import setup, pull, push, concurrency, lifetime  # noqa: F401, I001
-
+    modules = [f"lazyflow_core.testing.checks.{name}" for name in _MODULES]
+    for module in modules:
+        import_module(module)  # registers its checks
     wanted = _numbers(level)
-    return tuple(c for c in _checks.values() if _numbers(c.level) <= wanted)
+    in_order = sorted(_checks.values(), key=lambda c: modules.index(c.function.__module__))
+    return tuple(c for c in in_order if _numbers(c.level) <= wanted)
 
 
 def _numbers(level: str) -> tuple[int, ...]:

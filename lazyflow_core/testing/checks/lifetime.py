@@ -17,7 +17,7 @@ from lazyflow_core.testing.trial import Bench, Trial
 def no_leak(trial: Trial) -> None:
     """Closed or dropped, the operator dies, with its graph, its threads and its open files."""
     for how in ("closed", "dropped"):
-        threads, files = set(threading.enumerate()), _open_files()
+        threads, files = set(threading.enumerate()), open_files()
         gc.freeze()  # what was there before need not be looked through
         try:
             graph, operator, new_threads = _use(trial, close=how == "closed")
@@ -31,7 +31,7 @@ def no_leak(trial: Trial) -> None:
         left = [t for t in new_threads - threads if t.is_alive() and "default" not in t.name]
         if left:
             trial.fail(f"{left[0].name!r} is still running after the operator was {how}.")
-        more = _open_files() - files
+        more = open_files() - files
         if more:
             trial.fail(f"{sorted(more)[0]} is still open after the operator was {how}.")
 
@@ -49,7 +49,7 @@ def _use(
     return weakref.ref(bench.graph), weakref.ref(bench.operator), threads
 
 
-def _open_files() -> set[str]:
+def open_files() -> set[str]:
     """Return what this process has open, where the system can tell."""
     found = set()
     try:

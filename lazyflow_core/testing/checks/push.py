@@ -38,9 +38,7 @@ def dirty_soundness(trial: Trial) -> None:
                         trial.fail(f"announcing that {name} changed in {roi} asked {other} for {rois[0]}.")
                 after = {slot.name: _fresh(trial, _copies(bench), slot) for slot in bench.outputs}
                 for slot in bench.outputs:
-                    changed = before[slot.name] != after[slot.name]
-                    if changed.dtype == bool and before[slot.name].dtype.kind in "fc":
-                        changed &= ~(np.isnan(before[slot.name]) & np.isnan(after[slot.name]))
+                    changed = trial.differing(after[slot.name], before[slot.name])
                     _expect_announced(trial, slot, changed, heard[slot.name], f"{name} changed in {roi}")
                 heard.clear()
 

@@ -1,0 +1,96 @@
+"""The fixtures for authors fail the tests they should fail."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+CONFTEST = """
+from lazyflow_core.testing.fixtures import graph, lazyflow_isolated, scheduler
+from lazyflow_core.testing.fixtures import no_blocked_worker, no_leaked_files, no_leaked_threads
+"""
+
+
+@pytest.fixture
+def run(pytester):
+    def run(code):
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(code)
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider")
+
+    return run
+
+
+def test_a_graph_comes_on_every_scheduler(run):
+    result = run(
+        """
+        from lazyflow_core.testing import OpDistinctPixels
+
+        def test_it(graph):
+            assert OpDistinctPixels(graph=graph, shape=(2, 2)).output[:].wait().tolist() == [[1, 2], [3, 4]]
+        """
+    )
+    result.assert_outcomes(passed=3)
+
+
+def test_a_worker_that_blocks_fails_the_test_and_one_that_is_suspended_does_not(run):
+    result = run(
+        """
+        import queue, threading, time
+        from concurrent.futures import Future
+        import pytest
+        from lazyflow_core.request import Request, RequestEvent, ThreadedScheduler
+
+        def in_a_worker(function):
+            with ThreadedScheduler(2) as scheduler:
+                Request(function, scheduler=scheduler).submit().wait()
+
+        def test_suspended():
+            event = RequestEvent()
+            def both():
+                waiting = Request(event.wait).submit()
+                event.set()
+                waiting.wait()
+            in_a_worker(both)
+            threading.Event().wait(0.001)  # no worker
+
+        @pytest.mark.parametrize("wait", [
+            lambda: time.sleep(0),
+            lambda: threading.Event().wait(0.001),
+            lambda: pytest.raises(queue.Empty, queue.Queue().get, timeout=0.001),
+            lambda: pytest.raises(TimeoutError, Future().result, timeout=0.001),
+        ])
+        def test_blocked(wait):
+            in_a_worker(wait)
+        """
+    )
+    result.assert_outcomes(passed=5, errors=4)
+    result.stdout.fnmatch_lines(["*AssertionError: a worker was blocked*"])
+
+
+def test_a_thread_and_a_file_left_behind_fail_the_test(run):
+    result = run(
+        """
+        import threading
+        event, kept = threading.Event(), []
+
+        def test_thread():
+            threading.Thread(target=event.wait, daemon=True).start()
+
+        def test_file(tmp_path):
+            kept.append(open(tmp_path / "x", "w"))
+            event.set()
+        """
+    )
+    result.assert_outcomes(passed=2, errors=2)
+
+
+def test_isolated_from_what_is_installed(run):
+    result = run(
+        """
+        import lazyflow_core
+
+        def test_it(lazyflow_isolated):
+            assert lazyflow_core.list_operators() == []
+        """
+    )
+    result.assert_outcomes(passed=1)
