@@ -204,6 +204,34 @@ class Axes:
             raise AxesError(f"axes {self.keys!r}: {len(start)} starts were given for {len(self)} axes.")
         return Axes(axis.cropped(s) for axis, s in zip(self._axes, start, strict=True))
 
+    def downsampled(self, factors: Sequence[float], *, by_mean: bool) -> Axes:
+        """Return the axes of an array with fewer, larger pixels.
+
+        Parameters
+        ----------
+        factors
+            How many old pixels make a new one, per axis.
+        by_mean
+            Whether a new pixel is the mean of the old ones, whose centre lies ``(factor - 1) / 2`` old pixels
+            further; False where it is the first of them.
+
+        Examples
+        --------
+        >>> str(Axes([Axis("x", resolution=0.5)]).downsampled([4], by_mean=True)[0].translation)
+        '0.75'
+        """
+        if len(factors) != len(self) or any(not f > 0 for f in factors):
+            raise AxesError(f"axes {self.keys!r}: factors {tuple(factors)} are not one number > 0 per axis.")
+        result = []
+        for axis, factor in zip(self._axes, factors, strict=True):
+            if axis.resolution is not None and factor != 1:
+                moved = axis.resolution * (factor - 1) / 2 if by_mean else 0.0
+                axis = replace(
+                    axis, resolution=axis.resolution * factor, translation=axis.translation + moved
+                )
+            result.append(axis)
+        return Axes(result)
+
     # --------------------------------------------------------------------------------- where they come from
 
     @classmethod

@@ -278,6 +278,41 @@ class Roi:
             start[axis], stop[axis] = shared.start[axis], shared.stop[axis]
         return parts
 
+    def rescaled(self, shape: Sequence[int], to_shape: Sequence[int]) -> Roi:
+        """Return what this ROI covers in another resolution of the same image.
+
+        Parameters
+        ----------
+        shape
+            Of the array this ROI is in.
+        to_shape
+            Of the array at the other resolution, e.g. another level of a pyramid.
+
+        Returns
+        -------
+        Roi
+            The smallest ROI there that holds every pixel this one touches; inside that array if this one is
+            inside its own, and empty if this one is.
+
+        Raises
+        ------
+        RoiError
+            If the lengths differ, or an axis of ``shape`` has no pixel.
+
+        Examples
+        --------
+        >>> Roi((3, 10), (5, 20)).rescaled((100, 100), (50, 200))
+        Roi(start=(1, 20), stop=(3, 40))
+        """
+        if not len(shape) == len(to_shape) == self.ndim or any(n < 1 for n in shape):
+            raise RoiError(f"{self} cannot be rescaled from shape {tuple(shape)} to {tuple(to_shape)}.")
+        start = [a * t // n for a, n, t in zip(self.start, shape, to_shape, strict=True)]
+        stop = [
+            low if a == b else -(-b * t // n)
+            for a, b, low, n, t in zip(self.start, self.stop, start, shape, to_shape, strict=True)
+        ]
+        return Roi(start, stop)
+
     def transposed(self, order: Sequence[int]) -> Roi:
         """Return this ROI with its axes in another order, as ``numpy.transpose`` takes it."""
         return Roi._unchecked(tuple(self.start[i] for i in order), tuple(self.stop[i] for i in order))

@@ -17,6 +17,16 @@ def test_reordering_keeps_what_is_known_of_each_axis():
     assert Axes([z, "y", "x"]).transposed("xyz")[2] == z
 
 
+@pytest.mark.parametrize(("by_mean", "first"), [(True, 1.0 + 0.5 * 1.5), (False, 1.0)])
+def test_larger_pixels_lie_where_the_smaller_ones_did(by_mean, first):
+    axes = Axes([Axis("x", unit=MICRO, resolution=0.5, translation=1.0), "c"])
+    x, c = axes.downsampled((4, 1), by_mean=by_mean)
+    assert (x.resolution, x.translation) == (2.0, first)
+    assert c == Axis("c")
+    with pytest.raises(AxesError, match="one number > 0 per axis"):
+        axes.downsampled((0, 1), by_mean=True)
+
+
 @pytest.mark.parametrize("keys", ["zy", "zyxx", "zyc"])
 def test_reordering_to_other_axes_is_refused(keys):
     with pytest.raises(AxesError):

@@ -1,4 +1,5 @@
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -129,6 +130,20 @@ def test_a_roi_is_frozen_hashable_and_survives_pickling():
 def test_regions_of_different_dimension_do_not_mix():
     with pytest.raises(RoiError, match="1 axes"):
         Roi((0,), (1,)) & Roi((0, 0), (1, 1))
+
+
+@given(rois(), st.tuples(st.integers(1, 20), st.integers(1, 20)))
+def test_a_rescaled_roi_holds_every_pixel_that_is_touched_and_no_further_one(roi, to_shape):
+    shape = (EXTENT, EXTENT)
+    there = roi.rescaled(shape, to_shape)
+    assert there.fits(to_shape)
+    if roi.is_empty:
+        assert there.is_empty
+        return
+    for axis in range(2):
+        low, high = (Fraction(p * to_shape[axis], EXTENT) for p in (roi.start[axis], roi.stop[axis]))
+        touched = [p for p in range(to_shape[axis]) if p < high and p + 1 > low]
+        assert (there.start[axis], there.stop[axis]) == (touched[0], touched[-1] + 1)
 
 
 def test_the_hull_of_nothing_is_refused():
