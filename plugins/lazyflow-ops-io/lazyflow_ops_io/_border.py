@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lazyflow_core.errors import FormatError, LazyflowError, StorageError
+from lazyflow_core.errors import FormatError, StorageError
 
 __all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "listed", "one_line"]
 
@@ -61,7 +61,7 @@ class foreign_errors:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or isinstance(error, LazyflowError):
+        if not isinstance(error, Exception) or isinstance(error, (FormatError, StorageError)):
             return
         where = f"cannot {self._doing.format(self._what)} {self._path!r}"
         if isinstance(error, MemoryError):

@@ -14,6 +14,7 @@ from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import listed
+from lazyflow_ops_io._reader import usual_axes
 
 __all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "value_range_of", "write_meta"]
 
@@ -147,7 +148,7 @@ def axes_of(dataset: h5py.Dataset) -> Axes:
     shape = dataset.shape
     axes = _from_axistags(attributes) or _from_labels(attributes)
     if axes is None or len(axes) != len(shape):
-        axes = Axes.guess(shape)
+        axes = usual_axes(shape)
     return _with_element_size(axes, attributes.get(_ELEMENT_SIZE))
 
 

@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lazyflow_core.axes import Axes
 from lazyflow_core.errors import ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 
-__all__ = ["ArrayReader", "MappedReader", "PreadFile", "copy_chunks", "fits_in_place", "native", "plain_rows"]
+__all__ = [
+    "ArrayReader",
+    "MappedReader",
+    "PreadFile",
+    "copy_chunks",
+    "fits_in_place",
+    "native",
+    "plain_rows",
+    "usual_axes",
+]
 
 
 class ArrayReader:
@@ -248,6 +258,11 @@ def plain_rows(chunks: Sequence[int], rows: slice, dtype: np.dtype[Any]) -> tupl
 def fits_in_place(part: npt.NDArray[Any], chunks: Sequence[int], dtype: np.dtype[Any]) -> bool:
     """Whether rows of an unpacked chunk can be read straight into a part of the result."""
     return part.flags.c_contiguous and part.dtype == dtype and part.shape[1:] == tuple(chunks[1:])
+
+
+def usual_axes(shape: Sequence[int]) -> Axes:
+    """Return the axes of an array of which nothing is known: the usual ones, or ``axis_0``, ``axis_1``, …"""
+    return Axes.guess(shape) if 1 <= len(shape) <= 5 else Axes(f"axis_{i}" for i in range(len(shape)))
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
+from lazyflow_ops_io._reader import usual_axes
 
 __all__ = ["AXES_ANNOTATION", "UNIT_SYMBOLS", "axes_from", "check_ome", "kept_dimensions"]
 
@@ -116,7 +117,7 @@ def axes_from(
     try:
         guessed = Axes(keys)
     except AxesError:
-        guessed = Axes.guess(shape)  # raises beyond five dimensions
+        guessed = usual_axes(shape)
     sizes: dict[str, tuple[float, str | None]] = {}
     if ome:
         sizes = _ome_sizes(ome, image)

@@ -12,7 +12,7 @@ import numpy as np
 from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._reader import MappedReader, native
+from lazyflow_ops_io._reader import MappedReader, native, usual_axes
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import PlainWriter
 
@@ -39,7 +39,9 @@ def open_npy(path: str, *, dataset: str | None = None) -> MappedReader:
                 raise FormatError(f"{path!r} is no NPY file: it does not begin with {_MAGIC!r}.")
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         check_declared(path, pixels.shape, pixels.dtype)
-        meta = ArrayMeta(pixels.shape, native(pixels.dtype), extra={"io.path": path})
+        meta = ArrayMeta(
+            pixels.shape, native(pixels.dtype), usual_axes(pixels.shape), extra={"io.path": path}
+        )
         return MappedReader(path, meta, pixels)
 
 

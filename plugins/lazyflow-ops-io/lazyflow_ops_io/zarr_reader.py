@@ -23,7 +23,7 @@ from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import check_declared, foreign_errors, listed
 from lazyflow_ops_io._decode import DECODERS, Decoder, check_packed
-from lazyflow_ops_io._reader import ArrayReader, copy_chunks, fits_in_place, native, plain_rows
+from lazyflow_ops_io._reader import ArrayReader, copy_chunks, fits_in_place, native, plain_rows, usual_axes
 from lazyflow_ops_io._zarr_store import Node, ZarrFolder, check_key
 
 __all__ = ["ZarrReader", "open_zarr"]
@@ -107,7 +107,7 @@ class ZarrReader(ArrayReader):
         layout = (_layout_2 if node.version == 2 else _layout_3)(path, node.metadata)
         shape, dtype = layout.shape, layout.dtype
         check_declared(path, shape, dtype, layout.chunks)
-        axes = _axes(node, group, level, len(shape))
+        axes = _axes(node, group, level, shape)
         meta = ArrayMeta(
             shape,
             native(dtype),
@@ -280,8 +280,8 @@ def _fill(path: str, dtype: np.dtype[Any], value: Any) -> Any:
     raise FormatError(f"{path!r}: fill_value {value!r} is none of {dtype}.")
 
 
-def _axes(node: Node, group: Mapping[str, Any], level: str, ndim: int) -> Axes | None:
-    """Return the axes that the metadata gives, None if it gives none that fit."""
+def _axes(node: Node, group: Mapping[str, Any], level: str, shape: tuple[int, ...]) -> Axes:
+    """Return the axes that the metadata gives, or the usual ones if it gives none that fit."""
     own = node.attributes.get(OWN_ATTRIBUTE)
     names = node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
     found = _ngff.axes_of_level(group, level)
@@ -292,7 +292,7 @@ def _axes(node: Node, group: Mapping[str, Any], level: str, ndim: int) -> Axes |
             found = Axes(names)
         except (AxesError, TypeError):
             found = None
-    return found if found is not None and len(found) == ndim else None
+    return found if found is not None and len(found) == len(shape) else usual_axes(shape)
 
 
 def _open_reference(store: ZarrFolder, key: str, node: Node) -> Any:

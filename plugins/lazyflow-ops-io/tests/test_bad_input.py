@@ -386,6 +386,15 @@ def test_odd_ome_metadata_is_ignored_rather_than_believed(tmp_path):
 # ------------------------------------------------------------------------------------------- TIFF and NPY
 
 
+def test_tiles_without_extent_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((50, 60), np.uint8), tile=(16, 16))
+    for tag in ("TileLength", "TileWidth"):
+        shutil.copy(tmp_path / "a.tif", tmp_path / "b.tif")
+        with tifffile.TiffFile(tmp_path / "b.tif", mode="r+") as tif:
+            tif.pages[0].tags[tag].overwrite(0)
+        check_refused(open_tiff, tmp_path / "b.tif")
+
+
 def test_tiff_directories_in_a_loop_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 5, 6), np.uint8))
     data = bytearray((tmp_path / "a.tif").read_bytes())

@@ -343,6 +343,18 @@ def test_tiff_with_several_series_asks_which(tmp_path):
 # -------------------------------------------------------------------------------------------------- NPY
 
 
+def test_arrays_of_more_dimensions_than_usual_are_read(tmp_path):
+    data = np.arange(64).reshape((2,) * 6)
+    np.save(tmp_path / "a.npy", data)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = data
+    zarr.create_array(tmp_path / "a.zarr", data=data)
+    for opener, name in ((open_npy, "a.npy"), (open_hdf5, "a.h5"), (open_zarr, "a.zarr")):
+        found, meta = read(opener, tmp_path / name)
+        np.testing.assert_array_equal(found, data)
+        assert [a.key for a in meta.axes] == [f"axis_{i}" for i in range(6)]
+
+
 def test_npy_in_fortran_order_is_read(tmp_path, volume):
     np.save(tmp_path / "a.npy", np.asfortranarray(volume))
     np.testing.assert_array_equal(read(open_npy, tmp_path / "a.npy")[0], volume)
