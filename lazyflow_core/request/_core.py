@@ -186,6 +186,8 @@ class RequestCore(Generic[T]):
         if links is None or links.children is None:
             with mutex:
                 links = parent._links
+                if links is DELIVERED:
+                    return  # given up by a scheduler that closed, yet still running
                 if links is None:
                     links = parent._links = Links()
                 if links.children is None:

@@ -245,6 +245,8 @@ class Request(RequestCore[T]):
                 self._execute_inline(party)
                 if self._state is FAILED and type(party) is not Fiber:
                     pass_on_interrupt(self._outcome)
+        if self._state is FINISHED and self._links is None:
+            return self._outcome  # type: ignore[no-any-return]
         if not self._is_settled():
             wait_until_delivered(self, party, timeout)
         if self._state is FINISHED:
