@@ -288,7 +288,8 @@ def main() -> None:
             )
         )
     print(
-        f"\n{WORKERS} workers, CPython {sys.version.split()[0]}; microseconds of CPU time (resume, numpy: wall time)\n"
+        f"\n{WORKERS} workers, CPython {sys.version.split()[0]}; "
+        "microseconds of CPU time (resume, numpy: wall time)\n"
     )
     print(f"{'':34} {'ours':>9} {'peer':>9} {'':8} {'ours/peer':>9}   goal")
     for name, peer_name, ours, peer_value, goal in rows:
