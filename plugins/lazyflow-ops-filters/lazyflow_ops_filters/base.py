@@ -83,6 +83,10 @@ class _Plan:
         return roi if self.results == 1 else Roi((*roi.start, 0), (*roi.stop, self.results))
 
 
+def _longer(shape: tuple[int, ...], axis: int, factor: int) -> tuple[int, ...]:
+    return (*shape[:axis], shape[axis] * factor, *shape[axis + 1 :])
+
+
 class OpFilter(Operator):
     """A filter along the spatial axes of an image of any axis order; time and channels are looped over.
 
@@ -238,9 +242,8 @@ class OpFilter(Operator):
                 block, largest = ((*b, n) if b else None for b in (block, largest))
             else:
                 c = plan.channel
-                shape, block, largest = (
-                    (*s[:c], s[c] * n, *s[c + 1 :]) if s else None for s in (shape, block, largest)
-                )
+                shape = _longer(shape, c, n)
+                block, largest = (_longer(b, c, n) if b else None for b in (block, largest))
                 if len(prefixes) != meta.shape[c]:
                     names = ()
         return meta.replace(

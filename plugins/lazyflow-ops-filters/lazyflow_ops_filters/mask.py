@@ -41,7 +41,7 @@ class OpDistanceTransform(OpFilter):
 
     scratch = 14
 
-    largest = ParameterSlot(
+    largest: ParameterSlot[float] = ParameterSlot(
         float,
         check=lambda v: None if isfinite(v) and v > 0 else "must be a positive number",
         doc="upper bound",
@@ -74,8 +74,8 @@ class OpHysteresisThreshold(OpFilter):
     All else as in `OpFilter`.
     """
 
-    low = ParameterSlot(float, doc="lower threshold")
-    high = ParameterSlot(float, doc="upper threshold")
+    low: ParameterSlot[float] = ParameterSlot(float, doc="lower threshold")
+    high: ParameterSlot[float] = ParameterSlot(float, doc="upper threshold")
     reach = ParameterSlot(
         int,
         default=16,

@@ -51,6 +51,13 @@ class Job:
         """Shape of the region."""
         return tuple(s.stop - s.start for s in self.region)
 
+    @property
+    def out(self) -> Array:
+        """Destination of a filter with a single result."""
+        (out,) = self.outs
+        assert out is not None
+        return out
+
     def scratch(self, backend: Backend) -> Array:
         """Return a new array of the region's shape in the precision of a backend."""
         return np.empty(self.shape, backend.dtype)

@@ -6,7 +6,7 @@ stands, while numpy's vectorized ``cos`` is not, so any block of an image has th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,23 @@ __all__ = ["symmetric_eigenvalues"]
 
 Array = npt.NDArray[Any]
 
+
+def _cosine(t: Array) -> Array:
+    return np.asarray(np.cos(np.arccos((t + 1) / 2) / 3))
+
+
+def _squared_sine(t: Array) -> Array:
+    return np.asarray(np.sin(np.arccos((t + 1) / 2) / 3) ** 2 / ((1 - t) / 2))
+
+
+def _interpolated(function: Any, degree: int) -> Array:
+    return np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebinterpolate(function, degree))
+
+
 #: ``cos(acos(r) / 3)`` and ``sin(acos(r) / 3)**2 / (1 - r)`` for 0 <= r <= 1 as polynomials in
 #: ``2 * r - 1``: Chebyshev interpolation of degree 13, error below 2e-13. Both are smooth up to the next
 #: singularity at r = -1. The native library holds the same numbers.
-COSINE, SQUARED_SINE = (
-    np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebinterpolate(function, 13))
-    for function in (
-        lambda t: np.cos(np.arccos((t + 1) / 2) / 3),
-        lambda t: np.sin(np.arccos((t + 1) / 2) / 3) ** 2 / ((1 - t) / 2),
-    )
-)
+COSINE, SQUARED_SINE = (_interpolated(function, 13) for function in (_cosine, _squared_sine))
 
 _CHUNK = 1 << 15
 
@@ -43,7 +50,7 @@ def symmetric_eigenvalues(tensor: Sequence[Array], out: Sequence[Array | None]) 
     """
     flat = [np.ascontiguousarray(a).reshape(-1) for a in tensor]
     results = [None if o is None else np.empty(flat[0].shape, o.dtype) for o in out]
-    solve = {1: _solve1, 3: _solve2, 6: _solve3}[len(tensor)]
+    solve = _SOLVERS[len(tensor)]
     # In pieces, so that the intermediates stay small and in the processor's cache.
     for start in range(0, flat[0].size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -87,6 +94,10 @@ def _solve3(a: Array, b: Array, c: Array, d: Array, e: Array, f: Array) -> tuple
     middle = mean + np.where(falls, -upper, upper)
     last = mean + np.where(falls, -apart, lower)
     return first, middle, last
+
+
+#: By the number of elements in the upper triangle.
+_SOLVERS: dict[int, Callable[..., tuple[Array, ...]]] = {1: _solve1, 3: _solve2, 6: _solve3}
 
 
 def _horner(coefficients: Array, t: Array) -> Array:

@@ -206,7 +206,7 @@ class GaussianSmoothing(GaussianFilter):
         yield Pass(self.sigma, orders_of(self.ndim))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        self._derivative(backend, job, job.outs[0], self.sigma, orders_of(self.ndim))
+        self._derivative(backend, job, job.out, self.sigma, orders_of(self.ndim))
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class HighPass(GaussianSmoothing):
         result = job.image[job.region].astype(backend.dtype)
         result *= self.keep
         result -= smooth
-        job.outs[0][...] = result
+        job.out[...] = result
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class GaussianDerivative(GaussianFilter):
         yield Pass(self.sigma, self.order)
 
     def compute(self, backend: Backend, job: Job) -> None:
-        self._derivative(backend, job, job.outs[0], self.sigma, self.order)
+        self._derivative(backend, job, job.out, self.sigma, self.order)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -262,7 +262,7 @@ class DifferenceOfGaussians(GaussianFilter):
         self._derivative(backend, job, second, self.minus, orders_of(self.ndim))
         first = job.scratch(backend)
         self._derivative(backend, job, first, self.sigma, orders_of(self.ndim))
-        np.subtract(first, second, out=job.outs[0], casting="same_kind")
+        np.subtract(first, second, out=job.out, casting="same_kind")
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class GaussianGradientMagnitude(GaussianFilter):
             self._derivative(backend, job, part, self.sigma, orders_of(self.ndim, axis))
             part *= part
             total += part
-        np.sqrt(total, out=job.outs[0], casting="same_kind")
+        np.sqrt(total, out=job.out, casting="same_kind")
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class LaplacianOfGaussian(GaussianFilter):
         for axis in self.axes:
             self._derivative(backend, job, part, self.sigma, orders_of(self.ndim, axis, axis))
             total += part
-        job.outs[0][...] = total
+        job.out[...] = total
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ def run(
     region: Region | None = None,
     outs: Sequence[Array | None] | None = None,
     backend: str | Backend = AUTO,
-) -> Sequence[Array]:
+) -> list[Array]:
     """Run a filter over an image, or over a region of it.
 
     Parameters
@@ -61,8 +61,8 @@ def run(
 
     Returns
     -------
-    sequence of ndarray, float32
-        One per result of the filter, ``outs`` if given.
+    list of ndarray, float32
+        One per result of the filter, those of ``outs`` if given.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def run(
         raise ParameterError(f"{what}: outs must be {count} arrays of shape {shape}, or None.")
     if 0 not in shape and any(o is not None for o in outs):
         backend.apply(filter, Job(image, border, region, outs))
-    return outs
+    return cast("list[Array]", list(outs))
 
 
 def _normalized(region: Region | None, shape: Sequence[int], what: str) -> Region:

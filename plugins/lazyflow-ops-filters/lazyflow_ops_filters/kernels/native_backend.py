@@ -164,7 +164,7 @@ class NativeBackend(Backend):
             self._apply_set(filter, job)
             return
         program = _Program(job)
-        if type(filter) in (f.StructureTensor, f.StructureTensorEigenvalues):
+        if isinstance(filter, f.StructureTensor) and not isinstance(filter, f.StructureTensorOrientation):
             self._run_tensor(filter, program)
         elif (write := _PROGRAMS.get(type(filter))) is not None:
             write(program, filter, job.outs)

@@ -51,9 +51,7 @@ class Neighborhood(Filter):
         window = tuple(
             slice(s.start - p.start, s.stop - p.start) for s, p in zip(job.region, part, strict=True)
         )
-        (out,) = job.outs
-        assert out is not None
-        out[...] = self.over(job.image[part], job.border)[window]
+        job.out[...] = self.over(job.image[part], job.border)[window]
 
     @abstractmethod
     def over(self, image: Array, border: str) -> Array:
@@ -218,7 +216,7 @@ def _ball_of_mask(mask: Array, radius: Sequence[int], border: str, grow: bool) -
     # An axis without reach is infinitely long.
     sampling = [1.0 if r else 1e9 for r in radius]
     near = ndimage.distance_transform_edt(~seeds, sampling=sampling)[inner] <= max(radius) + 1e-9
-    return near if grow else ~near
+    return np.asarray(near if grow else ~near)
 
 
 @dataclass(frozen=True)
@@ -253,7 +251,7 @@ class DistanceTransform(Neighborhood):
         # Slices that are not measured across are further apart than anything.
         sampling = [p if p is not None else 4 * self.largest + 1 for p in self.pixel]
         distance = ndimage.distance_transform_edt(inside, sampling=sampling)
-        return np.minimum(distance, self.largest, dtype=np.float32, casting="same_kind")
+        return np.asarray(np.minimum(distance, self.largest, dtype=np.float32, casting="same_kind"))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lazyflow_ops_filters.kernels.backend import Backend, Job, Region
 from lazyflow_ops_filters.kernels.filters import (
     DifferenceOfGaussians,
     Filter,
+    GaussianFilter,
     GaussianGradientMagnitude,
     GaussianSmoothing,
     HessianOfGaussian,
@@ -56,7 +57,12 @@ class VigraBackend(Backend):
         function = _FUNCTIONS.get(type(filter))
         # vigra takes an axis of one pixel for one that is too thin, for us it is constant; and its filters
         # leave out no axis. In both cases the filter runs as it is defined, by vigra's convolutions.
-        if function is None or 1 in job.image.shape or None in getattr(filter, "sigma", ()):
+        if (
+            function is None
+            or not isinstance(filter, GaussianFilter)
+            or None in filter.sigma
+            or 1 in job.image.shape
+        ):
             filter.compute(self, job)
             return
         # Not by vigra's own roi: it would order the axes by what is cheapest for that region, and blocks
