@@ -1,5 +1,8 @@
 """Wheels and source archives hold what they should, and nothing else."""
 
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from email import message_from_string
@@ -55,3 +58,17 @@ def test_a_source_archive_holds_what_is_needed_to_build_and_test(distribution, b
             or name in {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"}
         }
     assert known - names <= {".gitignore"}
+
+
+def test_without_a_compiler_the_filters_are_built_without_their_kernels_in_c(tmp_path):
+    (filters,) = (one for one in ALL if one.name == "lazyflow-ops-filters")
+    nowhere = dict.fromkeys(("CC", "CXX"), str(tmp_path / "no compiler"))
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, filters.folder],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert not [name for name in wheel.namelist() if PurePosixPath(name).stem == "lazyflow_filters"]
