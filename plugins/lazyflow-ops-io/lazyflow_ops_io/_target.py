@@ -9,9 +9,11 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_ops_io._border import foreign_errors
@@ -121,21 +123,24 @@ class Target:
             os.unlink(self.temporary)
 
     def _commit_folder(self) -> None:
-        old = None
-        if os.path.lexists(self._final):
-            if not self._overwrite:
-                raise self._appeared()
-            self._check()
-            old = self.temporary.with_suffix(".old")
-            os.rename(self._final, old)
+        if not os.path.lexists(self._final):
+            os.rename(self.temporary, self._final)
+            return
+        if not self._overwrite:
+            raise self._appeared()
+        self._check()
+        if _exchange(self.temporary, self._final):
+            shutil.rmtree(self.temporary, ignore_errors=True)
+            return
+        # Two steps; between them the old one is there under another name only.
+        old = self.temporary.with_suffix(".old")
+        os.rename(self._final, old)
         try:
             os.rename(self.temporary, self._final)
         except BaseException:
-            if old is not None:
-                os.rename(old, self._final)
+            os.rename(old, self._final)
             raise
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _appeared(self) -> TargetExistsError:
         return TargetExistsError(f"{self.path!r} was made by somebody else meanwhile; it was left alone.")
@@ -279,7 +284,7 @@ def _sync_file_system(path: Path) -> bool:
     A Zarr folder has a file per chunk. For many of them one call is minutes faster; for few it is slower,
     since it also waits for what other programs wrote.
     """
-    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None
+    syncfs = _system_call("syncfs")
     if syncfs is None:
         return False
     fd = os.open(path, os.O_RDONLY)
@@ -289,6 +294,20 @@ def _sync_file_system(path: Path) -> bool:
         return True
     finally:
         os.close(fd)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders swap their names in one step; whether the system could."""
+    renameat2 = _system_call("renameat2")
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and (
+        renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+    )
+
+
+def _system_call(name: str) -> Any:
+    """Return a function of the C library that Python has no name for; None where there is none."""
+    return getattr(ctypes.CDLL(None, use_errno=True), name, None) if sys.platform == "linux" else None
 
 
 def _sync_folder(path: Path) -> None:

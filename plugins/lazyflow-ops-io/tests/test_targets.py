@@ -143,6 +143,15 @@ def test_overwriting_replaces_the_old_only_at_commit(storage, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_folders_are_replaced_where_names_cannot_be_swapped(formats, tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    formats["zarr3"].write(path, DATA)
+    monkeypatch.setattr("lazyflow_ops_io._target._exchange", lambda one, other: False)
+    formats["zarr3"].write(path, DATA[::-1].copy(), overwrite=True)
+    np.testing.assert_array_equal(formats["zarr3"].read(path)[0], DATA[::-1])
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_overwriting_that_is_aborted_keeps_the_old(storage, tmp_path):
     path = tmp_path / f"a{storage.suffix}"
     storage.write(path, DATA)
