@@ -129,6 +129,8 @@ class Operator(metaclass=OperatorType):
     rank: int
     #: Whether it left the graph. Written by the setup transaction only.
     closed: bool
+    #: Whether all it needs is there and `setup_outputs` succeeded. Written by the setup transaction only.
+    is_set_up: bool
     #: Its children. Written by the setup transaction only.
     _operators: tuple[Operator, ...]
 
@@ -139,17 +141,21 @@ class Operator(metaclass=OperatorType):
         self.rank = 1
         self.closed = False
         self._operators = ()
-        self.slots = {}
-        for key, declaration in type(self).declarations.items():
-            slot = declaration.bind(self)
-            slot.rank = 0 if slot.feeds_operator else 1
-            self.slots[key] = slot
-            self.__dict__[key] = slot
-        every = self.slots.values()
-        self.inputs = tuple(s for s in every if isinstance(s, (Input, MultiInput)))
-        self.parameters = tuple(s for s in every if isinstance(s, Parameter))
-        self.outputs = tuple(s for s in every if not s.feeds_operator)  # type: ignore[misc]
-        self.computed = tuple(s for s in self.outputs if not isinstance(s, MultiOutput))
+        self.is_set_up = False
+        slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
+        self.slots = slots
+        self.__dict__.update(slots)
+        inputs, parameters, outputs = [], [], []
+        for slot in slots.values():
+            if not slot.feeds_operator:
+                slot.rank = 1
+                outputs.append(slot)
+            elif slot.contents == "array":
+                inputs.append(slot)
+            else:
+                parameters.append(slot)
+        self.inputs, self.parameters, self.outputs = tuple(inputs), tuple(parameters), tuple(outputs)
+        self.computed = tuple(slot for slot in outputs if not slot.level)
 
     def __init__(self, **slots: Any) -> None:
         for key, value in slots.items():

@@ -169,7 +169,7 @@ class Walk:
     def _visit(self, operator: Operator) -> None:
         """Ask an operator what a stale input makes stale."""
         changed, inputs = self._changed.pop(operator, ()), self._inputs.pop(operator, ())
-        if operator.closed or operator.first_missing() is not None:
+        if not operator.is_set_up:
             return  # nobody can have computed anything from it
         self._visited = operator
         try:

@@ -263,6 +263,7 @@ class Setup:
         remaining = tuple(other for other in siblings._operators if other is not operator)
         self.set(siblings, "_operators", remaining)
         self.set(operator, "closed", True)
+        self.set(operator, "is_set_up", False)
         self._closed.append(operator)
 
     def affect(self, operator: Operator) -> None:
@@ -379,6 +380,8 @@ class Setup:
 
     def _set_up(self, operator: Operator) -> None:
         if operator.first_missing() is not None:
+            if operator.is_set_up:
+                self.set(operator, "is_set_up", False)
             for output in operator.computed:
                 if isinstance(output, ValueOutput):
                     self.set_value(output, False, output)
@@ -408,6 +411,8 @@ class Setup:
             raise SetupError(f"{operator.name}: {reason(error)}") from error
         finally:
             self._current = None
+        if not operator.is_set_up:
+            self.set(operator, "is_set_up", True)
 
 
 def is_computed(value: Any) -> bool:

@@ -17,7 +17,7 @@ from lazyflow_core.blocks import BlockGrid, choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestError, RoiBoundsError
 from lazyflow_core.graph import ArraySlot
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.request import RequestPool
+from lazyflow_core.request import RequestPool, RequestSemaphore
 from lazyflow_core.roi import Roi
 from lazyflow_core.storage import Writer
 from lazyflow_core.utility.memory import available_memory
@@ -199,7 +199,7 @@ def process_blocks(
     RequestError
         If ``consume`` fails; ``__cause__`` is why. Either way no block runs any more when it is raised.
     """
-    for _ in _run(slot, consume, plan, on_progress):
+    for _ in _run(slot, consume, plan, on_progress, ahead=slot.graph.scheduler.worker_count):
         pass
 
 
@@ -316,18 +316,24 @@ def _run(
     consume: Callable[[Roi, npt.NDArray[Any]], Any],
     plan: BlockPlan,
     on_progress: OnProgress | None,
+    ahead: int = 0,
 ) -> Iterator[tuple[Roi, Any]]:
-    """Give ``(block, what consume returned)`` as blocks are done."""
+    """Give ``(block, what consume returned)`` as blocks are done.
 
+    ``ahead`` blocks more than may be in flight are submitted, so that a worker finds the next one without
+    waiting for whoever takes the results; only for results that take no memory.
+    """
     failed: list[ExecuteError] = []
+    in_flight = RequestSemaphore(plan.in_flight)
 
     def compute(block: Roi) -> tuple[Roi, Any]:
-        try:
-            array = slot.read(block)
-        except ExecuteError as error:
-            failed.append(error)
-            raise
-        return block, consume(block, array)
+        with in_flight:
+            try:
+                array = slot.read(block)
+            except ExecuteError as error:
+                failed.append(error)
+                raise
+            return block, consume(block, array)
 
     began = time.perf_counter()
     done = pixels = 0
@@ -338,7 +344,7 @@ def _run(
             on_progress(Progress(done, len(plan), pixels, plan.roi.size, seconds))
 
     report()
-    pool: RequestPool[tuple[Roi, Any]] = RequestPool(plan.in_flight, scheduler=slot.graph.scheduler)
+    pool: RequestPool[tuple[Roi, Any]] = RequestPool(plan.in_flight + ahead, scheduler=slot.graph.scheduler)
     try:
         with pool:
             for block, result in pool.map(compute, plan.grid):
