@@ -88,10 +88,10 @@ def check_plugin(namespace: str) -> None:
             manager.get_operator(spec.id)
         except LazyflowError as error:
             faults.append(str(error))
-    described: ReaderSpec | WriterSpec
-    for described in [*readers, *writers]:
-        faults += _id_faults(described.id, namespace)
-        faults += _description_faults(described)
+    described: list[ReaderSpec | WriterSpec] = [*readers, *writers]
+    for description in described:
+        faults += _id_faults(description.id, namespace)
+        faults += _description_faults(description)
     if not faults:
         for writer in writers:
             faults += _round_trip_faults(manager, writer, {reader.id for reader in readers})

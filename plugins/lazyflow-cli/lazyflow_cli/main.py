@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "run": "Run a pipeline file and write what it exports.",
     "operators": "List and describe the operators that are installed.",
     "plugins": "List and describe the plugins that are installed.",
+    "readers": "Say which plugin opens a file, and why.",
     "doctor": "Look at this installation and say what is missing or broken.",
     "demo": "Compute a small example and draw it; needs no data.",
 }

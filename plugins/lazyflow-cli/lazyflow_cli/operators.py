@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lazyflow_cli._check import check_command
 from lazyflow_cli._text import columns, echo_json
 from lazyflow_cli.main import traceback_option
 
@@ -22,6 +23,9 @@ def command(ctx: click.Context) -> None:
     """List and describe the operators that are installed."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_command)
+
+
+command.add_command(check_command)
 
 
 @command.command("list")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lazyflow_cli._failure import ExitCode, Failure
+from lazyflow_cli._new import new_command
 from lazyflow_cli._text import columns, echo_json
 from lazyflow_cli.main import traceback_option
 
@@ -25,6 +26,9 @@ def command(ctx: click.Context) -> None:
     """List and describe the plugins that are installed."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_command)
+
+
+command.add_command(new_command)
 
 
 @command.command("list")
