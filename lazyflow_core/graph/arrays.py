@@ -270,12 +270,13 @@ class Input(ArraySlot):
         super()._check_connectable(upstream)
         meta = cast(ArraySlot, upstream)._meta
         if meta is not None:
-            self.check_contract(meta, upstream.kind)
+            self.check_contract(meta, upstream)
 
-    def check_contract(self, meta: ArrayMeta, given: str) -> None:
-        """Raise `ConnectError` unless an array of that meta is accepted; ``given`` says what has it."""
+    def check_contract(self, meta: ArrayMeta, upstream: Slot | None) -> None:
+        """Raise `ConnectError` unless an array of that meta, of a slot or assigned, is accepted."""
         refusal = self.declaration.refusal(meta)
         if refusal:
+            given = f"an array ({meta})" if upstream is None else upstream.kind
             raise ConnectError(f"cannot connect {given} to {self.kind}: {refusal}.")
 
 

@@ -135,16 +135,7 @@ class Operator(metaclass=OperatorType):
     _operators: tuple[Operator, ...]
 
     def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
-        self.graph = graph
-        self.parent = parent
-        self.name = name or type(self).__name__
-        self.rank = 1
-        self.closed = False
-        self._operators = ()
-        self.is_set_up = False
         slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
-        self.slots = slots
-        self.__dict__.update(slots)
         inputs, parameters, outputs = [], [], []
         for slot in slots.values():
             if not slot.feeds_operator:
@@ -154,8 +145,22 @@ class Operator(metaclass=OperatorType):
                 inputs.append(slot)
             else:
                 parameters.append(slot)
-        self.inputs, self.parameters, self.outputs = tuple(inputs), tuple(parameters), tuple(outputs)
-        self.computed = tuple(slot for slot in outputs if not slot.level)
+        # Into the dictionary: __setattr__ guards the slots against everybody else.
+        self.__dict__.update(
+            slots,
+            graph=graph,
+            parent=parent,
+            name=name or type(self).__name__,
+            rank=1,
+            closed=False,
+            is_set_up=False,
+            slots=slots,
+            inputs=tuple(inputs),
+            parameters=tuple(parameters),
+            outputs=tuple(outputs),
+            computed=tuple(slot for slot in outputs if not slot.level),
+            _operators=(),
+        )
 
     def __init__(self, **slots: Any) -> None:
         for key, value in slots.items():

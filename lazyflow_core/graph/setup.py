@@ -180,8 +180,7 @@ class Setup:
             if not same_meta:
                 if slot.feeds_operator:
                     if meta is not None:
-                        given = f"an array ({meta})" if slot._upstream is None else slot._upstream.kind
-                        cast("Input", slot).check_contract(meta, given)
+                        cast("Input", slot).check_contract(meta, slot._upstream)
                     self.affect(slot.operator)
                 self.set(slot, "_meta", meta)
             self.set(slot, "_source", source)
