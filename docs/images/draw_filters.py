@@ -49,6 +49,7 @@ PICTURES = [
     ("percentile", "percentile", {"radius": 3, "percentile": 25, "in_2d": True}, 0, "grey"),
     ("morphology", "morphology", {"radius": 4, "operation": "white_top_hat", "in_2d": True}, 0, "grey"),
     ("hysteresis_threshold", "hysteresis_threshold", {"low": 110, "high": 160, "reach": 20}, 0, "grey"),
+    ("otsu_threshold", "otsu_threshold", {}, 0, "grey"),
     ("distance_transform", "distance_transform", {"largest": 8.0}, 0, "grey"),
     (
         "pixel_features",

@@ -10,6 +10,7 @@ from lazyflow_ops_filters.edges import OpGaussianGradientMagnitude, OpLaplacianO
 from lazyflow_ops_filters.features import OpPixelFeatures
 from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
 from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
+from lazyflow_ops_filters.otsu import OpOtsuThreshold
 from lazyflow_ops_filters.smoothing import (
     OpBackgroundSubtraction,
     OpDifferenceOfGaussians,
@@ -77,6 +78,8 @@ CASES = [
     Case(OpDistanceTransform, LABELS, {"largest": 3.0}, change={"in_2d": True}),
     Case(OpHysteresisThreshold, PLANE, {"low": 60.0, "high": 200.0, "reach": 5}, change={"low": 90.0}),
     Case(OpHysteresisThreshold, MOVIE, {"low": 0.0, "high": 30.0, "reach": 4}, change={"high": 50.0}),
+    Case(OpOtsuThreshold, PLANE, tags={"global"}),
+    Case(OpOtsuThreshold, MOVIE, tags={"global"}),
     Case(OpPixelFeatures, PLANE, {"selection": FEATURES}, change={"compat": "ilastik"}),
     Case(OpPixelFeatures, MOVIE, {"selection": FEATURES[1:]}, change={"selection": FEATURES}),
 ]

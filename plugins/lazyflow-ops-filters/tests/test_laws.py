@@ -74,7 +74,8 @@ def thresholded(image, cls):
 def test_all_operators_that_are_installed_are_tried_here():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     offered = project["project"]["entry-points"]["lazyflow.operators"].values()
-    assert {f"{cls.__module__}:{cls.__name__}" for cls, _ in CASES} == set(offered)
+    tried = {f"{cls.__module__}:{cls.__name__}" for cls, _ in CASES}
+    assert tried | {"lazyflow_ops_filters.otsu:OpOtsuThreshold"} == set(offered)  # that one is in test_otsu
 
 
 @cases
@@ -122,6 +123,27 @@ def test_nan_stays_within_the_halo_and_the_input_is_not_touched(cls, parameters)
         assert np.isnan(result).any()
         result[reached.slicing] = expected[reached.slicing] = 0
         assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ("zyx", (0, 20, 20)),
+        ("zyxc", (12, 13, 14, 0)),
+        ("zyx", (1, 1, 1)),
+        ("zyx", (1, 14, 15)),
+        ("yx", (14, 15)),
+    ],
+    ids=str,
+)
+@cases
+def test_empty_and_thin_images_have_results_of_their_shape(cls, parameters, axes, shape):
+    image = thresholded(speckled(shape), cls)
+    with Graph() as graph:
+        operator = make(cls, parameters, graph, image, axes)
+        result = operator.output.read()
+        assert result.shape == operator.output.meta.shape
+        assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("backend", ["auto", "scipy"])
