@@ -149,6 +149,10 @@ class OpFilter(Operator):
         """Return the dtype of the output for an image."""
         return np.dtype(np.float32)
 
+    def output_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
+        """Return the lowest and highest value the output can have, None if unknown."""
+        return None
+
     def per_axis(self, slot: Any, axes: Sequence[Axis]) -> list[float]:
         """Return the value of a parameter, a number or a tuple, as one number per filtered axis."""
         filtered = [axis.key for axis in axes if self.filters(axis)]
@@ -250,7 +254,7 @@ class OpFilter(Operator):
             shape=shape,
             dtype=self.output_dtype(meta),
             axes=new_axes,
-            value_range=None,
+            value_range=self.output_range(meta),
             semantics="intensities",
             preferred_block=block,
             max_block=largest,

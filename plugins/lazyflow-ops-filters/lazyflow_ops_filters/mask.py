@@ -69,7 +69,8 @@ class OpHysteresisThreshold(OpFilter):
 
     Outputs
     -------
-    output : OutputSlot, shape and axes of ``image``, bool
+    output : OutputSlot, shape and axes of ``image``, uint8
+        1 where a pixel is selected, else 0.
 
     All else as in `OpFilter`.
     """
@@ -84,7 +85,10 @@ class OpHysteresisThreshold(OpFilter):
     )
 
     def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
-        return np.dtype(bool)
+        return np.dtype(np.uint8)
+
+    def output_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
+        return (0, 1)
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         low, high = self.low.value, self.high.value

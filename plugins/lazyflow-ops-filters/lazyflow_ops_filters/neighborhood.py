@@ -63,6 +63,9 @@ class _OpFootprint(OpFilter):
     def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
         return meta.dtype.newbyteorder("=")
 
+    def output_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
+        return meta.value_range
+
     def footprint(self, axes: Sequence[Axis]) -> Footprint:
         """Return the neighbourhood in pixels, per spatial axis."""
         filtered = [axis for axis in axes if self.filters(axis)]
@@ -128,7 +131,9 @@ class OpMorphology(_OpFootprint):
     operation : ParameterSlot[str]
         ``erosion``, ``dilation``, ``opening``, ``closing``, ``gradient`` (dilation minus erosion),
         ``white_top_hat`` (the image minus its opening) or ``black_top_hat`` (its closing minus the image).
-        Of images of dtype bool, minus is *and not*.
+
+    A mask, that is an image of dtype bool or of integers between 0 and 1 according to its meta, is eroded and
+    dilated by a ball much faster, as pixels within a distance; the result is the same.
 
     All else as in the operators beside it.
     """
@@ -136,4 +141,11 @@ class OpMorphology(_OpFootprint):
     operation = ParameterSlot(str, choices=tuple(OPERATIONS), doc="what to do")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
-        return Morphology(self.footprint(axes), self.operation.value)
+        meta = self.image.meta
+        mask = meta.dtype.kind in "bui" and meta.value_range == (0, 1)
+        return Morphology(self.footprint(axes), self.operation.value, mask)
+
+    def output_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
+        if meta.value_range is None or self.operation.value in ("erosion", "dilation", "opening", "closing"):
+            return meta.value_range
+        return (0, meta.value_range[1] - meta.value_range[0])

@@ -30,8 +30,8 @@ class OpOtsuThreshold(Operator):
     level : OutputSlot[float]
         The threshold. Exact for integers of up to 16 bits; else the upper edge of one of 256 bins between
         the smallest and the largest value.
-    output : OutputSlot, shape and axes of ``image``, bool
-        Whether a pixel is above it.
+    output : OutputSlot, shape and axes of ``image``, uint8
+        1 where a pixel is above it, else 0.
 
     Regions
     -------
@@ -50,12 +50,12 @@ class OpOtsuThreshold(Operator):
     >>> with Graph() as graph:
     ...     parted = OpOtsuThreshold(graph=graph, image=np.array([[1, 2, 2, 9, 8]], np.uint8))
     ...     parted.level.value, parted.output.read().tolist()
-    (2.0, [[False, False, False, True, True]])
+    (2.0, [[0, 0, 0, 1, 1]])
     """
 
     image = InputSlot(doc="what to part")
     level = OutputSlot(value=float, doc="the threshold")
-    output = OutputSlot(doc="whether a pixel is above it")
+    output = OutputSlot(doc="1 where a pixel is above it")
 
     def setup_outputs(self) -> None:
         meta = self.image.meta
@@ -64,7 +64,10 @@ class OpOtsuThreshold(Operator):
                 f"image has dtype {meta.dtype}, which is not one of real numbers; cast it first."
             )
         self.output.meta = meta.replace(
-            dtype=bool, value_range=(0, 1), ram_per_pixel=1.0 + meta.dtype.itemsize
+            dtype=np.uint8,
+            value_range=(0, 1),
+            semantics="intensities",
+            ram_per_pixel=1.0 + meta.dtype.itemsize,
         )
 
     def compute_value(self, slot: Any) -> float:

@@ -94,6 +94,10 @@ def test_masks_by_distance_equal_masks_by_comparison(border, operation, radius, 
     )
     assert by_distance.dtype == bool
     assert np.array_equal(by_distance, by_comparison != 0)
+    integers = OpMorphology(graph=graph, radius=radius, shape="ball", operation=operation, border=border)
+    integers.image.assign(MASK.astype(np.int16), ArrayMeta(MASK.shape, np.int16, "zyx", value_range=(0, 1)))
+    assert integers.output.meta.value_range == (0, 1)
+    assert np.array_equal(integers.output.read(), by_comparison.astype(np.int16))
 
 
 def test_a_radius_in_micrometers_is_rounded_down_to_pixels(graph):

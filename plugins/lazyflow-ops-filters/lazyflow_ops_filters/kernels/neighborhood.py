@@ -169,10 +169,16 @@ class Morphology(Neighborhood):
 
     ``gradient`` is dilation minus erosion, ``white_top_hat`` the image minus its opening, ``black_top_hat``
     its closing minus the image.
+
+    Attributes
+    ----------
+    mask
+        Whether all values are 0 or 1; images of dtype bool are masks anyway.
     """
 
     footprint: Footprint
     operation: str
+    mask: bool = False
 
     @property
     def ndim(self) -> int:
@@ -183,6 +189,8 @@ class Morphology(Neighborhood):
         return tuple(steps * r for r in self.footprint.within(shape).radius)
 
     def over(self, image: Array, border: str) -> Array:
+        if self.mask and image.dtype != bool:
+            return self.over(image != 0, border).astype(image.dtype)
         footprint = self.footprint.within(image.shape)
         parts = []
         for steps in OPERATIONS[self.operation].split("|"):
