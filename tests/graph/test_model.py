@@ -5,14 +5,25 @@ regions or order. After each step every output of the graph must be ready exactl
 it, equal the model wherever it is asked, and every pixel that changed must lie in a region that was pushed.
 """
 
+import logging
+
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
-from lazyflow_core.graph import Graph, InputSlot, Lanes, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.graph import Graph, InputSlot, Lanes, Operator, OutputSlot, ParameterSlot, push, setup
 from lazyflow_core.request import InlineScheduler, SeededScheduler, ThreadedScheduler
 from lazyflow_core.roi import Roi
 
@@ -47,9 +58,8 @@ class OpJoin(Operator):
                 out[wanted.relative_to(roi).slicing] = part.read(wanted.shift((-at,)))
 
     def propagate_dirty(self, slot, roi):
-        for part, at in self._places():
-            if part is slot:
-                self.output.mark_dirty(roi.shift((at,)))
+        _, at = list(self._places())[slot.index]
+        self.output.mark_dirty(roi.shift((at,)))
 
 
 class OpAddToAll(Operator):
@@ -122,6 +132,17 @@ class Node:
         return other in seen
 
 
+class Complaints(logging.Handler):
+    """What the graph reports instead of raising."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.messages = []
+
+    def emit(self, record):
+        self.messages.append(record.getMessage())
+
+
 class GraphMachine(RuleBasedStateMachine):
     nodes = Bundle("nodes")
 
@@ -135,8 +156,11 @@ class GraphMachine(RuleBasedStateMachine):
         self.operators = {}  # Node → Operator
         self.before = {}  # Node → what its output was after the last step
         self.pushed = {}  # Node → regions heard of since
+        self.complaints = Complaints()
+        logging.getLogger("lazyflow_core").addHandler(self.complaints)
 
     def teardown(self):
+        logging.getLogger("lazyflow_core").removeHandler(self.complaints)
         self.graph.close()
         self.scheduler.close()
 
@@ -294,6 +318,20 @@ class GraphMachine(RuleBasedStateMachine):
             with pytest.raises(SetupError):
                 self.operators[node].parts.remove(index)
 
+    @rule(node=nodes, length=st.integers(0, 4))
+    def resize(self, node, length):
+        parts = node.inputs.get("parts")
+        if parts is None or node.closed:
+            return
+        old = list(parts)
+        parts[:] = (parts + [None] * length)[:length]
+        if self._shapes_agree():
+            self.operators[node].parts.resize(length)
+        else:
+            parts[:] = old
+            with pytest.raises(SetupError):
+                self.operators[node].parts.resize(length)
+
     @rule(node=consumes(nodes))
     def close(self, node):
         if not node.closed:
@@ -352,6 +390,10 @@ class GraphMachine(RuleBasedStateMachine):
                 assert np.array_equal(output.read(), expected)
 
     @invariant()
+    def nothing_was_reported(self):
+        assert not self.complaints.messages
+
+    @invariant()
     def every_changed_pixel_was_pushed(self):
         known = {}
         for node in self.operators:
@@ -385,3 +427,75 @@ TestThreaded = ThreadedGraphMachine.TestCase
 TestThreaded.settings = QUICK
 TestSeeded = SeededGraphMachine.TestCase
 TestSeeded.settings = QUICK
+
+
+# ---------------------------------------------------------------------------------------------- has it teeth?
+
+
+def ranks_without_restoring(upstream, slot):
+    """As `raise_ranks`, but forgetting to take back what a refused connection had raised."""
+    pending = [(slot, upstream.rank)]
+    while pending:
+        changed, rank = pending.pop()
+        if rank <= changed.rank:
+            continue
+        if changed is upstream:
+            raise ConnectError("a circle")
+        changed.rank = rank
+        pending += [(follower, rank) for follower in changed.downstream]
+        operator = changed.operator
+        if changed.feeds_operator and rank >= operator.rank:
+            operator.rank = rank + 1
+            pending += [(output, operator.rank) for output in operator.computed]
+
+
+def keep_what_failed(self):
+    self._before.clear()
+    self._walk = push.Walk()
+
+
+def forget_changes(self, slot):
+    pass
+
+
+def first_box_only(boxes):
+    return boxes[:1]
+
+
+def number_no_elements(self, multi, elements, index, event):
+    self._before.setdefault(multi, len(multi))
+    self.set(multi, "_elements", elements)
+    for position in range(len(elements)):
+        if elements[position]._index is None:
+            self.set(elements[position], "_index", position)
+    if multi.feeds_operator:
+        self.affect(multi.operator)
+        self._note_change(multi)
+
+
+def set_up_nothing_downstream(self, operator):
+    if operator in self._born or (operator.computed and operator.rank < 3):
+        original_affect(self, operator)
+
+
+original_affect = setup.Setup.affect
+
+MUTANTS = {
+    "half raised ranks": (setup, "raise_ranks", ranks_without_restoring),
+    "a rollback that keeps what failed": (setup.Setup, "roll_back", keep_what_failed),
+    "parameters that push nothing": (push.Walk, "changed", forget_changes),
+    "only the first of several stale boxes": (push, "coalesce", first_box_only),
+    "elements that keep their old position": (setup.Setup, "_set_elements", number_no_elements),
+    "a setup that stops half way": (setup.Setup, "affect", set_up_nothing_downstream),
+}
+
+
+@pytest.mark.parametrize(("where", "name", "fault"), MUTANTS.values(), ids=MUTANTS)
+def test_the_model_finds_planted_faults(where, name, fault, monkeypatch, caplog):
+    monkeypatch.setattr(where, name, fault)
+    search = settings(
+        QUICK, max_examples=500, database=None, derandomize=True, phases=[Phase.generate], print_blob=False
+    )
+    # Whatever the fault makes fail: a comparison, an internal error, a refusal that does not come.
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        run_state_machine_as_test(GraphMachine, settings=search)
