@@ -1,0 +1,1 @@
+"""Operators of example for lazyflow-core."""
