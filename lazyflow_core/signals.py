@@ -7,12 +7,16 @@ through the log with the signal's name and its emitter, and the rest are still c
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Signal"]
 
 _logger = logging.getLogger("lazyflow_core")
+
+#: Held while a list of subscribers is replaced. One for all signals: it is rarely taken and never for long.
+_changing = threading.Lock()
 
 
 class Signal:
@@ -56,13 +60,15 @@ class Signal:
 
     def subscribe(self, function: Callable[..., object]) -> Callable[[], None]:
         """Call ``function`` at each emission from now on; return the function that ends it."""
-        self._subscribers = (*self._subscribers, function)
+        with _changing:
+            self._subscribers = (*self._subscribers, function)
 
         def unsubscribe() -> None:
-            remaining = list(self._subscribers)
-            if function in remaining:
-                remaining.remove(function)
-                self._subscribers = tuple(remaining)
+            with _changing:
+                remaining = list(self._subscribers)
+                if function in remaining:
+                    remaining.remove(function)
+                    self._subscribers = tuple(remaining)
 
         return unsubscribe
 
