@@ -10,28 +10,33 @@
 
 namespace {
 
-// Chebyshev interpolation of degree 13, error below 2e-13.
+// Chebyshev interpolation of degree 9, error below 3e-10.
 constexpr double COSINE[] = {
-    0.9396926207858118,     0.06582180727247963,    -0.006431413978177131,  0.001106654952949802,
-    -0.00023364543072793405, 5.491446452764963e-05,  -1.379037789384085e-05, 3.6230170318206165e-06,
-    -9.860699056015877e-07, 2.744419812675655e-07,  -7.403984422385938e-08, 2.1288534363910514e-08,
-    -8.996932722636432e-09, 2.6702439624516826e-09,
+    0.939692620597176, 0.06582180732712553, -0.00643140456706861,
+    0.0011066522267753984, -0.00023371997222074728, 5.4936052077107774e-05,
+    -1.3586240218543824e-05, 3.563930830807748e-06, -1.2077191186676828e-06,
+    3.3851107446025707e-07,
 };
 constexpr double SQUARED_SINE[] = {
-    0.23395555688106806,    -0.013453509441845719,  0.0020556789901457046,  -0.00041067381904441304,
-    9.345094243916132e-05,  -2.2974604139998574e-05, 5.944928006191524e-06,  -1.595594912174651e-06,
-    4.413420549655355e-07,  -1.2436894840967793e-07, 3.383285270989028e-08,  -9.808407038950203e-09,
-    4.1944921187158406e-09, -1.2515783964772709e-09,
+    0.23395555696767495, -0.01345350946712821, 0.0020556746694725013,
+    -0.00041067255782572393, 9.34851592771846e-05, -2.298458985988128e-05,
+    5.851255612743246e-06, -1.5682718899512342e-06, 5.429642200738271e-07,
+    -1.5397444244058534e-07,
 };
 
 LF_INLINE v4d widen(const float* p) { return __builtin_convertvector(load<v4f>(p), v4d); }
 LF_INLINE void narrow(float* p, v4d v) { store(p, __builtin_convertvector(v, v4f)); }
 
-LF_INLINE v4d polynomial(const double (&c)[14], v4d t) {
-    v4d sum = c[13] - (v4d){};
-#pragma GCC unroll 13
-    for (int i = 12; i >= 0; i--) sum = fma(sum, t, c[i] - (v4d){});
-    return sum;
+// Even and odd powers apart: two chains of multiply-adds of half the length run side by side.
+LF_INLINE v4d polynomial(const double (&c)[10], v4d t) {
+    const v4d square = t * t;
+    v4d even = c[8] - (v4d){}, odd = c[9] - (v4d){};
+#pragma GCC unroll 4
+    for (int i = 6; i >= 0; i -= 2) {
+        even = fma(even, square, c[i] - (v4d){});
+        odd = fma(odd, square, c[i + 1] - (v4d){});
+    }
+    return fma(odd, t, even);
 }
 
 LF_INLINE v4d magnitude(v4d a) { return (v4d)((v4l)a & INT64_MAX); }

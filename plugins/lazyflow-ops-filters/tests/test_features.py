@@ -99,6 +99,13 @@ def test_a_request_for_few_channels_runs_only_their_filters(graph, monkeypatch):
     assert ran == ["FilterSet", "LaplacianOfGaussian"]
 
 
+def test_a_selection_can_be_lists_as_in_a_pipeline_file(graph):
+    image = speckled((30, 30))
+    operator = make(graph, image, "yx", selection=[["gaussian_smoothing", 1], ["laplacian_of_gaussian", 1.6]])
+    expected_channels = expected(image, (("gaussian_smoothing", 1.0), ("laplacian_of_gaussian", 1.6)))
+    assert np.array_equal(operator.output.read(), expected_channels)
+
+
 def test_a_scale_too_large_for_thin_data_is_reported_at_setup_with_axis_size_and_largest_scale(graph):
     with pytest.raises(
         SetupError, match=r"axis z has 9 pixels, too few for a sigma of 3\.5.*possible is 2\.833"

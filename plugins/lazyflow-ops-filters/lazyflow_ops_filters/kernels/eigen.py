@@ -30,9 +30,9 @@ def _interpolated(function: Any, degree: int) -> Array:
 
 
 #: ``cos(acos(r) / 3)`` and ``sin(acos(r) / 3)**2 / (1 - r)`` for 0 <= r <= 1 as polynomials in
-#: ``2 * r - 1``: Chebyshev interpolation of degree 13, error below 2e-13. Both are smooth up to the next
+#: ``2 * r - 1``: Chebyshev interpolation of degree 9, error below 3e-10. Both are smooth up to the next
 #: singularity at r = -1. The native library holds the same numbers.
-COSINE, SQUARED_SINE = (_interpolated(function, 13) for function in (_cosine, _squared_sine))
+COSINE, SQUARED_SINE = (_interpolated(function, 9) for function in (_cosine, _squared_sine))
 
 _CHUNK = 1 << 15
 
