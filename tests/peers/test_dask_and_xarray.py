@@ -1,38 +1,10 @@
-"""The real libraries that take a slot for an array; run by the tox environment ``peers``."""
+"""dask and xarray take a slot for an array; run by the tox environment ``peers``."""
 
 import dask.array
 import numpy as np
-import pytest
 import xarray
 
-from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
-
-IMAGE = np.arange(4 * 6 * 8, dtype="uint16").reshape(4, 6, 8)
-
-
-class OpNegate(Operator):
-    image = InputSlot()
-    output = OutputSlot()
-
-    def __init__(self, **slots):
-        self.executed = []
-        super().__init__(**slots)
-
-    def setup_outputs(self):
-        self.output.meta = self.image.meta
-
-    def execute(self, slot, roi, out):
-        self.executed.append(roi)
-        np.subtract(1000, self.image.read(roi), out=out)
-
-    def propagate_dirty(self, slot, roi):
-        self.output.mark_dirty(roi)
-
-
-@pytest.fixture
-def op():
-    with Graph() as graph:
-        yield OpNegate(graph=graph, image=IMAGE)
+from .conftest import IMAGE
 
 
 def test_dask_computes_block_by_block(op):
