@@ -54,7 +54,8 @@ def distribution_of(entry_point: EntryPoint) -> tuple[str, str]:
 @cache
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     """Read them from the metadata: a file is parsed, so once per distribution."""
-    return distribution.name, distribution.version
+    metadata = distribution.metadata  # .name and .version would parse the file again, each of them
+    return metadata["Name"], metadata["Version"]
 
 
 def _without_doubles(entries: Iterable[EntryPoint]) -> Iterable[EntryPoint]:

@@ -123,9 +123,7 @@ def test_a_broken_neighbour_harms_nothing_and_what_is_uninstalled_is_gone(enviro
         (tmp_path / path).parent.mkdir(exist_ok=True)
         text = files[path]
         if path.endswith(("plugin.py", "local_mean.py")):
-            text = "import a_library_that_is_missing\n" + text.replace(
-                "from __future__ import annotations", ""
-            )
+            text = text.replace("from __future__ import annotations", "import a_library_that_is_missing")
         (tmp_path / path).write_text(text, encoding="utf-8")
     build(tmp_path, environment.archives, "--wheel")
     environment.install("lazyflow-ops-broken")
@@ -143,8 +141,9 @@ def test_a_broken_neighbour_harms_nothing_and_what_is_uninstalled_is_gone(enviro
     ]
     refused = environment.run("lazyflow", "operators", "show", "broken.local_mean", returncode=3)
     assert refused.stderr == (
-        "lazyflow: operator 'broken.local_mean' (lazyflow-ops-broken 0.1.0, lazyflow_ops_broken.local_mean:"
-        "OpLocalMean) could not be imported: ModuleNotFoundError: No module named 'a_library_that_is_missing'\n"
+        "lazyflow: operator 'broken.local_mean' "
+        "(lazyflow-ops-broken 0.1.0, lazyflow_ops_broken.local_mean:OpLocalMean) could not be imported: "
+        "ModuleNotFoundError: No module named 'a_library_that_is_missing'\n"
     )
     environment.run("lazyflow", "doctor", returncode=1)
 

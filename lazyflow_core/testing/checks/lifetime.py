@@ -13,7 +13,7 @@ from lazyflow_core.testing.registry import check
 from lazyflow_core.testing.trial import Bench, Trial
 
 
-@check(needs=("loads",))
+@check(needs=("determinism",))
 def no_leak(trial: Trial) -> None:
     """Closed or dropped, the operator dies, with its graph, its threads and its open files."""
     for how in ("closed", "dropped"):
