@@ -56,7 +56,7 @@ class Installed:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
         )
         assert done.returncode == returncode, done.stdout + done.stderr
         return done.stdout

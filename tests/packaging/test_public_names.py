@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-from .distributions import PLUGINS, ROOT
+from .distributions import PLUGINS, ROOT, Distribution
+
+EXAMPLE = Distribution(ROOT / "examples/lazyflow-ops-example")
 
 PUBLIC = {"lazyflow_core"} | {
     module
@@ -51,7 +53,7 @@ def refusal(module, name):
     return None
 
 
-@pytest.mark.parametrize("plugin", PLUGINS, ids=str)
+@pytest.mark.parametrize("plugin", [*PLUGINS, EXAMPLE], ids=str)
 def test_a_plugin_imports_public_names_only(plugin):
     found = []
     for path in sorted(plugin.sources()):
