@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/overview.md", "docs/tutorial.md"]
+PAGES = ["README.md", "docs/overview.md", "docs/tutorial.md", "docs/graph.md"]
 BLOCK = re.compile(r"^```(python|pycon|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
