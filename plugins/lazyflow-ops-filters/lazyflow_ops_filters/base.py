@@ -20,7 +20,7 @@ from lazyflow_ops_filters.kernels.filters import Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
 
-__all__ = ["OpFilter", "OpGaussianFilter", "check_sigma"]
+__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "check_sigma"]
 
 Sigma = float | tuple[float, ...]
 
@@ -38,7 +38,7 @@ def _check_window(value: float) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """A filter together with where its axes are in the image."""
 
     filter: Filter
@@ -165,10 +165,6 @@ class OpFilter(Operator):
             )
         return numbers
 
-    def result_names(self, filter: Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
-        """Return the names of the output channels that belong to one input channel."""
-        return filter.names([axis.key for axis in axes])
-
     def setup_outputs(self) -> None:
         plan = self._plan()
         axes = [plan.meta.axes[i] for i in plan.spatial]
@@ -182,12 +178,17 @@ class OpFilter(Operator):
         backend = self.get_backend()
         if reason := backend.refuses(plan.filter, self.border_name()):
             raise SetupError(f"backend {backend.name!r} {reason}.")
-        self.output.meta = self._output_meta(plan, axes)
+        self.output.meta = self._output_meta(plan)
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        self._compute(self._plan(), roi, out)
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.output.mark_dirty(self._plan().output_roi(roi))
+
+    def _compute(self, plan: Plan, roi: Roi, out: Any) -> None:
         if roi.is_empty:
             return
-        plan = self._plan()
         backend = self.get_backend()
         input_roi = plan.input_roi(roi)
         image = self.image.read(input_roi)
@@ -214,10 +215,7 @@ class OpFilter(Operator):
             ]
             backend.apply(plan.filter, Job(image[index], self.border_name(), region, outs))
 
-    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        self.output.mark_dirty(self._plan().output_roi(roi))
-
-    def _plan(self) -> _Plan:
+    def _plan(self) -> Plan:
         meta = self.image.meta
         if meta.dtype.kind not in "buif":
             raise SetupError(
@@ -231,16 +229,17 @@ class OpFilter(Operator):
         spatial.sort(key=lambda i: "zyx".find(meta.axes[i].key))
         channels = meta.axes.of_kind("channel")
         filter = self.make_filter([meta.axes[i] for i in spatial])
-        return _Plan(filter, meta, tuple(spatial), channels[-1] if channels else None)
+        return Plan(filter, meta, tuple(spatial), channels[-1] if channels else None)
 
-    def _output_meta(self, plan: _Plan, axes: Sequence[Axis]) -> ArrayMeta:
+    def _output_meta(self, plan: Plan) -> ArrayMeta:
+        keys = [plan.meta.axes[i].key for i in plan.spatial]
         meta, n = plan.meta, plan.results
         shape, new_axes = meta.shape, meta.axes
         block, largest = meta.preferred_block, meta.max_block
         names = meta.channel_names
         if n > 1:
             prefixes = [f"{name} " for name in names] or [""]
-            names = tuple(p + name for p in prefixes for name in self.result_names(plan.filter, axes))
+            names = tuple(p + name for p in prefixes for name in plan.filter.names(keys))
             if plan.channel is None:
                 shape, new_axes = (*shape, n), Axes([*meta.axes, Axis("c")])
                 block, largest = ((*b, n) if b else None for b in (block, largest))
@@ -262,7 +261,7 @@ class OpFilter(Operator):
             ram_per_pixel=self._ram_per_pixel(plan),
         )
 
-    def _ram_per_pixel(self, plan: _Plan) -> float:
+    def _ram_per_pixel(self, plan: Plan) -> float:
         """Return bytes per output pixel of a block of 64 pixels along each filtered axis."""
         sides = [(min(n, 64), min(n, 64 + 2 * plan.halo[i])) for i, n in enumerate(plan.meta.shape)]
         grown = prod(sides[i][1] / max(sides[i][0], 1) for i in plan.spatial)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import isfinite, sqrt
-from typing import Any
+from typing import Any, cast
 
-from lazyflow_core import Axis, ParameterSlot
+from lazyflow_core import Axis, OutputSlot, ParameterSlot, Roi
 
-from lazyflow_ops_filters.base import OpGaussianFilter
+from lazyflow_ops_filters.base import OpGaussianFilter, Plan
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.composite import FilterSet, Presmoothed
 from lazyflow_ops_filters.units import in_pixels
@@ -90,6 +91,11 @@ def _check_selection(value: Selection) -> str | None:
     return None
 
 
+def _title(entry: tuple[Any, ...]) -> str:
+    feature, scale, *dimensions = entry
+    return f"{FEATURES[feature][0]} (σ={scale:g})" + (" in 2D" if "2d" in dimensions else "")
+
+
 class OpPixelFeatures(OpGaussianFilter):
     """Compute many filters at many scales, as channels of one output.
 
@@ -113,6 +119,8 @@ class OpPixelFeatures(OpGaussianFilter):
     output : OutputSlot
         float32; per channel of ``image`` the channels of all entries, named ``"Laplacian of Gaussian
         (σ=1.6)"`` and, where a filter has several, numbered from ``[0]``.
+    features : list of OutputSlot
+        Each entry of the selection as an output of its own, with the halo that it alone needs.
 
     All else as in `OpGaussianFilter`.
 
@@ -134,20 +142,37 @@ class OpPixelFeatures(OpGaussianFilter):
     selection = ParameterSlot(
         tuple, default=feature_grid(), check=_check_selection, doc="entries (feature, scale[, '2d'])"
     )
+    features = OutputSlot(level=1, doc="each entry of the selection alone")
     compat = ParameterSlot(str, default="none", choices=("none", "ilastik"), doc="whose values to reproduce")
 
-    def make_filter(self, axes: Sequence[Axis]) -> f.Filter:
-        return FilterSet(tuple(self._filter(entry, axes) for entry in self.selection.value))
+    def make_filter(self, axes: Sequence[Axis]) -> FilterSet:
+        entries = self.selection.value
+        return FilterSet(tuple(self._filter(entry, axes) for entry in entries), tuple(map(_title, entries)))
 
-    def result_names(self, filter: f.Filter, axes: Sequence[Axis]) -> tuple[str, ...]:
-        names = []
-        assert isinstance(filter, FilterSet)
-        for (feature, scale, *dimensions), member in zip(self.selection.value, filter.filters, strict=True):
-            plane = " in 2D" if "2d" in dimensions else ""
-            title = f"{FEATURES[feature][0]} (σ={scale:g}){plane}"
-            count = member.results
-            names += [title] if count == 1 else [f"{title}[{i}]" for i in range(count)]
-        return tuple(names)
+    def setup_outputs(self) -> None:
+        super().setup_outputs()
+        plans = self._plans()
+        self.features.resize(len(plans))
+        for feature, plan in zip(self.features, plans, strict=True):
+            feature.meta = self._output_meta(plan)
+
+    def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        plan = self._plan() if slot is self.output else self._plans()[slot.index]
+        self._compute(plan, roi, out)
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        super().propagate_dirty(slot, roi)
+        for feature, plan in zip(self.features, self._plans(), strict=True):
+            feature.mark_dirty(plan.output_roi(roi))
+
+    def _plans(self) -> list[Plan]:
+        """Return what to compute for each feature alone."""
+        plan = self._plan()
+        whole = cast(FilterSet, plan.filter)
+        return [
+            replace(plan, filter=FilterSet((filter,), (title,)))
+            for filter, title in zip(whole.filters, whole.titles, strict=True)
+        ]
 
     def _filter(self, entry: tuple[Any, ...], axes: Sequence[Axis]) -> f.Filter:
         feature, scale, *dimensions = entry

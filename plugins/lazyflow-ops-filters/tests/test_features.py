@@ -99,6 +99,33 @@ def test_a_request_for_few_channels_runs_only_their_filters(graph, monkeypatch):
     assert ran == ["FilterSet", "LaplacianOfGaussian"]
 
 
+def test_each_feature_is_an_output_of_its_own_with_its_own_halo(graph):
+    image = speckled((30, 31))
+    selection = (
+        ("gaussian_smoothing", 0.7),
+        ("structure_tensor_eigenvalues", 2.0),
+        ("gaussian_smoothing", 1.6),
+    )
+    operator = make(graph, image, "yx", selection=selection)
+    whole = operator.output.read()
+    first = 0
+    for feature, count in zip(operator.features, (1, 2, 1), strict=True):
+        channels = slice(first, first + count)
+        result = feature.read()
+        assert np.array_equal(result, whole[..., channels] if count > 1 else whole[..., first])
+        if count > 1:
+            assert feature.meta.channel_names == operator.output.meta.channel_names[channels]
+        first += count
+    assert np.array_equal(operator.features[1][3:9, 20:].wait(), whole[3:9, 20:, 1:3])
+
+    told = []
+    operator.features[0].dirty.subscribe(lambda slot, roi: told.append(roi))
+    operator.image.mark_dirty(Roi((10, 10), (11, 11)))
+    assert told == [Roi((8, 8), (13, 13))]
+    operator.selection.value = selection[:2]
+    assert len(operator.features) == 2
+
+
 def test_a_selection_can_be_lists_as_in_a_pipeline_file(graph):
     image = speckled((30, 30))
     operator = make(graph, image, "yx", selection=[["gaussian_smoothing", 1], ["laplacian_of_gaussian", 1.6]])

@@ -63,6 +63,26 @@ def test_auto_means_native_where_it_was_built_and_else_scipy(monkeypatch):
     assert k.get_backend().name == ("native" if built else "scipy")
 
 
+def test_without_the_native_library_scipy_runs_and_doctor_says_why(monkeypatch, tmp_path):
+    from lazyflow_ops_filters.kernels import native_backend, selection
+    from lazyflow_ops_filters.plugin import lazyflow_doctor
+
+    monkeypatch.delenv("LAZYFLOW_FILTERS_BACKEND", raising=False)
+    monkeypatch.setattr(native_backend, "__file__", str(tmp_path / "native_backend.py"))
+    selection._load.cache_clear()
+    try:
+        assert k.get_backend().name == "scipy"
+        with pytest.raises(
+            k.functions.ParameterError, match="'native' cannot be used: .*no working C\\+\\+ compiler"
+        ):
+            k.get_backend("native")
+        native = next(check for check in lazyflow_doctor() if "native" in check.name)
+        assert native.ok is None
+        assert "compiler" in native.detail
+    finally:
+        selection._load.cache_clear()
+
+
 def test_the_environment_chooses_what_auto_means(monkeypatch):
     monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "scipy")
     assert k.get_backend().name == "scipy"

@@ -25,6 +25,8 @@ class FilterSet(Filter):
     """
 
     filters: tuple[Filter, ...]
+    #: A name for each, by which its results are called; their own names if left out.
+    titles: tuple[str, ...] = ()
 
     @property
     def ndim(self) -> int:
@@ -35,7 +37,13 @@ class FilterSet(Filter):
         return sum(filter.results for filter in self.filters)
 
     def names(self, keys: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for filter in self.filters for name in filter.names(keys))
+        if not self.titles:
+            return tuple(name for filter in self.filters for name in filter.names(keys))
+        names: list[str] = []
+        for filter, title in zip(self.filters, self.titles, strict=True):
+            count = filter.results
+            names += [title] if count == 1 else [f"{title}[{i}]" for i in range(count)]
+        return tuple(names)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(max(h) for h in zip(*(filter.halo(shape) for filter in self.filters), strict=True))
