@@ -73,7 +73,7 @@ def test_without_the_native_library_scipy_runs_and_doctor_says_why(monkeypatch, 
     try:
         assert k.get_backend().name == "scipy"
         with pytest.raises(
-            k.functions.ParameterError, match="'native' cannot be used: .*no working C\\+\\+ compiler"
+            k.functions.ParameterError, match=r"'native' cannot be used: .*no working C\+\+ compiler"
         ):
             k.get_backend("native")
         native = next(check for check in lazyflow_doctor() if "native" in check.name)
