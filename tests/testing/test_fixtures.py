@@ -79,6 +79,9 @@ def test_a_thread_and_a_file_left_behind_fail_the_test(run):
         def test_file(tmp_path):
             kept.append(open(tmp_path / "x", "w"))
             event.set()
+
+        def teardown_module():
+            kept.pop().close()  # or whichever test runs next is blamed
         """
     )
     result.assert_outcomes(passed=2, errors=2)
