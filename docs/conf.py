@@ -4,6 +4,8 @@ Needs no network: no theme, font or inventory is fetched while building.
 """
 
 import re
+import runpy
+from pathlib import Path
 from typing import Any
 
 import lazyflow_core
@@ -57,5 +59,13 @@ def _bullets_in_regions(app: Any, what: str, name: str, obj: object, options: An
             inside = False
 
 
+def _write_catalogue(app: Any) -> None:
+    """Make the page of operators from what is installed here."""
+    folder = Path(app.srcdir) / "plugins"
+    made = runpy.run_path(str(folder / "make_catalogue.py"))["catalogue"]()
+    (folder / "catalogue.md").write_text(made, encoding="utf-8")
+
+
 def setup(app: Any) -> None:
+    app.connect("builder-inited", _write_catalogue)
     app.connect("autodoc-process-docstring", _bullets_in_regions, priority=400)  # before napoleon
