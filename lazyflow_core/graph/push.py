@@ -19,10 +19,10 @@ from lazyflow_core.graph.pull import executing_graph
 from lazyflow_core.roi import Roi, hull
 
 if TYPE_CHECKING:
-    from lazyflow_core.graph.arrays import ArraySlot, Input
+    from lazyflow_core.graph.arrays import ArraySlot
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import Slot
-    from lazyflow_core.graph.values import Parameter, ValueOutput
+    from lazyflow_core.graph.values import ValueOutput
 
 __all__ = ["Walk", "mark_dirty"]
 
@@ -63,17 +63,16 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
 
 
 class Walk:
-    """The regions one change makes stale, on their way downstream."""
+    """What one change makes stale, on its way downstream."""
 
     def __init__(self) -> None:
         #: The thread it runs in; None while nobody may join it.
         self.thread: int | None = None
-        #: Stale boxes of slots that were not announced yet.
+        #: Stale boxes of slots that were not announced yet; [None] for values.
         self._marks: dict[Slot, list[Any]] = {}
-        #: Parameters and multi-level inputs that changed, by operator that was not visited yet.
-        self._changed: dict[Operator, list[Slot]] = {}
-        #: Stale boxes of inputs, by operator that was not visited yet.
-        self._inputs: dict[Operator, list[tuple[Input, Roi]]] = {}
+        #: What operators that were not visited yet have to be told: (input, stale box), or (parameter or
+        #: multi-level input that changed, None).
+        self._news: dict[Operator, list[tuple[Any, Roi | None]]] = {}
         #: (rank, phase, tie break, what). At one rank operators come first (0), then the outputs they
         #: computed (1), then slots that were marked although their source is clean (2).
         self._heap: list[tuple[int, int, int, Slot | Operator]] = []
@@ -96,11 +95,7 @@ class Walk:
 
     def changed(self, slot: Slot) -> None:
         """Let the operator of a parameter or multi-level input say what is stale now."""
-        operator = slot.operator
-        if operator not in self._changed:
-            self._changed[operator] = []
-            self._push(operator.rank, 0, operator)
-        self._changed[operator].append(slot)
+        self._tell(slot, [None])
 
     def run(self) -> None:
         """Tell every operator downstream. Never raises; errors of operators are reported."""
@@ -109,10 +104,10 @@ class Walk:
         try:
             while self._heap:
                 item = heapq.heappop(self._heap)[-1]
-                if item in self._marks:
-                    self._announce(item, self._marks.pop(item))
-                elif item in self._inputs or item in self._changed:
+                if item in self._news:
                     self._visit(item)
+                elif item in self._marks:
+                    self._announce(item, self._marks.pop(item))
         finally:
             _current.reset(token)
             self.thread = None
@@ -128,28 +123,18 @@ class Walk:
     def _push(self, rank: int, phase: int, what: Slot | Operator) -> None:
         heapq.heappush(self._heap, (rank, phase, next(self._count), what))
 
+    def _tell(self, slot: Slot, boxes: list[Any]) -> None:
+        operator = slot.operator
+        news = self._news.get(operator)
+        if news is None:
+            news = self._news[operator] = []
+            self._push(operator.rank, 0, operator)
+        for box in boxes:
+            news.append((slot, box))
+
     def _announce(self, slot: Slot, boxes: list[Any]) -> None:
         """Announce a slot and everything that is connected to it, which has the same contents."""
-        if slot.contents == "array":
-            self._announce_array(cast("ArraySlot", slot), coalesce(boxes))
-        else:
-            self._announce_value(slot)
-
-    def _announce_value(self, output: Slot) -> None:
-        pending = [output]
-        while pending:
-            slot = pending.pop()
-            self._marks.pop(slot, None)
-            if slot._signals is not None:
-                self._announced.append((slot, None))
-            if slot.feeds_operator:
-                self.changed(slot)
-            else:
-                cast("ValueOutput[Any]", slot).forget()
-            pending += slot._downstream
-
-    def _announce_array(self, slot: ArraySlot, boxes: list[Roi]) -> None:
-        pending = [(slot, boxes)]
+        pending = [(slot, coalesce(boxes))]
         while pending:
             slot, boxes = pending.pop()
             own = self._marks.pop(slot, None)
@@ -158,25 +143,26 @@ class Walk:
             if slot._signals is not None:
                 self._announced += [(slot, box) for box in boxes]
             operator = slot.operator
-            if slot.feeds_operator and (operator.computed or not operator.outputs):
-                if operator not in self._inputs:
-                    self._inputs[operator] = []
-                    self._push(operator.rank, 0, operator)
-                self._inputs[operator] += [(cast("Input", slot), box) for box in boxes]
+            if not slot.feeds_operator:
+                if slot.contents == "value":
+                    cast("ValueOutput[Any]", slot).forget()
+            elif operator.computed or not operator.outputs:
+                self._tell(slot, boxes)
             for follower in slot._downstream:
-                pending.append((cast("ArraySlot", follower), boxes))
+                pending.append((follower, boxes))
 
     def _visit(self, operator: Operator) -> None:
-        """Ask an operator what a stale input makes stale."""
-        changed, inputs = self._changed.pop(operator, ()), self._inputs.pop(operator, ())
+        """Ask an operator what its news make stale."""
+        news = self._news.pop(operator)
         if not operator.is_set_up:
             return  # nobody can have computed anything from it
         self._visited = operator
         try:
-            for each in changed:
-                operator.propagate_change(cast("Parameter[Any]", each))
-            for slot, box in inputs:
-                operator.propagate_dirty(slot, box)
+            for slot, box in news:
+                if box is None:
+                    operator.propagate_change(slot)
+                else:
+                    operator.propagate_dirty(slot, box)
         except Exception:
             _logger.exception(
                 "%s.propagate_dirty failed; all its outputs are taken for stale.", operator.name
@@ -190,16 +176,18 @@ class Walk:
                 self._announce(output, boxes)
 
 
-def coalesce(boxes: list[Roi]) -> list[Roi]:
+def coalesce(boxes: list[Any]) -> list[Any]:
     """Return few boxes that hold all pixels of the given ones: none inside another, at most 16.
+
+    [None], what is said of values, stays as it is.
 
     Examples
     --------
     >>> coalesce([Roi((0,), (4,)), Roi((1,), (2,)), Roi((6,), (8,))])
     [Roi(start=(0,), stop=(4,)), Roi(start=(6,), stop=(8,))]
     """
-    if len(boxes) == 1:
-        return boxes
+    if len(boxes) == 1 or boxes[0] is None:
+        return boxes[:1]
     ndim = boxes[0].ndim
     kept: list[Roi] = []
     for box in sorted(boxes, key=lambda b: b.size, reverse=True):
