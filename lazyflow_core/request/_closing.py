@@ -40,6 +40,8 @@ def close(scheduler: ThreadedScheduler, grace: float) -> None:
         # A workload that closes its own scheduler cannot wait for itself.
         if worker.thread is not own_thread:
             worker.thread.join(max(0.0, deadline - time.monotonic()))
+    if scheduler.stall_watch is not None:
+        scheduler.stall_watch.join(max(0.0, deadline - time.monotonic()))
     scheduler.is_alive = False
     for request in _begun(scheduler):
         if current_party().request is not request:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 
-def watch(scheduler: ThreadedScheduler, patience: float) -> None:
-    """Log the stack of each worker that has been running one workload for ``patience`` seconds."""
+def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
+    """Log the stack of each worker that has been running one workload for ``patience`` seconds.
+
+    Returns the thread that does; it ends when the scheduler closes.
+    """
     name = f"{scheduler.name}-stall-watch"
-    threading.Thread(target=_watch, args=(scheduler, patience), name=name, daemon=True).start()
+    thread = threading.Thread(target=_watch, args=(scheduler, patience), name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def _watch(scheduler: ThreadedScheduler, patience: float) -> None:

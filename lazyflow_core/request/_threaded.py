@@ -81,6 +81,7 @@ class ThreadedScheduler(Scheduler):
         #: Threads start with the first submission.
         self.workers: tuple[Worker, ...] = ()
         self._stall_warning = stall_warning
+        self.stall_watch: threading.Thread | None = None
         #: Set when the scheduler begins to close.
         self.closing = threading.Event()
 
@@ -130,7 +131,7 @@ class ThreadedScheduler(Scheduler):
         if self._stall_warning is not None:
             from ._stall import watch
 
-            watch(self, self._stall_warning)
+            self.stall_watch = watch(self, self._stall_warning)
 
     def drain(self) -> list[Request[Any]]:
         """Take everything that has not begun out of all queues."""
