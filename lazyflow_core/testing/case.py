@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
@@ -87,6 +87,10 @@ def array(
     return InputArray(pixels, ArrayMeta(tuple(shape), kind, axes, **meta))
 
 
+#: Pixels for one input.
+Given = InputArray | npt.NDArray[Any]
+
+
 @dataclass(frozen=True)
 class Case:
     """One operator with inputs and parameters, to be tried against the laws.
@@ -98,7 +102,7 @@ class Case:
     operator
         Its id, or its class.
     inputs
-        For each array input a numpy array, or what `array` returns.
+        For each array input a numpy array, or what `array` returns; a list of them for a list of slots.
     params
         A value for each parameter that has no default, or for which another one is wanted.
     change
@@ -129,7 +133,7 @@ class Case:
     """
 
     operator: str | type[Operator]
-    inputs: Mapping[str, InputArray | npt.NDArray[Any]] = field(default_factory=dict)
+    inputs: Mapping[str, Given | Sequence[Given]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     change: Mapping[str, Any] = field(default_factory=dict)
     tol: float = 0.0
@@ -158,13 +162,21 @@ class Case:
         return self.operator
 
     def arrays(self) -> dict[str, InputArray]:
-        """Return what its inputs get, each with a meta."""
-        return {
-            name: given
-            if isinstance(given, InputArray)
-            else InputArray(np.asarray(given), ArrayMeta(np.shape(given), np.asarray(given).dtype))
-            for name, given in self.inputs.items()
-        }
+        """Return what its inputs get, each with a meta; elements of a list as ``"images[0]"``."""
+        found = {}
+        for name, given in self.inputs.items():
+            if isinstance(given, (list, tuple)):
+                found.update({f"{name}[{i}]": _input_array(one) for i, one in enumerate(given)})
+            else:
+                found[name] = _input_array(given)
+        return found
+
+
+def _input_array(given: Any) -> InputArray:
+    if isinstance(given, InputArray):
+        return given
+    pixels = np.asarray(given)
+    return InputArray(pixels, ArrayMeta(pixels.shape, pixels.dtype))
 
 
 def rois_in(shape: Sequence[int], chance: np.random.Generator, count: int) -> list[Roi]:
@@ -191,6 +203,3 @@ def rois_in(shape: Sequence[int], chance: np.random.Generator, count: int) -> li
         if (stop > corners[0]).all():
             rois.append(Roi(corners[0].tolist(), stop.tolist()))
     return rois
-
-
-Change = Callable[[npt.NDArray[Any], np.random.Generator], npt.NDArray[Any]]

@@ -93,7 +93,7 @@ class Session:
             before = self.result(needed)
             if before.status == "failed":
                 return self._ended(check, "skipped", f"{needed} failed")
-            if before.status == "skipped" and before.detail.endswith(" failed"):
+            if before.status == "skipped" and (needed == "loads" or before.detail.endswith(" failed")):
                 return self._ended(check, "skipped", before.detail)
         begin = time.perf_counter()
         wholes = None if self._trial is None else self._trial.__dict__.get("wholes")

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from lazyflow_core.graph import Graph, Operator, Output
+from lazyflow_core.graph import Graph, Input, Operator, Output, Slot
+from lazyflow_core.graph.multi import leaves
 from lazyflow_core.request import InlineScheduler, Scheduler
 from lazyflow_core.roi import Roi
 from lazyflow_core.testing.case import Case, InputArray, rois_in
@@ -29,6 +30,11 @@ class CheckFailed(AssertionError):
 
 class CheckSkipped(Exception):
     """A check has nothing to say about a case; the text says why."""
+
+
+def key(slot: Slot) -> str:
+    """Return the name of a slot in its operator; with its place, if it is an element of a list."""
+    return str(slot).removeprefix(f"{slot.operator.name}.")
 
 
 class Bench:
@@ -63,6 +69,11 @@ class Bench:
             if between is not None:
                 self.between = {name: between(graph=self.graph, image=slot) for name, slot in feeds.items()}
                 feeds = {name: operator.output for name, operator in self.between.items()}
+            for name, several in case.inputs.items():
+                if isinstance(several, (list, tuple)):
+                    elements = [feeds.pop(f"{name}[{i}]", None) for i in range(len(several))]
+                    if None not in elements:
+                        feeds[name] = elements
             self.operator: Operator = case.load()(graph=self.graph, **feeds, **params)
         except BaseException:
             self.graph.close()
@@ -71,11 +82,15 @@ class Bench:
     @property
     def outputs(self) -> list[Output]:
         """The array outputs that have something to give."""
-        return [slot for slot in self.operator.outputs if isinstance(slot, Output) and slot.ready]
+        return [slot for slot in leaves(self.operator.outputs) if isinstance(slot, Output) and slot.ready]
 
     def output(self, name: str) -> Output:
-        """Return an output by name."""
-        return getattr(self.operator, name)  # type: ignore[no-any-return]
+        """Return an output by its key."""
+        return next(slot for slot in self.outputs if key(slot) == name)
+
+    def input(self, name: str) -> Input:
+        """Return an input by its key."""
+        return next(s for s in leaves(self.operator.inputs) if isinstance(s, Input) and key(s) == name)
 
     def asked(self) -> dict[str, list[Roi]]:
         """Return which regions the operator asked for since the last call, by input."""
@@ -138,7 +153,7 @@ class Trial:
     def wholes(self) -> dict[str, Array]:
         """What each output gives when asked for everything, once, by an operator of its own."""
         with self.bench() as bench:
-            return {slot.name: np.array(slot.read()) for slot in bench.outputs}
+            return {key(slot): np.array(slot.read()) for slot in bench.outputs}
 
     def rois(self, shape: tuple[int, ...]) -> list[Roi]:
         """Return regions to ask for."""
@@ -175,7 +190,7 @@ class Trial:
 
     def expect_part(self, slot: Output, roi: Roi, found: Array, how: str = "") -> None:
         """Fail unless an array is that region of the whole result."""
-        expected = self.wholes[slot.name][roi.slicing]
+        expected = self.wholes[key(slot)][roi.slicing]
         self.expect_equal(found, expected, f"{slot} {roi}{how}", "the same part of the whole")
 
     def fail(self, text: str) -> NoReturn:

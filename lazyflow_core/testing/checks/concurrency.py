@@ -60,7 +60,7 @@ def cancel_safety(trial: Trial) -> None:
     """A request cancelled while it waits for an input ends as cancelled and leaves nothing behind."""
     trial.need_inputs()
     tried = 0
-    for name in trial.case.inputs:
+    for name in trial.case.arrays():
         for k in range(4):
             with (
                 ThreadedScheduler(1, name="kit") as scheduler,
@@ -78,7 +78,7 @@ def error_transparency(trial: Trial) -> None:
     """An input's error reaches who asked, as the cause; afterwards everything works."""
     trial.need_inputs()
     tried = 0
-    for name in trial.case.inputs:
+    for name in trial.case.arrays():
         for k in range(3):
             with trial.bench(between=OpFailOnce) as bench:
                 input_ = bench.between[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from lazyflow_core.roi import Roi
 from lazyflow_core.testing.case import InputArray
 from lazyflow_core.testing.operators import OpGate
 from lazyflow_core.testing.registry import check
-from lazyflow_core.testing.trial import Bench, Trial
+from lazyflow_core.testing.trial import Bench, Trial, key
 
 
 @check(needs=("meta_consistency",), reports_fail=True)
@@ -29,17 +30,17 @@ def dirty_soundness(trial: Trial) -> None:
                 if roi.is_empty:
                     continue
                 arrays = _copies(bench)
-                before = {slot.name: np.array(_fresh(trial, arrays, slot)) for slot in bench.outputs}
+                before = {key(slot): np.array(_fresh(trial, arrays, slot)) for slot in bench.outputs}
                 heard = _listen(bench)
                 bench.asked()
                 source.change(roi, trial.changed(pixels, roi, low, high))
                 for other, rois in bench.asked().items():
                     if rois:
                         trial.fail(f"announcing that {name} changed in {roi} asked {other} for {rois[0]}.")
-                after = {slot.name: _fresh(trial, _copies(bench), slot) for slot in bench.outputs}
+                after = {key(slot): _fresh(trial, _copies(bench), slot) for slot in bench.outputs}
                 for slot in bench.outputs:
-                    changed = trial.differing(after[slot.name], before[slot.name])
-                    _expect_announced(trial, slot, changed, heard[slot.name], f"{name} changed in {roi}")
+                    changed = trial.differing(after[key(slot)], before[key(slot)])
+                    _expect_announced(trial, slot, changed, heard[key(slot)], f"{name} changed in {roi}")
                 heard.clear()
 
 
@@ -71,24 +72,24 @@ def dirty_completes(trial: Trial) -> None:
 def _change_parameters(trial: Trial) -> None:
     params = {**trial.case.params, **trial.case.change}
     with trial.bench(params=params) as new:
-        expected = {slot.name: (slot.meta, np.array(slot.read())) for slot in new.outputs}
+        expected = {key(slot): (slot.meta, np.array(slot.read())) for slot in new.outputs}
     with trial.bench() as bench:
-        before = {slot.name: (slot.meta, np.array(slot.read())) for slot in bench.outputs}
+        before = {key(slot): (slot.meta, np.array(slot.read())) for slot in bench.outputs}
         heard = _listen(bench)
         with bench.graph.transaction():
-            for key, value in trial.case.change.items():
-                getattr(bench.operator, key).value = value
+            for name, value in trial.case.change.items():
+                getattr(bench.operator, name).value = value
         what = "what a new operator gives"
         for slot in bench.outputs:
-            meta, pixels = expected[slot.name]
+            meta, pixels = expected[key(slot)]
             where = f"{slot} after {', '.join(trial.case.change)} changed"
             if slot.meta != meta:
                 trial.fail(f"{where} has meta {slot.meta!r}; a new operator has {meta!r}.")
             trial.expect_equal(np.asarray(slot.read()), pixels, where, what)
-            old = before.get(slot.name)
+            old = before.get(key(slot))
             if old is not None and old[0] == meta:
                 changed = trial.differing(old[1], pixels)
-                _expect_announced(trial, slot, changed, heard[slot.name], "a parameter changed")
+                _expect_announced(trial, slot, changed, heard[key(slot)], "a parameter changed")
 
 
 def _change_meanwhile(trial: Trial, after: int) -> bool:
@@ -144,7 +145,7 @@ def _wait_for(arrived: Any, over: Any, timeout_s: float) -> bool:
 def _fresh(trial: Trial, arrays: dict[str, InputArray], slot: Output) -> Any:
     """Return what a new operator gives for the present inputs."""
     with trial.bench(arrays=arrays) as new:
-        return np.array(new.output(slot.name).read())
+        return np.array(new.output(key(slot)).read())
 
 
 def _copies(bench: Bench) -> dict[str, InputArray]:
@@ -152,14 +153,11 @@ def _copies(bench: Bench) -> dict[str, InputArray]:
     return {name: InputArray(c.pixels.copy(), c.meta) for name, c in contents.items()}
 
 
-class _Heard(dict[str, list[Roi]]):
-    """What outputs announced, until it is cleared."""
-
-
-def _listen(bench: Bench) -> _Heard:
-    heard = _Heard({slot.name: [] for slot in bench.outputs})
+def _listen(bench: Bench) -> dict[str, list[Roi]]:
+    """Return what outputs announce from now on."""
+    heard: dict[str, list[Roi]] = defaultdict(list)
     for slot in bench.outputs:
-        slot.dirty.subscribe(lambda slot, roi: heard[slot.name].append(roi) if slot.name in heard else None)
+        slot.dirty.subscribe(lambda slot, roi: heard[key(slot)].append(roi))
     return heard
 
 
