@@ -46,6 +46,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+#: Seconds after which the main thread looks for signals while it waits.
+SIGNAL_HEARTBEAT = 0.5
+
 #: Returned by a fiber that ended because there will be no more work.
 STOP = object()
 
@@ -218,10 +221,22 @@ class Waiter:
         """Block this thread until somebody decided or the time is over."""
         gate = self._gate
         assert gate is not None
-        if self.timeout is None:
-            gate.acquire()
-        elif not gate.acquire(timeout=min(max(self.timeout, 0.0), threading.TIMEOUT_MAX)):
-            self.decide(Verdict.TIMED_OUT)
+        if threading.get_ident() != threading.main_thread().ident:
+            if self.timeout is None:
+                gate.acquire()
+            elif not gate.acquire(timeout=min(max(self.timeout, 0.0), threading.TIMEOUT_MAX)):
+                self.decide(Verdict.TIMED_OUT)
+            return
+        # CPython runs signal handlers between two statements of the main thread. A signal that arrives on the
+        # way into the wait would be heard when the wait ends, so this one ends now and then.
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        while True:
+            left = SIGNAL_HEARTBEAT if deadline is None else deadline - time.monotonic()
+            if gate.acquire(timeout=min(max(left, 0.0), SIGNAL_HEARTBEAT)):
+                return
+            if deadline is not None and time.monotonic() >= deadline:
+                self.decide(Verdict.TIMED_OUT)
+                return
 
 
 class Carrier:

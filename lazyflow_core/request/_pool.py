@@ -154,26 +154,28 @@ class RequestPool(Generic[T]):
         """
         request = work if isinstance(work, Request) else Request(work, scheduler=self._scheduler)
         limit = self._max_in_flight
-        while True:
-            party = current_party()
-            check_not_cancelled(party)
-            with mutex:
-                self._check_open()
-                if limit is None or len(self._unfinished) < limit:
-                    self._unfinished[request] = None
-                    break
-                waiter = self._for_room.enter(party)
-            self._park(self._for_room, waiter)
         try:
+            while True:
+                party = current_party()
+                check_not_cancelled(party)
+                with mutex:
+                    self._check_open()
+                    if limit is None or len(self._unfinished) < limit:
+                        self._unfinished[request] = None
+                        break
+                    waiter = self._for_room.enter(party)
+                self._park(self._for_room, waiter)
             # In this order: the callback must be there before the request can end.
             request.on_done(self._on_member_done)
             request.submit()
         except BaseException:
-            # A closed scheduler, or Ctrl-C. Without the callback nobody would take it out again.
-            request.cancel()
-            if request._is_settled() or request._state is RequestState.NEW:
-                with mutex:
-                    self._unfinished.pop(request, None)
+            # A closed scheduler; or Ctrl-C, between any two of the statements above, also right after the
+            # request became a member. Without the callback nobody would take it out again.
+            if request in self._unfinished:
+                request.cancel()
+                if request._is_settled() or request._state is RequestState.NEW:
+                    with mutex:
+                        self._unfinished.pop(request, None)
             raise
         return request
 

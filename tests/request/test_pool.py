@@ -236,3 +236,17 @@ def test_cancelling_the_owner_cancels_and_joins_the_members():
         assert request.cancel()
         seeded.run_until_blocked()
         assert {each.state for each in (request, *members)} == {RequestState.CANCELLED}
+
+
+def test_a_ctrl_c_right_after_a_request_became_a_member_leaves_nobody_behind():
+    class Interrupted(dict):
+        def __setitem__(self, member, value):
+            super().__setitem__(member, value)
+            raise KeyboardInterrupt
+
+    with ThreadedScheduler(1) as scheduler:
+        pool = RequestPool(scheduler=scheduler)
+        pool._unfinished = Interrupted()
+        with pytest.raises(KeyboardInterrupt), pool:
+            pool.submit(lambda: 1)
+        assert len(pool) == 0

@@ -199,8 +199,8 @@ def test_ctrl_c_at_any_moment_two_hundred_times():
     script = PRELUDE + textwrap.dedent("""
         def work(n):
             gather(*[lambda: work(n - 1)] * 3) if n else sum(range(200))
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             while True:
                 with RequestPool(max_in_flight=4) as pool:
                     for _ in pool.map(lambda k: work(2), range(20)): pass
