@@ -11,7 +11,7 @@ from lazyflow_core.plugins.discovery import OPERATOR_ID
 if TYPE_CHECKING:
     from lazyflow_core.plugins.loading import PluginInfo
 
-__all__ = ["Check", "oddities"]
+__all__ = ["Check", "oddities", "requirements"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +74,42 @@ def oddities(operators: Iterable[tuple[Any, str, str]], plugins: Iterable[Plugin
         if len(distributions) > 1:
             hint = f"LAZYFLOW_PREFER={id}={distributions[-1]}"
             found.append(Check(f"operator {id}", False, f"offered by {' and '.join(distributions)}", hint))
+    return found
+
+
+def requirements(distributions: Iterable[Any]) -> list[Check]:
+    """Return which requirements of distributions are not met; conda, Debian and ``--no-deps`` go around pip.
+
+    Parameters
+    ----------
+    distributions
+        As `importlib_metadata` describes them. Without the package ``packaging``, which is the only one to read
+        versions right, nothing is said.
+    """
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return []
+    import importlib_metadata
+
+    found = []
+    for distribution in distributions:
+        for text in distribution.requires or ():
+            wanted = Requirement(text)
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                version = importlib_metadata.version(wanted.name)
+            except importlib_metadata.PackageNotFoundError:
+                version = ""
+            if not version or not wanted.specifier.contains(version, prereleases=True):
+                there = f"{wanted.name} is {version or 'not installed'}"
+                found.append(
+                    Check(
+                        f"requirements of {distribution.metadata['Name']}",
+                        False,
+                        f"it needs {wanted.name}{wanted.specifier}, but {there}",
+                        f"pip install '{wanted.name}{wanted.specifier}'",
+                    )
+                )
     return found

@@ -326,14 +326,18 @@ class PluginManager:
 
     def doctor(self) -> list[Check]:
         """Return what the plugins say about this machine, and what is wrong with any of them."""
-        from lazyflow_core.plugins.doctor import Check, oddities
+        from lazyflow_core.plugins.doctor import Check, oddities, requirements
 
         checks: list[Any] = [check for _, check in self._hooks.collect("lazyflow_doctor", Check)]
         for info in self.plugins():
             text = f"{info.distribution} {info.version}"
             error = f": {sentence(info.error)}" if info.error else ""
             checks.append(Check(f"plugin {info.namespace}", info.state != "broken", text + error))
-        return checks + oddities(self._hooks.allowed(discovery.OPERATOR_GROUP), self.plugins())
+        operators = self._hooks.allowed(discovery.OPERATOR_GROUP)
+        offered = [*operators, *self._hooks.allowed(discovery.PLUGIN_GROUP)]
+        # Each distribution once, in the order of their entry points.
+        distributions = {name: entry.dist for entry, name, _ in offered if entry.dist is not None}
+        return checks + oddities(operators, self.plugins()) + requirements(distributions.values())
 
     # ----------------------------------------------------------------------------------------------- hooks
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from lazyflow_core.testing.case import Case
 from lazyflow_core.testing.registry import LEVEL, Check, all_checks
-from lazyflow_core.testing.trial import CheckFailed, CheckSkipped, Trial
+from lazyflow_core.testing.trial import NO_ARRAYS, CheckFailed, CheckSkipped, Trial
 
 __all__ = ["CheckResult", "Session", "check_operator"]
 
@@ -93,7 +93,7 @@ class Session:
             before = self.result(needed)
             if before.status == "failed":
                 return self._ended(check, "skipped", f"{needed} failed")
-            if before.status == "skipped" and (needed == "loads" or before.detail.endswith(" failed")):
+            if before.status == "skipped" and before.detail.endswith((" failed", NO_ARRAYS)):
                 return self._ended(check, "skipped", before.detail)
         begin = time.perf_counter()
         wholes = None if self._trial is None else self._trial.__dict__.get("wholes")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from lazyflow_core.testing.operators import OpArraySource
 __all__ = ["Bench", "CheckFailed", "CheckSkipped", "Trial"]
 
 Array = npt.NDArray[Any]
+
+#: Why the checks say nothing about an operator that computes values only.
+NO_ARRAYS: Final = "it has no array output"
 
 
 class CheckFailed(AssertionError):

@@ -126,6 +126,19 @@ def test_a_distribution_in_a_namespace_of_another_and_a_malformed_id_are_shown_b
     assert checks["operator Guest"].ok is False
 
 
+def test_requirements_that_are_not_met_are_shown_by_the_doctor(good):
+    pytest.importorskip("packaging")
+    metadata = good.folder / "acme_good-1.0.dist-info" / "METADATA"
+    needs = ["pluggy>=1", "numpy>=1; extra == 'x'", "pluggy>=99", "surely-not-installed"]
+    metadata.write_text(metadata.read_text() + "".join(f"Requires-Dist: {need}\n" for need in needs))
+    found = [c for c in PluginManager().doctor() if c.name == "requirements of acme-good"]
+    assert [check.hint for check in found] == [
+        "pip install 'pluggy>=99'",
+        "pip install 'surely-not-installed'",
+    ]
+    assert found[1].detail == "it needs surely-not-installed, but surely-not-installed is not installed"
+
+
 def test_operators_that_exist_at_run_time_are_found_when_no_entry_point_has_the_id(good):
     code = """
         from lazyflow_core.plugins import OperatorSpec, hookimpl

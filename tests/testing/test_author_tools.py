@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from lazyflow_core import Graph, Roi
+from lazyflow_core import Graph, InputSlot, Operator, OutputSlot, Roi
 from lazyflow_core.errors import SetupError
 from lazyflow_core.request import ThreadedScheduler
 from lazyflow_core.testing import (
@@ -60,6 +60,48 @@ def test_a_case_refuses_a_tag_and_a_check_that_do_not_exist():
 def test_an_input_that_the_operator_does_not_have_is_told():
     (result,) = check_operator(Case(OpGood, {"picture": IMAGE}), checks=["loads"])
     assert result.detail == "the case gives 'picture', but OpGood has image, factor, output."
+
+
+class OpFirstOnly(Operator):
+    """The sum of a list of images, as it was when only the first one was thought of."""
+
+    images = InputSlot(level=1)
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = self.images[0].meta
+
+    def execute(self, slot, roi, out):
+        out[...] = sum(image.read(roi) for image in self.images)
+
+    def propagate_dirty(self, slot, roi):
+        if slot is self.images[0]:
+            self.output.mark_dirty(roi)
+
+
+def test_each_element_of_a_list_of_inputs_is_changed_by_itself():
+    case = Case(OpFirstOnly, {"images": [IMAGE, array((9, 8), "yx", seed=4)]})
+    assert list(case.arrays()) == ["images[0]", "images[1]"]
+    failed = [result for result in check_operator(case) if not result.ok]
+    assert [result.name for result in failed] == ["dirty_soundness"]
+    assert "images[1] changed in" in failed[0].detail
+
+
+def test_an_operator_of_values_alone_is_loaded_and_nothing_else():
+    class OpCount(Operator):
+        """How many."""
+
+        image = InputSlot()
+        count = OutputSlot(value=int)
+
+        def setup_outputs(self):
+            pass
+
+        def compute_value(self, slot):
+            return self.image.meta.size
+
+    statuses = {r.status for r in check_operator(Case(OpCount, {"image": IMAGE}))}
+    assert statuses == {"skipped"}
 
 
 def test_an_unknown_id_is_told_and_skips_the_rest():

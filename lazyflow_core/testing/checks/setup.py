@@ -16,7 +16,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.testing.case import InputArray
 from lazyflow_core.testing.operators import OpPassThrough
 from lazyflow_core.testing.registry import check
-from lazyflow_core.testing.trial import Bench, CheckFailed, CheckSkipped, Trial, key
+from lazyflow_core.testing.trial import NO_ARRAYS, Bench, CheckFailed, CheckSkipped, Trial, key
 
 
 @check()
@@ -49,7 +49,7 @@ def loads(trial: Trial) -> None:
         with trial.bench() as bench:
             repr(bench.operator)
             if all(isinstance(slot, ValueOutput) for slot in bench.operator.outputs):
-                trial.skip("it has no array output")
+                trial.skip(NO_ARRAYS)
             if not bench.outputs:
                 trial.fail(
                     f"no output of {cls.__name__} is ready, although the case gives {set(case.inputs)}."
