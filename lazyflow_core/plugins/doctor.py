@@ -83,8 +83,8 @@ def requirements(distributions: Iterable[Any]) -> list[Check]:
     Parameters
     ----------
     distributions
-        As `importlib_metadata` describes them. Without the package ``packaging``, which is the only one to read
-        versions right, nothing is said.
+        As `importlib_metadata` describes them. Without the package ``packaging``, which alone reads versions
+        right, nothing is said.
     """
     try:
         from packaging.requirements import Requirement

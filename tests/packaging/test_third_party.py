@@ -181,6 +181,7 @@ def fits(line, pattern):
     return re.fullmatch(".*".join(map(re.escape, pattern.split("…"))), line.rstrip()) is not None
 
 
+@pytest.mark.timeout(300)  # pip fetches from an index, and builds, four times
 @pytest.mark.skipif(sys.platform == "win32", reason="the transcript is one of a POSIX shell")
 def test_the_transcript_in_the_docs_can_be_replayed_in_an_empty_environment(archives, tmp_path):
     commands = blocks()
@@ -192,7 +193,7 @@ def test_the_transcript_in_the_docs_can_be_replayed_in_an_empty_environment(arch
     links = f"{archives} {kept.get('PIP_FIND_LINKS', '')}".strip()
     kept |= {"PATH": path, "PIP_FIND_LINKS": links, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=110
+        ["bash", "-c", script], cwd=tmp_path, env=kept, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for said, (command, expected) in zip(done.stdout.split("<<")[1:], commands, strict=True):

@@ -117,7 +117,12 @@ def _run(
     if preview is not None:
         _check_preview(preview, overwrite)
     manager = plugins.default()
-    with ThreadedScheduler(workers) as scheduler, Graph(scheduler) as graph, contextlib.ExitStack() as stack:
+    observers = manager.request_observers()
+    with (
+        ThreadedScheduler(workers, observers=observers) as scheduler,
+        Graph(scheduler) as graph,
+        contextlib.ExitStack() as stack,
+    ):
         with failing(ExitCode.INPUT, FormatError, StorageError):
             built = description.build(graph, manager)
         # All targets are opened before the first pixel is computed: what can be refused is refused now.

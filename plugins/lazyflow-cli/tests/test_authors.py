@@ -101,3 +101,21 @@ def test_a_file_that_nobody_opens_is_told_with_every_reason(raw, lazyflow):
 def test_a_file_that_is_missing_cannot_be_explained(lazyflow):
     result = lazyflow("readers", "explain", "nowhere.raw")
     assert (result.exit_code, result.stderr) == (4, "lazyflow: nowhere.raw does not exist.\n")
+
+
+def test_observers_of_plugins_watch_a_run(lazyflow, folder, install_distribution):
+    plugin = (
+        "import sys\n"
+        "from lazyflow_core.plugins import hookimpl\n"
+        "LAZYFLOW_API = (1, 0)\n"
+        "class Observer:\n"
+        "    def request_started(self, request):\n"
+        "        print('started', file=sys.stderr)\n"
+        "@hookimpl\n"
+        "def lazyflow_request_observer():\n"
+        "    return Observer()\n"
+    )
+    install_distribution("watch", "[lazyflow.plugins]\nwatch = watch.plugin\n", {"plugin": plugin})
+    result = lazyflow("run", "p.toml")
+    assert result.exit_code == 0, result.output
+    assert "started" in result.stderr
