@@ -3,9 +3,14 @@
 import threading
 
 import pytest
+from hypothesis import settings
 
 from lazyflow_core.graph import Graph
 from lazyflow_core.request import InlineScheduler, ThreadedScheduler
+
+# A busy machine is no fault of the example that happens to run; a hang ends by the timeout of the test.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(params=["inline", "threaded"])
