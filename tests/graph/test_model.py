@@ -109,7 +109,8 @@ class Node:
         if self.kind is OpShift:
             return np.concatenate([[0.0], given["image"][:-1]])
         if self.kind is OpSum:
-            return given["a"] + given["b"]
+            a, b = given["a"], given["b"]
+            return a + b if a.shape == b.shape else None  # which the graph refuses, see _shapes_agree
         joined = np.concatenate(given["parts"])
         return joined if self.kind is OpJoin else joined + self.amount
 
