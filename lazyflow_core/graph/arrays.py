@@ -183,6 +183,8 @@ class ArraySlot(Slot):
             return  # nobody can have computed anything from it
         if roi is None:
             roi = self._meta.roi
+        elif roi.is_empty:
+            return
         elif not roi.fits(self._meta.shape):
             raise self._outside(roi)
         mark_dirty(self, roi)

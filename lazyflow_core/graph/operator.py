@@ -181,9 +181,10 @@ class Operator(metaclass=OperatorType):
 
         Called whenever the meta of an input or a parameter changed and all required ones are ready; never
         while the operator executes. It does not ask for pixels. What it raises makes the change fail, and
-        the graph answers as before. A composite operator, whose outputs are all connected, needs none.
+        the graph answers as before. An operator with no array to describe needs none: a composite one, whose
+        outputs are all connected, or one that computes values only.
         """
-        if self.computed:
+        if any(output.contents == "array" for output in self.computed):
             raise NotImplementedError(f"{type(self).__name__} has to define setup_outputs.")
 
     def execute(self, slot: Output, roi: Roi, out: npt.NDArray[Any]) -> npt.NDArray[Any] | None:

@@ -41,8 +41,6 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
 
     ``roi`` is None for a value, which has no regions.
     """
-    if roi is not None and roi.is_empty:
-        return
     walk = _current.get()
     if walk is not None and walk.thread == threading.get_ident():
         walk.mark(slot, roi)

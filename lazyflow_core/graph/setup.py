@@ -276,9 +276,11 @@ class Setup:
     def commit(self) -> None:
         """Set up the operators whose inputs changed, then tell everybody downstream what is stale."""
         while self._heap:
-            operator = heapq.heappop(self._heap)[-1]
+            rank, _, operator = heapq.heappop(self._heap)
             self._affected.discard(operator)
-            if not operator.closed:
+            if rank < operator.rank:
+                self.affect(operator)  # it was connected further downstream meanwhile
+            elif not operator.closed:
                 self._set_up(operator)
         for slot in self._changed:
             self._walk.changed(slot)

@@ -145,6 +145,7 @@ def test_an_empty_region_and_an_unready_slot_say_nothing(graph):
     op = OpAdd(graph=graph, image=IMAGE)
     heard = listen(op.output)
     op.image.mark_dirty(Roi((1, 1), (1, 2)))
+    op.image.mark_dirty(Roi((9, 9), (9, 9)))
     op.image.disconnect()
     op.image.mark_dirty(PART)
     assert heard == []

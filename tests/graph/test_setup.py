@@ -67,6 +67,23 @@ def test_a_transaction_sets_up_once_for_many_changes(graph):
     assert op.output.meta.shape == (2, 2)
 
 
+def test_operators_made_in_one_transaction_are_set_up_once_each_in_order(graph):
+    class OpNeedsMask(OpAdd):
+        mask = InputSlot(optional=True)
+
+        def setup_outputs(self):
+            assert self.mask.ready
+            super().setup_outputs()
+
+    with graph.transaction():
+        last = OpNeedsMask(graph=graph, image=IMAGE)
+        first = OpAdd(graph=graph)
+        second = OpAdd(graph=graph, image=first.output)
+        last.mask.connect(second.output)
+        first.image.assign(IMAGE)
+    assert (first.setups, second.setups, last.setups) == (1, 1, 1)
+
+
 def test_a_raising_setup_leaves_the_graph_as_it_was(graph):
     a = OpAdd(graph=graph, name="a", image=IMAGE)
     total = OpSum(graph=graph, a=a.output, b=IMAGE)

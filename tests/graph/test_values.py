@@ -29,9 +29,6 @@ class OpMean(Operator):
         self.computed_times = 0
         super().__init__(**slots)
 
-    def setup_outputs(self):
-        pass
-
     def compute_value(self, slot):
         self.computed_times += 1
         return float(self.image.read().mean())
