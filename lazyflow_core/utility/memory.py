@@ -25,8 +25,8 @@ def available_memory() -> int:
 def peak_memory() -> int:
     """Return the largest resident size this process had so far, in bytes; 0 where the system cannot say."""
     try:
-        # Not ru_maxrss, where there is this: that of a child begins with the size of the process it was forked
-        # from, even after exec.
+        # Not ru_maxrss, where there is this: that of a child begins with the size of the process it was
+        # forked from, even after exec.
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"), re.MULTILINE)
         if found:
             return int(found[1]) * 1024
