@@ -26,15 +26,16 @@ Sigma = float | tuple[float, ...]
 
 
 def check_sigma(value: Sigma) -> str | None:
-    """Return why a value is no sigma, or None."""
+    """Return why a value is no sigma, or None; what was given stands before it already."""
     for s in value if isinstance(value, tuple) else (value,):
         if isinstance(s, bool) or not isinstance(s, (int, float)) or not (isfinite(s) and s > 0):
-            return f"{s!r} is not a positive number"
+            wrong = "is not a positive number"
+            return f"holds {s!r}, which {wrong}" if isinstance(value, tuple) else wrong
     return None
 
 
 def _check_window(value: float) -> str | None:
-    return None if isfinite(value) and value >= 0 else "it is a number of sigmas, or 0 for the usual window"
+    return None if isfinite(value) and value >= 0 else "is no number of sigmas; 0 is the usual window"
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ __all__ = ["OpMaximum", "OpMedian", "OpMinimum", "OpMorphology", "OpPercentile"]
 def _check_radius(value: float | tuple[float, ...]) -> str | None:
     for r in value if isinstance(value, tuple) else (value,):
         if isinstance(r, bool) or not isinstance(r, (int, float)) or not (isfinite(r) and r >= 0):
-            return f"{r!r} is not a number >= 0"
+            wrong = "is not a number >= 0"
+            return f"holds {r!r}, which {wrong}" if isinstance(value, tuple) else wrong
     return None
 
 
 def _check_percentile(value: float) -> str | None:
-    return None if 0 <= value <= 100 else "it lies between 0 and 100"
+    return None if 0 <= value <= 100 else "is not between 0 and 100"
 
 
 class _OpFootprint(OpFilter):

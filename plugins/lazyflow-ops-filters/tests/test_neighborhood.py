@@ -160,8 +160,9 @@ def test_hysteresis_in_2d_does_not_leave_a_slice(graph):
 @pytest.mark.parametrize(
     ("cls", "parameters", "words"),
     [
-        (OpMedian, {"radius": -1}, "-1.*not a number >= 0"),
-        (OpPercentile, {"percentile": 101}, "101.*lies between 0 and 100"),
+        (OpMedian, {"radius": (1, -1)}, r"\(1, -1\) holds -1, which is not a number >= 0"),
+        (OpMedian, {"radius": -1}, r"radius: -1 is not a number >= 0\."),
+        (OpPercentile, {"percentile": 101}, r"percentile: 101 is not between 0 and 100\."),
         (OpMorphology, {"operation": "melt"}, "melt"),
         (OpDistanceTransform, {"largest": 0}, "positive number"),
         (OpHysteresisThreshold, {"low": 2, "high": 1}, r"low=2 must not be above high=1"),

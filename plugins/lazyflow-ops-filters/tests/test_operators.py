@@ -176,8 +176,11 @@ def test_images_of_no_real_numbers_are_refused(graph):
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf"), (1.0, 0.0), ("a", 1.0)])
 def test_what_is_no_sigma_is_refused(sigma, graph):
-    with pytest.raises(ParameterError, match="sigma"):
+    with pytest.raises(ParameterError) as caught:
         OpGaussianSmoothing(graph=graph, sigma=sigma)
+    assert str(caught.value).count(repr(sigma)) == 1
+    assert "sigma: " in str(caught.value)
+    assert str(caught.value).endswith("is not a positive number.")
 
 
 def test_a_refused_change_leaves_the_graph_as_it_was(graph):
