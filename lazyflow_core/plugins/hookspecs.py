@@ -103,7 +103,10 @@ class HookSpecs:
     def lazyflow_cache_policy(
         self, operator_id: str, meta: ArrayMeta, budget_bytes: int
     ) -> CachePolicy | None:
-        """How a cache is to treat what it keeps, or None; asked when the cache is set up, never per block."""
+        """How a cache is to treat what it keeps, or None; asked when the cache is set up, never per block.
+
+        Called in a setup transaction: do not touch the graph.
+        """
 
     # ------------------------------------------------------------------------------------------- observation
 

@@ -100,11 +100,11 @@ class CachePolicy:
     Parameters
     ----------
     keep
-        Whether to keep anything at all.
+        Whether to keep anything at all; if not, requests are handed on as they are.
     compress
-        Whether to keep blocks compressed.
+        Whether to keep blocks compressed, those that become smaller by it.
     priority
-        Blocks of caches with a smaller number are dropped first.
+        Where memory is short, blocks of caches with a smaller number are dropped first.
     """
 
     keep: bool = True

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lazyflow_core import plugins
-from lazyflow_core.plugins import PluginManager
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.plugins import CachePolicy, PluginManager
 from lazyflow_core.plugins.hookspecs import HookSpecs
 from lazyflow_core.testing import Case, CheckFailed, all_checks, array, parametrize_with_checks
 
@@ -48,6 +49,19 @@ def test_every_section_says_when_and_in_which_thread_and_its_example_is_a_plugin
     }
     assert answers.get(hook, lambda: manager.plugins(load=True)[0].hooks == (hook,))()
     manager.close()
+
+
+def test_the_example_of_a_cache_policy_compresses_large_labels_and_nothing_else():
+    module = types.ModuleType("example")
+    exec(CODE.findall(HOOKS["lazyflow_cache_policy"][1])[0], vars(module))
+    manager = PluginManager(discover=False, strict=True)
+    manager.register_plugin(module, "example")
+    answers = [
+        manager.cache_policy("cache.blocks", ArrayMeta((n, 100), "uint8", semantics=semantics), 1000)
+        for n in (1, 50)
+        for semantics in ("intensities", "labels")
+    ]
+    assert answers == [None, None, None, CachePolicy(compress=True)]
 
 
 def test_the_table_of_laws_is_that_of_the_kit():

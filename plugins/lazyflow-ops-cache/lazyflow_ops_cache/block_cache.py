@@ -21,9 +21,10 @@ from lazyflow_core import (
 from lazyflow_core.blocks import choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestCancelledError, SetupError
 from lazyflow_core.graph import SlotRequest
+from lazyflow_core.plugins import CachePolicy, default
 from lazyflow_core.request import checkpoint, current_request
 
-from lazyflow_ops_cache.memory import Block, memory_manager, tick
+from lazyflow_ops_cache.memory import Block, Packed, memory_manager, tick
 from lazyflow_ops_cache.store import BlockStore, Key
 
 __all__ = ["OpBlockCache"]
@@ -80,7 +81,8 @@ class OpBlockCache(Operator):
     Memory
     ------
     The blocks that are kept, within the budget of `memory_manager`; besides that up to 64 blocks per
-    request while they are computed and copied.
+    request while they are computed and copied. A plugin may decide by the hook ``lazyflow_cache_policy``
+    that a cache keeps nothing, keeps its blocks compressed, or goes before or after others.
 
     Threading
     ---------
@@ -105,8 +107,9 @@ class OpBlockCache(Operator):
     block = ParameterSlot(tuple, default=(), check=_check_block, doc="shape of a block; empty: chosen")
     output = OutputSlot()
 
-    #: Written by `setup_outputs`.
+    #: Both written by `setup_outputs`.
     _grid: BlockGrid
+    _policy: CachePolicy
 
     def __init__(self, **slots: Any) -> None:
         self._store: BlockStore[_BlockRequest] = BlockStore(memory_manager())
@@ -135,8 +138,11 @@ class OpBlockCache(Operator):
 
     def setup_outputs(self) -> None:
         meta = self.image.meta
-        memory_manager().budget_bytes  # noqa: B018  # a budget that is no size is refused here, not while computing
+        budget_bytes = (
+            memory_manager().budget_bytes
+        )  # one that is no size is refused here, not while computing
         self._grid = BlockGrid(meta.shape, self._block_shape(meta))
+        self._policy = default().cache_policy("cache.blocks", meta, budget_bytes) or CachePolicy()
         self._store.clear()
         itemsize = meta.dtype.itemsize
         self.output.meta = meta.replace(
@@ -146,6 +152,9 @@ class OpBlockCache(Operator):
         )
 
     def execute(self, slot: Any, roi: Roi, out: Array) -> None:
+        if not self._policy.keep:
+            self.image.read(roi, out=out)
+            return
         blocks = self._store.blocks
         missing = []
         for key, source, target in self._parts(roi):
@@ -280,16 +289,22 @@ def _copy(source: Array, target: Array) -> None:
 class _BlockRequest(SlotRequest):
     """Computes one block of a cache and offers it for keeping. Shared by all who ask meanwhile."""
 
-    __slots__ = ("_key", "_store")
+    __slots__ = ("_key", "_policy", "_store")
 
     def __init__(self, cache: OpBlockCache, key: Key) -> None:
         super().__init__(cache.image, cache._grid.roi_of(key))
         self._store = cache._store
+        self._policy = cache._policy
         self._key = key
 
     def _run(self, out: Any) -> Array:
         # An array of its own: what the input returns could be a view of something larger.
         data = super()._run(np.empty(self.roi.shape, self.slot.meta.dtype))
         checkpoint()  # what a cancelled request leaves need not be complete
-        self._store.keep(self._key, self, data)
+        packed = Packed(data) if self._policy.compress else data
+        self._store.keep(self._key, self, min(packed, data, key=_nbytes), self._policy.priority)
         return data
+
+
+def _nbytes(kept: Array | Packed) -> int:
+    return kept.nbytes

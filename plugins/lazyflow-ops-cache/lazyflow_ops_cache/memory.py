@@ -10,16 +10,18 @@ import heapq
 import os
 import threading
 import weakref
+import zlib
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import ParameterError
 from lazyflow_core.utility import available_memory, format_bytes, parse_bytes
 
-__all__ = ["BUDGET_VARIABLE", "Block", "MemoryManager", "memory_manager", "tick"]
+__all__ = ["BUDGET_VARIABLE", "Block", "MemoryManager", "Packed", "memory_manager", "tick"]
 
 #: Environment variable with the budget of a process, e.g. ``"2 GiB"``.
 BUDGET_VARIABLE: Final = "LAZYFLOW_CACHE_BYTES"
@@ -39,8 +41,8 @@ class Block:
     Attributes
     ----------
     data
-        Its pixels; not changed by anybody. Readers hold it by reference and copy from it without any lock,
-        so it lives until the last of them is done, whoever evicts the block meanwhile.
+        Its pixels, an array or `Packed`; not changed by anybody. Readers hold it by reference and copy from
+        it without any lock, so it lives until the last of them is done, whoever evicts the block meanwhile.
     key
         Where it is in its cache.
     used
@@ -48,17 +50,45 @@ class Block:
         moment is as good.
     evict
         Makes its cache forget it; called under the lock of the manager.
+    priority
+        Blocks with a smaller number are evicted first, whenever they were read.
     """
 
-    __slots__ = ("__weakref__", "data", "evict", "kept", "key", "used")
+    __slots__ = ("__weakref__", "data", "evict", "kept", "key", "priority", "used")
 
-    def __init__(self, data: npt.NDArray[Any], key: tuple[int, ...], evict: Callable[[Block], None]) -> None:
+    def __init__(
+        self,
+        data: npt.NDArray[Any] | Packed,
+        key: tuple[int, ...],
+        evict: Callable[[Block], None],
+        priority: int = 0,
+    ) -> None:
         self.data = data
         self.key = key
         self.evict = evict
+        self.priority = priority
         self.used = tick()
         #: Whether it counts. Guarded by the lock of the manager.
         self.kept = True
+
+
+class Packed:
+    """The pixels of a block, compressed; indexing it unpacks all of it."""
+
+    __slots__ = ("_bytes", "_dtype", "_shape")
+
+    def __init__(self, data: npt.NDArray[Any]) -> None:
+        self._bytes = zlib.compress(data.tobytes(), level=1)  # the fastest; the others gain little
+        self._dtype, self._shape = data.dtype, data.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        return len(self._bytes)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        whole: npt.NDArray[Any] = np.frombuffer(zlib.decompress(self._bytes), self._dtype)
+        return whole.reshape(self._shape)[key]
 
 
 class MemoryManager:
@@ -84,9 +114,9 @@ class MemoryManager:
         self._used = 0
         self._count = 0
         self._evicted = 0
-        #: (moment of last use when it was entered, block). A block is entered once. Its moment only grows, so
-        #: the first entry whose moment is still true is the least recently used block.
-        self._heap: list[tuple[int, weakref.ref[Block]]] = []
+        #: (priority, moment of last use when it was entered, block). A block is entered once. Its moment only
+        #: grows, so the first entry whose moment is still true is the least recently used block.
+        self._heap: list[tuple[int, int, weakref.ref[Block]]] = []
         #: (bytes, number of blocks) of caches that were garbage collected. Appended by finalizers, which run
         #: anywhere and must take no lock.
         self._abandoned: deque[tuple[int, int]] = deque()
@@ -140,7 +170,7 @@ class MemoryManager:
         """
         self._used += block.data.nbytes
         self._count += 1
-        heapq.heappush(self._heap, (block.used, weakref.ref(block)))
+        heapq.heappush(self._heap, (block.priority, block.used, weakref.ref(block)))
         return self._make_room()
 
     def forget(self, block: Block) -> None:
@@ -162,12 +192,12 @@ class MemoryManager:
         evicted: list[Block] = []
         heap, budget = self._heap, self.budget_bytes
         while self._used > budget and heap:
-            moment, reference = heap[0]
+            priority, moment, reference = heap[0]
             block = reference()
             if block is None or not block.kept:
                 heapq.heappop(heap)
             elif block.used != moment:
-                heapq.heapreplace(heap, (block.used, reference))
+                heapq.heapreplace(heap, (priority, block.used, reference))
             else:
                 heapq.heappop(heap)
                 block.evict(block)
@@ -183,8 +213,10 @@ class MemoryManager:
             self._count -= blocks
 
     def _sweep(self) -> None:
-        entries = [(reference(), reference) for _, reference in self._heap]
-        self._heap[:] = [(block.used, reference) for block, reference in entries if block and block.kept]
+        entries = [(reference(), reference) for *_, reference in self._heap]
+        self._heap[:] = [
+            (block.priority, block.used, reference) for block, reference in entries if block and block.kept
+        ]
         heapq.heapify(self._heap)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
-from lazyflow_ops_cache.memory import Block, MemoryManager
+from lazyflow_ops_cache.memory import Block, MemoryManager, Packed
 
 __all__ = ["BlockStore", "Key"]
 
@@ -58,9 +58,9 @@ class BlockStore(Generic[C]):
             block = self.blocks.get(key)
             return self._claims.setdefault(key, claimant) if block is None else block
 
-    def keep(self, key: Key, claimant: C, data: npt.NDArray[Any]) -> bool:
+    def keep(self, key: Key, claimant: C, data: npt.NDArray[Any] | Packed, priority: int = 0) -> bool:
         """Keep a computed block, if the claim on it still stands; return whether it did."""
-        block = Block(data, key, self._forget)
+        block = Block(data, key, self._forget, priority)
         with self._manager.lock:
             if self._claims.get(key) is not claimant:
                 return False
