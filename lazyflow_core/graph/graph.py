@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
@@ -45,7 +45,12 @@ class Graph:
     0
     """
 
+    #: Graphs made in this process so far: plugins are to be registered before (`lazyflow_core.plugins`). For
+    #: comparing only, so it does no harm if two threads that make one each count one.
+    made: ClassVar[int] = 0
+
     def __init__(self, scheduler: Scheduler | None = None) -> None:
+        Graph.made += 1
         #: None for that of the process, which is made when somebody needs it.
         self.own_scheduler = scheduler
         self.gate = Gate()
