@@ -49,6 +49,8 @@ def default() -> PluginManager:
     with _lock:
         if _default is None:
             _default = PluginManager()
+            # Whoever makes a graph first and registers then is told so, whether or not anybody asked before.
+            _default._hooks.graphs_before = 0
         return _default
 
 

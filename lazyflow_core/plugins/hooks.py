@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Hooks:
     def __init__(self, config: Config, discover: bool) -> None:
         self.config = config
         self._discover = discover
+        #: How many graphs there were when this was made. With the next one, registration is over.
+        self.graphs_before = _graphs_made()
         #: Guards the fields below; held for a few statements, never while a plugin runs.
         self._lock = threading.Lock()
         #: Plugins registered before the hooks were loaded, by namespace.
@@ -102,6 +105,11 @@ class Hooks:
         """See `PluginManager.register_plugin`."""
         if namespace in RESERVED:
             raise PluginError(f"the namespace {namespace!r} is reserved.")
+        if not late and _graphs_made() > self.graphs_before:
+            raise PluginError(
+                f"plugin {namespace!r} comes too late: there is a graph already. Register plugins before the "
+                "first one is made, or say late=True."
+            )
         with self._lock:
             pm = self._pm
             if pm is None:
@@ -109,11 +117,6 @@ class Hooks:
                     raise PluginError(f"the namespace {namespace!r} belongs to another plugin already.")
                 self._pending[namespace] = plugin
                 return
-        if not late:
-            raise PluginError(
-                f"plugin {namespace!r} comes too late: hooks were called already. Register it before the "
-                "first use, or say late=True."
-            )
         if pm.has_plugin(namespace):
             raise PluginError(f"the namespace {namespace!r} belongs to another plugin already.")
         with self.importing("the hooks"):
@@ -144,11 +147,13 @@ class Hooks:
                 for entry, name, version in self.allowed(discovery.PLUGIN_GROUP)
             ]
             self._broken = load_plugins(manager, sources, self.config)
-            with self._lock:
-                pending, self._pending = self._pending, {}
-            for namespace, plugin in pending.items():
-                register(manager, plugin, namespace)
-            self._pm = manager
+            while self._pm is None:
+                with self._lock:
+                    pending, self._pending = self._pending, {}
+                    if not pending:  # only now, or what is registered meanwhile would be lost
+                        self._pm = manager
+                for namespace, plugin in pending.items():
+                    register(manager, plugin, namespace)
         self.answers("lazyflow_configure", config=self.config)
         return manager
 
@@ -228,6 +233,12 @@ class Hooks:
                 names += [entry.name.partition(".")[0], discovery.distribution_of(entry)[0]]
         for complaint in self.config.complaints(names):
             _logger.warning("lazyflow: %s", complaint)
+
+
+def _graphs_made() -> int:
+    """Return how many graphs were made, without importing what makes them."""
+    module = sys.modules.get("lazyflow_core.graph.graph")
+    return 0 if module is None else int(module.Graph.made)
 
 
 def _hooks_of(pm: pluggy.PluginManager, namespace: str) -> tuple[str, ...]:

@@ -363,12 +363,14 @@ class PluginManager:
         namespace
             What it is called.
         late
-            Add it even though hooks were called already; what was answered then is not asked again.
+            Add it even though there is a graph already, which may have asked the others what it will not ask
+            again.
 
         Raises
         ------
         PluginError
-            If the namespace is taken or reserved, a hook is unknown, or hooks were called already.
+            If the namespace is taken or reserved, a hook is unknown, or there is a graph already: one that
+            was made after this manager or, for that of the process, any.
         """
         self._hooks.register(plugin, namespace, late=late)
 

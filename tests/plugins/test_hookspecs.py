@@ -1,10 +1,13 @@
 """Each hook: who is asked, when, and what becomes of a bad answer."""
 
+import subprocess
+import sys
 import types
 
 import pytest
 
 from lazyflow_core.errors import PluginError
+from lazyflow_core.graph import Graph
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins import CachePolicy, PluginManager, ReaderSpec, hookimpl
 from lazyflow_core.plugins.hookspecs import HookSpecs, hookspec
@@ -129,14 +132,39 @@ def test_an_optional_hook_of_somebody_who_is_not_there_is_fine(manager):
     assert [info.state for info in manager.plugins()] == ["loaded"]
 
 
-def test_plugins_come_before_the_first_hook_is_called_or_say_that_they_are_late(manager):
-    manager.readers()
+def test_plugins_come_before_the_first_graph_is_made_or_say_that_they_are_late(manager):
     configured = []
-    late = plugin(lazyflow_configure=lambda config: configured.append(config))
-    with pytest.raises(PluginError, match="plugin 'mine' comes too late: hooks were called already"):
-        manager.register_plugin(late, "mine")
-    manager.register_plugin(late, "mine", late=True)
-    assert configured == [manager.config]
+    mine = plugin(lazyflow_configure=lambda config: configured.append(config))
+    manager.readers()
+    manager.register_plugin(mine, "early")  # hooks were called, but there is no graph
+    Graph()
+    with pytest.raises(PluginError) as caught:
+        manager.register_plugin(mine, "mine")
+    assert str(caught.value) == (
+        "plugin 'mine' comes too late: there is a graph already. Register plugins before the first one is "
+        "made, or say late=True."
+    )
+    manager.register_plugin(plugin(lazyflow_configure=lambda: configured.append("late")), "mine", late=True)
+    assert configured == [manager.config, "late"]
+
+
+def test_the_manager_of_the_process_is_too_late_after_any_graph_and_imports_none_to_know():
+    code = """
+import sys, types
+from lazyflow_core import plugins
+from lazyflow_core.errors import PluginError
+plugins.default().register_plugin(types.ModuleType("early"), "early")
+assert "lazyflow_core.graph" not in sys.modules
+plugins.set_default(None)
+from lazyflow_core import Graph
+Graph()
+try:
+    plugins.default().register_plugin(types.ModuleType("late"), "late")
+except PluginError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("plugin 'late' comes too late: there is a graph already.")
 
 
 @pytest.mark.parametrize("namespace", ["core", "lazyflow"])
