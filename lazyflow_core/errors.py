@@ -177,6 +177,10 @@ class FormatError(LazyflowError, ValueError):
     """A file that is truncated, of another kind, or holds what no reader here understands."""
 
 
+class NoReaderError(FormatError):
+    """Nothing that is installed opens a file; the text says how each reader was asked, and what to install."""
+
+
 class StorageError(LazyflowError, OSError):
     """Reading or writing failed for a reason outside the file's contents: full disk, no permission."""
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from lazyflow_core.errors import FormatError, PluginError, StorageError
+from lazyflow_core.errors import FormatError, NoReaderError, PluginError, StorageError
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
 from lazyflow_core.plugins.loading import load_target, sentence
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from lazyflow_core.meta import ArrayMeta
+    from lazyflow_core.roi import Roi
     from lazyflow_core.storage import Reader, Writer
 
 __all__ = [
     "Verdict",
+    "READ_BY",
+    "OpenedReader",
     "explain_reader",
     "find_reader",
     "find_writer",
@@ -27,6 +32,9 @@ __all__ = [
     "open_reader",
     "open_writer",
 ]
+
+#: Key in ``meta.extra`` of an opened file: which reader of which distribution opened it.
+READ_BY: Final = "lazyflow.reader"
 
 #: How far into a file its kind shows.
 _HEAD_BYTES: Final = 4096
@@ -44,11 +52,17 @@ class Verdict:
         Larger is better; compared as a tuple. Empty if it does not fit at all.
     reason
         Why, in a few words.
+    asked
+        What decided: its ``"kind"`` (file or folder), ``"magic"``, ``"marker"`` or ``"pattern"``.
+    origin
+        Distribution and version whose reader it is, or the namespace if it was registered at run time.
     """
 
     spec: ReaderSpec
     rank: tuple[int, ...]
     reason: str
+    asked: str
+    origin: str = ""
 
 
 def explain_reader(specs: Iterable[ReaderSpec], path: str) -> list[Verdict]:
@@ -86,8 +100,10 @@ def open_reader(
 
     Raises
     ------
+    NoReaderError
+        If nothing installed reads it.
     FormatError
-        If nothing installed reads it, or it is damaged.
+        If it is damaged.
     StorageError
         If it does not exist or cannot be read.
     PluginError
@@ -116,8 +132,36 @@ def find_reader(
         return cast("ReaderSpec", _by_format(specs, format, "read"))
     best = explain_reader(specs, path) if explain is None else explain(path)
     if not best or not best[0].rank:
-        raise FormatError(_nobody(path, [f"{v.spec.id}: {v.reason}" for v in best], "opens"))
+        asked = ", ".join(f"{v.spec.id} by {v.asked} no" for v in best) or "nobody"
+        raise NoReaderError(f"nothing installed opens {path!r} (asked: {asked}).{_known(path, specs)}")
     return best[0].spec
+
+
+class OpenedReader:
+    """What a reader of a plugin opened, with a note in its meta of whose reader it is.
+
+    Parameters
+    ----------
+    reader
+        Of the plugin; its attributes are those of this one.
+    by
+        What ``meta.extra["lazyflow.reader"]`` says: id, distribution and version.
+    """
+
+    def __init__(self, reader: Reader, by: str) -> None:
+        self._reader = reader
+        self.meta: ArrayMeta = reader.meta.replace(extra={**reader.meta.extra, READ_BY: by})
+
+    def read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
+        """Read one region into ``out``."""
+        self._reader.read(roi, out)
+
+    def close(self) -> None:
+        """Release the file."""
+        self._reader.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
 
 
 def load_reader(spec: ReaderSpec, path: str, dataset: str | None = None) -> Reader:
@@ -188,8 +232,9 @@ def find_writer(specs: Sequence[WriterSpec], path: str, format: str | None = Non
         return cast("WriterSpec", _by_format(specs, format, "write"))
     fitting = [(spec.priority, len(p), spec) for spec in specs for p in spec.patterns if matches(path, p)]
     if not fitting:
-        patterns = [f"{spec.id} ({', '.join(spec.patterns)})" for spec in specs]
-        raise FormatError(_nobody(path, patterns, "writes"))
+        possible = "; ".join(f"{spec.id} ({', '.join(spec.patterns)})" for spec in specs)
+        possible = possible or "no plugin is installed that could"
+        raise FormatError(f"nothing installed writes {path} ({possible}).{_known(path, specs)}")
     return max(fitting, key=lambda item: item[:2])[-1]
 
 
@@ -222,17 +267,19 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
 
 def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: frozenset[str]) -> Verdict:
     if spec.directory is not directory:
-        return Verdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}")
+        return Verdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}", "kind")
     begins = any(head[offset : offset + len(magic)] == magic for offset, magic in spec.magic)
     marked = any(name in entries for name in spec.marker)
     pattern = max((len(p) for p in spec.patterns if matches(path, p)), default=0)
+    inside = "marker" if directory else "magic"
     if begins or marked:
-        return Verdict(spec, (1, pattern, spec.priority), "its contents look like it")
+        return Verdict(spec, (1, pattern, spec.priority), "its contents look like it", inside)
     if not directory and not head:
-        return Verdict(spec, (), "the file is empty")
+        return Verdict(spec, (), "the file is empty", inside)
     if pattern:
-        return Verdict(spec, (0, pattern, spec.priority), "its name looks like it")
-    return Verdict(spec, (), "neither its contents nor its name look like it")
+        return Verdict(spec, (0, pattern, spec.priority), "its name looks like it", "pattern")
+    last = "pattern" if spec.patterns else inside
+    return Verdict(spec, (), "neither its contents nor its name look like it", last)
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -240,13 +287,14 @@ def matches(path: str, pattern: str) -> bool:
     return fnmatch(os.path.basename(os.path.normpath(path)).lower(), pattern.lower())
 
 
-def _nobody(path: str, candidates: Iterable[str], verb: str) -> str:
-    asked = "; ".join(candidates) or "no plugin is installed that could"
-    text = f"nothing installed {verb} {path} ({asked})."
+def _known(path: str, specs: Iterable[ReaderSpec | WriterSpec]) -> str:
+    """Return what to install for a path, if it is known and not here yet."""
     suffix = os.path.splitext(os.path.normpath(path))[1].lower()
-    if suffix in DISTRIBUTION_OF_SUFFIX and DISTRIBUTION_OF_SUFFIX[suffix].split("-")[-1] not in text:
-        text += f" Try: pip install {DISTRIBUTION_OF_SUFFIX[suffix]}"
-    return text
+    distribution = DISTRIBUTION_OF_SUFFIX.get(suffix, "")
+    here = {spec.id.partition(".")[0] for spec in specs}
+    if distribution and distribution.removeprefix("lazyflow-ops-") not in here:
+        return f" Known: {suffix} -> pip install {distribution}"
+    return ""
 
 
 def _load(spec: ReaderSpec | WriterSpec) -> Any:

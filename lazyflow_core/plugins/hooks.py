@@ -57,8 +57,8 @@ class Hooks:
         self._loading: dict[str, RequestLock] = {}
         #: None until the first hook is called.
         self._pm: pluggy.PluginManager | None = None
-        #: Errors of plugins by namespace, known once the hooks are loaded.
-        self._broken: dict[str, BaseException] = {}
+        #: Errors of plugins, known once the hooks are loaded.
+        self._broken: dict[PluginSource, BaseException] = {}
         self._has_complained = False
         #: (hook, plugin) pairs whose errors were told.
         self._told: set[tuple[str, str]] = set()
@@ -85,7 +85,7 @@ class Hooks:
         for entry in discovery.entry_points(discovery.PLUGIN_GROUP) if self._discover else ():
             name, version = discovery.distribution_of(entry)
             state, hooks = "installed", _NO_HOOKS
-            error = self._broken.get(entry.name)
+            error = self._broken.get(PluginSource(entry.name, name, version, entry.value))
             if not self.config.allows(entry.name, name):
                 state, error = "disabled", None
             elif error is not None:

@@ -81,18 +81,18 @@ def load_target(target: str) -> Any:
 
 def load_plugins(
     manager: pluggy.PluginManager, sources: list[PluginSource], config: Config
-) -> dict[str, BaseException]:
-    """Load and register plugins; return the errors of those that are broken, by namespace.
+) -> dict[PluginSource, BaseException]:
+    """Load and register plugins; return the errors of those that are broken.
 
     Hooks that plugins add are added first, so that the order of plugins does not decide who may use them.
     """
-    broken: dict[str, BaseException] = {}
+    broken: dict[PluginSource, BaseException] = {}
     modules: list[tuple[PluginSource, Any]] = []
 
     def report(source: PluginSource, error: BaseException) -> None:
         if config.strict:
             raise PluginError(f"{source} was not loaded: {sentence(error)}") from error
-        broken[source.namespace] = error
+        broken[source] = error
         name = source.namespace
         _logger.warning(
             "lazyflow: %s is disabled: %s\n"

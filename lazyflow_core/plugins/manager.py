@@ -219,7 +219,10 @@ class PluginManager:
 
         from lazyflow_core.plugins.files import explain_reader, matches
 
-        verdicts = explain_reader(self.readers(), path)
+        offers = self._offers("lazyflow_reader_specs", ReaderSpec)
+        origins = {id(spec): origin for spec, origin in offers}
+        verdicts = explain_reader([spec for spec, _ in offers], path)
+        verdicts = [replace(v, origin=origins[id(v.spec)]) for v in verdicts]
         claims = [verdict.spec.id for verdict in verdicts if verdict.rank]
         chosen, why = None, ""
         for pattern, reader in self.config.readers.items():
@@ -244,13 +247,16 @@ class PluginManager:
         return sorted(verdicts, key=lambda verdict: verdict.rank, reverse=True)
 
     def open_reader(self, path: str, *, dataset: str | None = None, format: str | None = None) -> Reader:
-        """Open an array for reading; see `lazyflow_core.plugins.files.open_reader`."""
+        """Open an array for reading; see `lazyflow_core.plugins.files.open_reader`.
+
+        Its ``meta.extra["lazyflow.reader"]`` names the reader, its distribution and version.
+        """
         from lazyflow_core.plugins import files
 
-        specs = self.readers()
-        spec = files.find_reader(specs, path, format, self.explain_reader)
-        self._expect_one("reader", "lazyflow_reader_specs", spec)
-        return files.load_reader(spec, path, dataset)
+        spec = files.find_reader(self.readers(), path, format, self.explain_reader)
+        origin = self._expect_one("reader", "lazyflow_reader_specs", spec)
+        reader = files.load_reader(spec, path, dataset)
+        return files.OpenedReader(reader, f"{spec.id} ({origin})")
 
     def open_writer(
         self,
@@ -271,20 +277,29 @@ class PluginManager:
             specs, path, meta, dataset=dataset, format=format, overwrite=overwrite, **options
         )
 
-    def _expect_one(self, kind: str, hook: str, spec: ReaderSpec | WriterSpec) -> None:
-        """Raise `PluginError` if two plugins offer what is about to be used, and none is preferred."""
-        offers = [(plugin, s) for plugin, s in self._hooks.collect(hook, type(spec)) if s.id == spec.id]
-        if len(offers) < 2:
-            return
-        infos = {info.namespace: info for info in self.plugins()}
-        shown = [
-            (infos[p].distribution, infos[p].version, s.target) if p in infos else (p, "", s.target)
-            for p, s in offers
-        ]
-        preferred = normal(self.config.prefer.get(spec.id, ""))
-        chosen = [offer for offer in shown if normal(offer[0]) == preferred]
-        if len(chosen) != 1 or chosen[0][2] != spec.target:
-            raise PluginError(conflict_text(kind, spec.id, shown))
+    def _offers(self, hook: str, kind: type[Any]) -> list[tuple[Any, str]]:
+        """Return the readers or writers there are, each with distribution and version, or namespace."""
+        collected = self._hooks.collect(hook, kind)
+        loaded = [info for info in self.plugins() if info.state == "loaded"]
+        origins = {info.namespace: f"{info.distribution} {info.version}".strip() for info in loaded}
+        return [(spec, origins[plugin] or plugin) for plugin, spec in collected]
+
+    def _expect_one(self, kind: str, hook: str, spec: ReaderSpec | WriterSpec) -> str:
+        """Return whose reader or writer is about to be used.
+
+        Raises
+        ------
+        PluginError
+            If two plugins offer it, and none is preferred.
+        """
+        offers = [(s, origin) for s, origin in self._offers(hook, type(spec)) if s.id == spec.id]
+        if len(offers) > 1:
+            shown = [(*origin.partition(" ")[::2], s.target) for s, origin in offers]
+            preferred = normal(self.config.prefer.get(spec.id, ""))
+            offers = [offer for offer in offers if normal(offer[1].partition(" ")[0]) == preferred]
+            if len(offers) != 1 or offers[0][0].target != spec.target:
+                raise PluginError(conflict_text(kind, spec.id, shown))
+        return offers[0][1]
 
     # ---------------------------------------------------------------------------------------- other answers
 

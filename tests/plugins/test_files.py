@@ -1,6 +1,6 @@
 import pytest
 
-from lazyflow_core.errors import FormatError, PluginError, StorageError
+from lazyflow_core.errors import FormatError, NoReaderError, PluginError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins.files import explain_reader, open_reader, open_writer
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
@@ -72,22 +72,30 @@ def test_an_explicit_format_overrules_everything(tmp_path):
 
 def test_a_file_that_nobody_reads_is_told_with_every_reason(tmp_path):
     path = write(tmp_path, "x.czi", b"ZISRAW")
-    with pytest.raises(FormatError) as caught:
-        open_reader(READERS, path)
+    magic = ReaderSpec("acme.tiff", "files_under_test:opened", magic=((0, b"II"),))
+    with pytest.raises(NoReaderError) as caught:
+        open_reader([*READERS, magic], path)
     assert str(caught.value) == (
-        f"nothing installed opens {path} (io.hdf5: neither its contents nor its name look like it; "
-        "io.raw: neither its contents nor its name look like it; io.zarr: it reads folders)."
+        f"nothing installed opens {path!r} "
+        "(asked: acme.tiff by magic no, io.hdf5 by pattern no, io.raw by pattern no, io.zarr by kind no)."
     )
+    assert isinstance(caught.value, FormatError)
 
 
 def test_a_file_of_a_kind_that_we_publish_says_what_to_install(tmp_path):
-    with pytest.raises(FormatError, match="Try: pip install lazyflow-ops-io"):
-        open_reader([], write(tmp_path, "x.h5", b"\x89HDF"))
+    path = write(tmp_path, "x.h5", b"\x89HDF")
+    with pytest.raises(NoReaderError) as caught:
+        open_reader([], path)
+    assert str(caught.value) == (
+        f"nothing installed opens {path!r} (asked: nobody). Known: .h5 -> pip install lazyflow-ops-io"
+    )
 
 
-def test_an_empty_file_is_told_to_be_empty(tmp_path):
-    with pytest.raises(FormatError, match="the file is empty"):
-        open_reader(READERS, write(tmp_path, "x.h5", b""))
+def test_an_empty_file_is_refused_by_its_contents(tmp_path):
+    path = write(tmp_path, "x.h5", b"")
+    with pytest.raises(NoReaderError, match=r"\(asked: io\.hdf5 by magic no, io\.raw by magic no, "):
+        open_reader(READERS, path)
+    assert {v.reason for v in explain_reader([H5], path)} == {"the file is empty"}
 
 
 @pytest.mark.parametrize("format", [None, "hdf5"])

@@ -12,6 +12,9 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins import CachePolicy, PluginManager, ReaderSpec, hookimpl
 from lazyflow_core.plugins.hookspecs import HookSpecs, hookspec
 from lazyflow_core.request import Request, ThreadedScheduler
+from lazyflow_core.roi import Roi
+
+from .conftest import PLUGIN
 
 
 @pytest.fixture
@@ -185,6 +188,8 @@ def test_two_distributions_with_one_namespace_break_the_second_only(good, caplog
     manager = PluginManager()
     assert [spec.id for spec in manager.readers()] == ["good.raw"]
     assert "the namespace 'good' belongs to another plugin already" in caplog.text
+    states = {info.distribution: info.state for info in manager.plugins()}
+    assert states == {"acme-good": "loaded", "zz-good": "broken"}
 
 
 # ------------------------------------------------------------------------------------------------ own hooks
@@ -283,6 +288,43 @@ def test_a_configured_reader_that_is_not_installed_is_an_error(site, path, monke
     manager.register_plugin(plugin(lazyflow_reader_specs=two_readers), "two")
     with pytest.raises(PluginError, match=r"says \*\.raw=c\.raw, but no plugin is installed that offers it"):
         manager.explain_reader(path)
+
+
+OPEN = """
+    import numpy as np
+    from lazyflow_core.meta import ArrayMeta
+
+    def open_raw(path, *, dataset=None):
+        return Raw()
+
+    class Raw:
+        meta = ArrayMeta((2, 3), "uint8", extra={"good.camera": 7})
+        comment = "of its own"
+
+        def read(self, roi, out):
+            out[...] = 5
+
+        def close(self):
+            self.meta = None
+"""
+
+
+def test_what_was_opened_says_which_reader_of_which_distribution_opened_it(site, path):
+    import numpy as np
+
+    site.install("acme-good", modules={"good_ops": OPEN, "good_plugin": PLUGIN}, plugins=["good = good_plugin"])
+    reader = PluginManager().open_reader(path)
+    assert dict(reader.meta.extra) == {
+        "good.camera": 7,
+        "lazyflow.reader": "good.raw (acme-good 1.0)",
+    }
+    out = np.zeros((1, 2), np.uint8)
+    reader.read(Roi((0, 1), (1, 3)), out)
+    assert (out.tolist(), reader.comment) == ([[5, 5]], "of its own")
+    reader.close()
+    assert [(v.spec.id, v.origin) for v in PluginManager().explain_reader(path)] == [
+        ("good.raw", "acme-good 1.0")
+    ]
 
 
 def test_a_reader_whose_module_is_missing_names_reader_and_target(manager, path):
