@@ -178,7 +178,7 @@ class FormatError(LazyflowError, ValueError):
 
 
 class NoReaderError(FormatError):
-    """Nothing that is installed opens a file; the text says how each reader was asked, and what to install."""
+    """Nothing that is installed opens a file; the text says how each reader was asked."""
 
 
 class StorageError(LazyflowError, OSError):

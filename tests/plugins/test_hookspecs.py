@@ -312,7 +312,8 @@ OPEN = """
 def test_what_was_opened_says_which_reader_of_which_distribution_opened_it(site, path):
     import numpy as np
 
-    site.install("acme-good", modules={"good_ops": OPEN, "good_plugin": PLUGIN}, plugins=["good = good_plugin"])
+    modules = {"good_ops": OPEN, "good_plugin": PLUGIN}
+    site.install("acme-good", modules=modules, plugins=["good = good_plugin"])
     reader = PluginManager().open_reader(path)
     assert dict(reader.meta.extra) == {
         "good.camera": 7,
