@@ -75,11 +75,11 @@ class Block:
 class Packed:
     """The pixels of a block, compressed; indexing it unpacks all of it."""
 
-    __slots__ = ("_bytes", "_dtype", "_shape")
+    __slots__ = ("_bytes", "_dtype", "_plain_bytes", "_shape")
 
     def __init__(self, data: npt.NDArray[Any]) -> None:
         self._bytes = zlib.compress(data.tobytes(), level=1)  # the fastest; the others gain little
-        self._dtype, self._shape = data.dtype, data.shape
+        self._dtype, self._shape, self._plain_bytes = data.dtype, data.shape, data.nbytes
 
     @property
     def nbytes(self) -> int:
@@ -87,7 +87,8 @@ class Packed:
         return len(self._bytes)
 
     def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
-        whole: npt.NDArray[Any] = np.frombuffer(zlib.decompress(self._bytes), self._dtype)
+        plain = zlib.decompress(self._bytes, bufsize=self._plain_bytes)
+        whole: npt.NDArray[Any] = np.frombuffer(plain, self._dtype)
         return whole.reshape(self._shape)[key]
 
 
