@@ -138,7 +138,8 @@ def growth() -> None:
             alone = copies_alone(cache, pixels, out)
             read, by_hand = best(lambda cache=cache, out=out: cache.output.read(out=out), alone)
             note = f"of {read / count * 1e6:.2f} in all"
-            row(f"{count} blocks: the cache's share per block", (read - by_hand) / count * 1e6, "µs", note=note)
+            share = (read - by_hand) / count * 1e6
+            row(f"{count} blocks: the cache's share per block", share, "µs", note=note)
 
 
 def compressed() -> None:
