@@ -2,16 +2,19 @@
 
     python benchmarks/graph.py
 
-Every figure is the smallest of several repeats in one run; ratios are of figures of the same run. The
-layers benchmark compares with numpy doing the same per block, and with dask where it is installed.
+What is compared is measured in turns, a short batch of each and that many times over, so that whatever else
+the machine does meets all of them; the figure of each is its smallest batch. The layers are compared with
+numpy doing the same per block, and with dask where it is installed.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -72,19 +75,35 @@ class OpPass(Operator):
         self.output.connect(self.image)
 
 
-def best(function: Callable[[], object], number: int, repeats: int = 7, clock=time.thread_time) -> float:
-    """Return the smallest mean seconds of a call.
+def measure(
+    functions: Mapping[str, Callable[[], object]],
+    seconds: float = 1.0,
+    rounds: int = 200,
+    clock: Callable[[], float] = time.thread_time,
+) -> dict[str, float]:
+    """Return the seconds that a call of each function takes.
 
-    Of this thread's processor time, unless said otherwise: all of it happens here, and other programs on
-    the machine disturb it less.
+    Of this thread's processor time, unless said otherwise. The functions take turns for ``seconds`` in all,
+    in batches of such a length that there are ``rounds`` of them where a call is short enough.
     """
-    times = []
-    for _ in range(repeats):
+    numbers = {}
+    for name, function in functions.items():
+        function()
         began = clock()
-        for _ in range(number):
-            function()
-        times.append((clock() - began) / number)
-    return min(times)
+        function()
+        once = max(clock() - began, 1e-7)
+        numbers[name] = max(1, int(seconds / len(functions) / rounds / once))
+    gc.collect()
+    smallest = dict.fromkeys(functions, float("inf"))
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or float("inf") in smallest.values():
+        for name, function in functions.items():
+            calls = range(numbers[name])
+            began = clock()
+            for _ in calls:
+                function()
+            smallest[name] = min(smallest[name], (clock() - began) / numbers[name])
+    return smallest
 
 
 def chain(kind: type[Operator], length: int, image: np.ndarray, graph: Graph) -> list[Operator]:
@@ -102,60 +121,60 @@ def row(what: str, value: float, goal: float | None, unit: str = "µs", note: st
 
 def hops() -> None:
     image = np.zeros((4, 5), np.uint8)
-    roi = Roi((0, 0), (4, 5))
-    out = np.empty((4, 5), np.uint8)
+    roi, inner = Roi((0, 0), (4, 5)), Roi((1, 1), (3, 4))
+    out, part = np.empty((4, 5), np.uint8), np.empty((2, 3), np.uint8)
+    # All of them on one stack: deeper chains have a request in between, which has a row of its own.
+    length = 20
     with Graph() as graph:
-        call = best(lambda: None, 100_000)
-        row("a Python call", call * 1e6, None)
         leaf = OpLeaf(graph=graph, image=image)
-        request = best(lambda: leaf.output.request(roi).write_into(out).wait(), 20_000)
-        row("hop: slot.request(roi).write_into(dest).wait()", request * 1e6, 4)
-
-        # One hop inside an operator: the difference of chains of 31 and 1, per operator.
-        short, long = OpLeaf(graph=graph, image=image), chain(OpNothing, 30, image, graph)
-        long[0].image.connect(short.output)
-        one = best(lambda: short.output.read(roi, out=out), 20_000)
-        many = best(lambda: long[-1].output.read(roi, out=out), 2_000)
-        row("hop: read inside an operator", (many - one) / 30 * 1e6, 0.8)
-
-        passes = chain(OpPass, 30, image, graph)
-        passes[0].image.connect(short.output)
-        aliased = best(lambda: passes[-1].output.read(roi, out=out), 20_000)
-        row("hop: pass-through", (aliased - one) / 30 * 1e6, 0.02)
+        many, passes = chain(OpNothing, length, image, graph), chain(OpPass, length, image, graph)
+        for first in (many[0], passes[0]):
+            first.image.connect(leaf.output)
+        deep = chain(OpNothing, 1000, image, graph)[-1].output
+        first, last, aliased = leaf.output, many[-1].output, passes[-1].output
+        t = measure(
+            {
+                "call": lambda: None,
+                "hop": lambda: first.request(roi).write_into(out).wait(),
+                "one": lambda: first.read(roi, out=out),
+                "many": lambda: last.read(roi, out=out),
+                "one, inner": lambda: first.read(inner, out=part),
+                "many, inner": lambda: last.read(inner, out=part),
+                "aliased": lambda: aliased.read(roi, out=out),
+            },
+            seconds=4,
+        )
+        wall = measure({"deep": lambda: deep.read(roi, out=out)}, clock=time.perf_counter)
+    row("a Python call", t["call"] * 1e6, None)
+    row("hop: slot.request(roi).write_into(dest).wait()", t["hop"] * 1e6, 4)
+    row("hop: read inside an operator", (t["many"] - t["one"]) / length * 1e6, 0.8)
+    row("   of a part of the array", (t["many, inner"] - t["one, inner"]) / length * 1e6, 0.8)
+    row("   in a chain of 1 000 operators", wall["deep"] / 1000 * 1e6, None)
+    row("hop: pass-through", max(0, t["aliased"] - t["one"]) / length * 1e6, 0.02)
 
 
 def changes() -> None:
     image = np.zeros((4, 5), np.uint8)
     length = 200
     with Graph() as graph:
-        operators = chain(OpNothing, length, image, graph)
+        operators, others = chain(OpNothing, length, image, graph), chain(OpNothing, length, image, graph)
+        source = OpSource(graph=graph)
+        others[0].image.connect(source.output)
         operators[-1].output.dirty.subscribe(lambda slot, roi: None)
         roi = Roi((0, 0), (2, 2))
-        dirty = best(lambda: operators[0].image.mark_dirty(roi), 50)
-        row("dirty, per operator", dirty / length * 1e6, 3)
-
-        source = OpSource(graph=graph)
-        operators[0].image.connect(source.output)
-        highest = iter(range(1, 10**9))
+        highest = itertools.count(1)
 
         def change_meta() -> None:
             source.output.meta = source.output.meta.replace(value_range=(0, next(highest)))
 
-        meta = best(change_meta, 20)
-        row("another meta, per operator", meta / length * 1e6, 5)
+        t = measure({"dirty": lambda: operators[0].image.mark_dirty(roi), "meta": change_meta}, seconds=2)
+    row("dirty, per operator", t["dirty"] / length * 1e6, 3)
+    row("another meta, per operator", t["meta"] / length * 1e6, 5)
 
 
 def building() -> None:
     image = np.zeros((4, 5), np.uint8)
-    number = 2_000
-
-    def seconds() -> float:
-        graph = Graph()
-        began = time.thread_time()
-        chain(OpNothing, number, image, graph)
-        return time.thread_time() - began
-
-    row("create and connect an operator", min(seconds() for _ in range(3)) / number * 1e6, 25)
+    number = 1_000
 
     class OpLanes(Operator):
         images = InputSlot(level=1)
@@ -165,8 +184,15 @@ def building() -> None:
             Lanes(self.images, lambda image: OpNothing(parent=self, image=image), {self.results: "output"})
             super().__init__(**slots)
 
-    lanes = best(lambda: OpLanes(graph=Graph(), images=[image] * 1000), 1, 3)
-    row("create 1 000 lanes", lanes, 1, "s")
+    t = measure(
+        {
+            "create": lambda: chain(OpNothing, number, image, Graph()),
+            "lanes": lambda: OpLanes(graph=Graph(), images=[image] * 1000),
+        },
+        seconds=4,
+    )
+    row("create and connect an operator", t["create"] / number * 1e6, 25)
+    row("create 1 000 lanes", t["lanes"], 1, "s")
     gc.collect()
     tracemalloc.start()
     graph = Graph()
@@ -191,43 +217,31 @@ def large() -> None:
             source.output.mark_dirty()
             slot.read(block)
 
-    row("describe, dirty and read a block of 2⁴⁰ pixels, 10 operators", best(all_of_it, 1), 1, "s")
+    t = measure({"all": all_of_it}, seconds=0.3)
+    row("describe, dirty and read a block of 2⁴⁰ pixels, 10 operators", t["all"], 1, "s")
 
 
 def layers() -> None:
     depth = 10
     image = np.random.default_rng(0).integers(0, 100, (256, 256, 256), dtype=np.uint8)
     small = Roi((3, 64, 64), (4, 128, 128))
-    with Graph(ThreadedScheduler(2)) as graph:
+    with Graph(ThreadedScheduler(2)) as graph, ThreadPoolExecutor(2) as pool:
         last = chain(OpAddOne, depth, image, graph)[-1].output
-        row(
-            "10 layers, ROI (1, 64, 64), from a foreign thread",
-            best(lambda: last.read(small), 500) * 1e3,
-            0.15,
-            "ms",
-        )
+        plan = plan_blocks(last.meta, block_shape=(64, 64, 64), workers=2)
 
         def ours() -> None:
-            plan = plan_blocks(last.meta, block_shape=(64, 64, 64), workers=2)
             process_blocks(last, lambda roi, array: None, plan)
 
         def by_hand() -> None:
-            from concurrent.futures import ThreadPoolExecutor
-
             def block(roi: Roi) -> None:
                 array = image[roi.slicing].copy()
                 for _ in range(depth):
                     np.add(array, 1, out=array)
 
-            grid = plan_blocks(last.meta, block_shape=(64, 64, 64), workers=2).grid
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(block, grid))
+            list(pool.map(block, plan.grid))
 
-        wall = time.perf_counter
-        t_ours, t_hand = best(ours, 1, clock=wall), best(by_hand, 1, clock=wall)
-        row("10 layers over 256³ in 64³ blocks: ours", t_ours * 1e3, None, "ms")
-        row("   numpy by hand in a ThreadPoolExecutor", t_hand * 1e3, None, "ms")
-        row("   ratio", t_ours / t_hand, 1.15, "×")
+        both = {"ours": ours, "by hand": by_hand}
+        few = {"ours": lambda: last.read(small)}
         try:
             import dask.array
         except ImportError:
@@ -236,18 +250,20 @@ def layers() -> None:
             lazy = dask.array.from_array(image, chunks=64)
             for _ in range(depth):
                 lazy = lazy + np.uint8(1)
-            t_dask = best(lambda: lazy.compute(scheduler="threads", num_workers=2), 1, 3, wall)
-            row(
-                "   dask, which fuses the layers",
-                t_dask * 1e3,
-                None,
-                "ms",
-                f"{t_ours / t_dask:.2f} × of it is ours",
-            )
-            t_small = best(
-                lambda: lazy[small.slicing].compute(scheduler="threads", num_workers=2), 1, 5, wall
-            )
-            row("   dask, ROI (1, 64, 64)", t_small * 1e3, None, "ms")
+            part = lazy[small.slicing]
+            both["dask"] = lambda: lazy.compute(scheduler="threads", num_workers=2)
+            few["dask"] = lambda: part.compute(scheduler="threads", num_workers=2)
+        wall = time.perf_counter
+        t = measure(few, seconds=1, clock=wall)
+        row("10 layers, ROI (1, 64, 64), from a foreign thread", t["ours"] * 1e3, 0.15, "ms")
+        if "dask" in t:
+            row("   dask", t["dask"] * 1e3, None, "ms")
+        t = measure(both, seconds=5, clock=wall)
+        row("10 layers over 256³ in 64³ blocks: ours", t["ours"] * 1e3, None, "ms")
+        row("   numpy by hand in a ThreadPoolExecutor", t["by hand"] * 1e3, None, "ms")
+        row("   ratio", t["ours"] / t["by hand"], 1.15, "×")
+        if "dask" in t:
+            row("   dask, which fuses the layers", t["dask"] * 1e3, None, "ms")
 
 
 if __name__ == "__main__":

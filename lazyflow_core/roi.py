@@ -169,7 +169,7 @@ class Roi:
     @property
     def is_empty(self) -> bool:
         """Whether it holds no pixel."""
-        return any(a == b for a, b in zip(self.start, self.stop, strict=True))
+        return 0 in self.shape
 
     def __contains__(self, other: object) -> bool:
         """Whether another ROI lies inside this one (an empty one is judged by its corners too)."""

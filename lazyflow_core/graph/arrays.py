@@ -9,25 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import ConnectError, GraphError, NotReadyError, RoiBoundsError
+from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError, RoiBoundsError
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.duck import SlotArray
 from lazyflow_core.graph.pull import (
-    ArraySource,
     AssignedArray,
     SlotRequest,
-    execute,
-    executing_graph,
+    copy_result,
+    executing,
+    on_fresh_stack,
     push_data,
     read_from_outside,
+    reason,
     wrong_destination,
 )
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import checkpoint
+from lazyflow_core.request.extension import MAX_INLINE_DEPTH, current_stack
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
@@ -49,7 +53,7 @@ class ArraySlot(Slot):
         #: None means not ready. Written by the setup transaction only.
         self._meta: ArrayMeta | None = None
         #: Who answers requests; None means not ready. Written by the setup transaction only.
-        self._source: ArraySource | None = None
+        self._source: Output | AssignedArray | None = None
 
     @property
     def ready(self) -> bool:
@@ -126,22 +130,49 @@ class ArraySlot(Slot):
         ExecuteError
             If an operator failed; names operator, slot and ROI, and has the reason as ``__cause__``.
         """
-        # Every hop of every pull passes here: no call that is not needed, no frame to spare.
-        if executing_graph.get() is not self.operator.graph:
+        # Every hop of every pull passes here: what is usual is written out, what is not is called.
+        graph, stack, party = executing.get()
+        if graph is not self.operator.graph or stack is not current_stack():
             return read_from_outside(self, roi, out)
         meta, source = self._meta, self._source
         if meta is None or source is None:
             raise NotReadyError(why_not_ready(self))
         if roi is None:
             roi = meta.roi
-        elif not roi.fits(meta.shape):
+        elif roi.stop != meta.shape and not roi.fits(meta.shape):
             raise self._outside(roi)
         # Dtypes that numpy knows are one object each, so the comparison proper is rare.
         if out is not None and (
             out.shape != roi.shape or (out.dtype is not meta.dtype and out.dtype != meta.dtype)
         ):
             raise wrong_destination(self, meta, roi, out)
-        return source.compute(roi, out)
+        if type(source) is AssignedArray:
+            return source.read(roi, out)
+        if out is None:
+            out = np.empty(roi.shape, meta.dtype)
+        request = party.request
+        if request is not None and request._cancelled:
+            checkpoint()
+        # Operators on this stack count like requests that run inside each other: beyond a depth that stays
+        # far from Python's recursion limit, the next one runs as a request on a fresh stack.
+        depth = party.depth
+        if depth >= MAX_INLINE_DEPTH:
+            return on_fresh_stack(source, roi, out)
+        if not out.size:
+            return out  # no operator is bothered with nothing
+        party.depth = depth + 1
+        try:
+            result = source.operator.execute(source, roi, out)
+            if result is not None and result is not out:
+                copy_result(result, out, source, roi)
+        except ExecuteError as error:
+            error.path = (*error.path, f"{source} {roi}")
+            raise
+        except Exception as error:
+            raise ExecuteError(f"{source} {roi}: {reason(error)}") from error
+        finally:
+            party.depth = depth
+        return out
 
     def as_array(self) -> SlotArray:
         """Return this slot as something that looks like a numpy array and computes what is indexed.
@@ -179,13 +210,14 @@ class ArraySlot(Slot):
         RoiBoundsError
             If the region reaches outside the array.
         """
-        if self._meta is None:
+        meta = self._meta
+        if meta is None:
             return  # nobody can have computed anything from it
         if roi is None:
-            roi = self._meta.roi
+            roi = meta.roi
         elif roi.is_empty:
             return
-        elif not roi.fits(self._meta.shape):
+        elif roi.stop != meta.shape and not roi.fits(meta.shape):
             raise self._outside(roi)
         mark_dirty(self, roi)
 
@@ -312,6 +344,3 @@ class Output(ArraySlot):
     def _let_go(self, setup: Setup) -> None:
         super()._let_go(setup)
         setup.affect(self.operator)  # its operator computes it again
-
-    #: An output is the source of itself: its operator computes.
-    compute = execute

@@ -2,7 +2,7 @@
 
 Executions (outermost pulls) enter and leave; a setup waits until all have left and keeps new ones out
 while it waits and works, so a stream of blocks cannot starve it. What an execution starts inside itself
-enters at once, even past a waiting setup: the setup waits for its parent anyway.
+enters past a waiting setup: the setup waits for its parent anyway.
 
 Waiting suspends a request and blocks a foreign thread, never a worker.
 """
@@ -43,6 +43,9 @@ class Gate:
     def enter(self, nested: bool = False) -> None:
         """Begin an execution; ``nested`` says that it was started inside another one.
 
+        While that one lasts nobody sets up. Where somebody does, it is over, and what it left behind waits
+        like everybody.
+
         Raises
         ------
         GraphError
@@ -50,7 +53,7 @@ class Gate:
         """
         while True:
             with self._lock:
-                if nested or (self._owner is None and not self._setups_waiting):
+                if self._owner is None and (nested or not self._setups_waiting):
                     self._running += 1
                     return
                 if setting_up.get() is self:

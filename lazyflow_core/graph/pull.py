@@ -1,14 +1,15 @@
 """Pull: a request for a region travels upstream.
 
 An *outermost* pull comes from outside all operators: it passes the gate, once, however deep it goes.
-Inside it every hop is a plain call, ``execute`` → ``read`` → ``execute``; a request object exists only
-where somebody asked for one.
+Inside it every hop is two plain calls, ``execute`` → `ArraySlot.read` → ``execute``; a request object exists
+only where somebody asked for one. The hop itself is in `ArraySlot.read`; here is how a pull begins and ends,
+and what is seldom needed on its way.
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ from lazyflow_core.errors import (
     ResultError,
 )
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.request import Request, checkpoint
-from lazyflow_core.request.extension import MAX_INLINE_DEPTH, NOTHING, current_party
+from lazyflow_core.request import Request
+from lazyflow_core.request.extension import NOTHING, Party, current_party, current_stack
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
 
 __all__ = [
-    "ArraySource",
     "AssignedArray",
     "SlotRequest",
-    "execute",
-    "executing_graph",
-    "inside",
+    "copy_result",
+    "executing",
+    "enter",
+    "is_executing",
+    "leave",
+    "on_fresh_stack",
     "push_data",
     "read_from_outside",
     "reason",
@@ -45,20 +48,20 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-#: The graph whose operators are executing here. Requests take it with them, so whatever an execution
-#: starts knows that it is inside.
-executing_graph: ContextVar[Graph | None] = ContextVar("executing_graph", default=None)
+_NOWHERE: Any = (None, None, None)
+
+#: Whose operators execute here, on which stack, and who that is to the requests; Nones where none do.
+#: Requests take it with them, so whatever an execution starts knows that it is inside; that it has another
+#: stack it sees by comparing.
+executing: ContextVar[tuple[Graph, object, Party]] = ContextVar("executing", default=_NOWHERE)
 
 
-class ArraySource(Protocol):
-    """What answers the requests of a slot: an output of an operator, or an assigned array."""
-
-    rank: int
-
-    def compute(self, roi: Roi, out: Array | None) -> Array:
-        """Return one region that is known to lie inside the array, in ``out`` if that is given."""
+def is_executing(graph: Graph) -> bool:
+    """Whether this is called, however indirectly, by operators of a graph that execute."""
+    return executing.get()[0] is graph
 
 
+@final
 class AssignedArray:
     """An array that was assigned to an input.
 
@@ -97,8 +100,8 @@ class AssignedArray:
         self.meta = meta
         self.rank = 0
 
-    def compute(self, roi: Roi, out: Array | None) -> Array:
-        """Return a view, or a copy in ``out``."""
+    def read(self, roi: Roi, out: Array | None) -> Array:
+        """Return a view of a region that is known to lie inside, or a copy in ``out``."""
         region = np.asarray(self.array[roi.slicing])
         if out is None:
             return region
@@ -127,12 +130,18 @@ class SlotRequest(Request[Array]):
         self._failed: ExecuteError | None = None
 
     def _run(self, out: Any) -> Array:
+        slot = self.slot
+        graph = slot.operator.graph
+        token = enter(graph)
+        graph.running.add(self)
         try:
-            with inside(self.slot.operator.graph, self):
-                return self.slot.read(self.roi, None if out is NOTHING else out)
+            return slot.read(self.roi, None if out is NOTHING else out)
         except ExecuteError as error:
             self._failed = ExecuteError(error.args[0], error.path)
             raise
+        finally:
+            graph.running.discard(self)
+            leave(graph, token)
 
     def _make_error(self, cause: BaseException) -> RequestError:
         failed = self._failed
@@ -144,40 +153,26 @@ class SlotRequest(Request[Array]):
         return f"read {self.slot} {self.roi}"
 
 
-class inside:
-    """What a request of a graph runs in: past the gate, known to what it calls, found by `Graph.close`."""
+def enter(graph: Graph) -> Token[Any]:
+    """Begin to execute operators of a graph on this stack; what it returns is for `leave`."""
+    graph.gate.enter(nested=executing.get()[0] is graph)
+    return executing.set((graph, current_stack(), current_party()))
 
-    __slots__ = ("_graph", "_request", "_token")
 
-    def __init__(self, graph: Graph, request: Request[Any]) -> None:
-        self._graph = graph
-        self._request = request
-
-    def __enter__(self) -> None:
-        graph = self._graph
-        nested = executing_graph.get() is graph
-        graph.gate.enter(nested)
-        self._token = None if nested else executing_graph.set(graph)
-        graph.running.add(self._request)
-
-    def __exit__(self, *exception: object) -> None:
-        graph = self._graph
-        graph.running.discard(self._request)
-        if self._token is not None:
-            executing_graph.reset(self._token)
-        graph.gate.leave()
+def leave(graph: Graph, token: Token[Any]) -> None:
+    """End what `enter` began."""
+    executing.reset(token)
+    graph.gate.leave()
 
 
 def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
-    """Compute one region for somebody who is not executing an operator of this graph."""
+    """Compute one region for somebody who is not executing an operator of this graph on this stack."""
     graph = slot.operator.graph
-    graph.gate.enter()
-    token = executing_graph.set(graph)
+    token = enter(graph)
     try:
         return slot.read(roi, out)
     finally:
-        executing_graph.reset(token)
-        graph.gate.leave()
+        leave(graph, token)
 
 
 def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
@@ -192,7 +187,7 @@ def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
     except (ValueError, TypeError) as error:
         raise ResultError(f"{slot} {roi}: the data do not fit an array of {meta}: {error}.") from error
     graph = slot.graph
-    graph.gate.enter(nested=executing_graph.get() is graph)
+    graph.gate.enter(nested=is_executing(graph))
     try:
         pending = [slot]
         while pending:
@@ -212,44 +207,13 @@ def wrong_destination(slot: ArraySlot, meta: ArrayMeta, roi: Roi, out: Array) ->
     )
 
 
-def execute(slot: Output, roi: Roi, out: Array | None) -> Array:
-    """Let an operator compute one region; name operator, slot and region in what it raises."""
-    party = current_party()
-    request = party.request
-    if request is not None and request._cancelled:
-        checkpoint()
-    # Operators on this stack count like requests that run inside each other: beyond a depth that stays far
-    # from Python's recursion limit, the next one runs as a request on a fresh stack.
-    depth = party.depth
-    if depth >= MAX_INLINE_DEPTH:
-        return _on_fresh_stack(slot, roi, out)
-    if out is None:
-        out = np.empty(roi.shape, slot._meta.dtype)  # type: ignore[union-attr]  # `read` has looked
-    if not out.size:
-        return out  # no operator is bothered with nothing
-    party.depth = depth + 1
-    try:
-        result = slot.operator.execute(slot, roi, out)
-        if result is not None and result is not out:
-            _copy_result(result, out, slot, roi)
-    except ExecuteError as error:
-        error.path = (*error.path, f"{slot} {roi}")
-        raise
-    except Exception as error:
-        raise ExecuteError(f"{slot} {roi}: {reason(error)}") from error
-    finally:
-        party.depth = depth
-    return out
+def on_fresh_stack(slot: Output, roi: Roi, out: Array) -> Array:
+    """Let an operator compute one region as a request, which has a stack of its own."""
+    return SlotRequest(slot, roi).write_into(out).submit().wait()
 
 
-def _on_fresh_stack(slot: ArraySlot, roi: Roi, out: Array | None) -> Array:
-    request = SlotRequest(slot, roi)
-    if out is not None:
-        request.write_into(out)
-    return request.submit().wait()
-
-
-def _copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
+def copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
+    """Copy what ``execute`` returned instead of writing it."""
     array = np.asarray(result)
     if array.shape != out.shape or array.dtype != out.dtype:
         raise ResultError(

@@ -15,7 +15,7 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-from lazyflow_core.graph.pull import executing_graph
+from lazyflow_core.graph.pull import is_executing
 from lazyflow_core.roi import Roi, hull
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         return
     walk = Walk()
     walk.mark(slot, roi)
-    graph.gate.enter(nested=executing_graph.get() is graph)
+    graph.gate.enter(nested=is_executing(graph))
     try:
         walk.run()
     finally:

@@ -21,7 +21,7 @@ from lazyflow_core.graph.arrays import ArraySlot
 from lazyflow_core.graph.gate import setting_up
 from lazyflow_core.graph.multi import MultiSlot, leaves
 from lazyflow_core.graph.order import raise_ranks
-from lazyflow_core.graph.pull import ArraySource, AssignedArray, executing_graph, reason
+from lazyflow_core.graph.pull import AssignedArray, is_executing, reason
 from lazyflow_core.graph.push import Walk
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
@@ -30,7 +30,7 @@ from lazyflow_core.roi import Roi
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lazyflow_core.graph.arrays import Input
+    from lazyflow_core.graph.arrays import Input, Output
     from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import Slot
@@ -58,7 +58,7 @@ class Transaction:
         joined = graph.current_setup()
         if joined is not None:
             return joined
-        if executing_graph.get() is graph:
+        if is_executing(graph):
             raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
         graph.gate.begin_setup()
         self._token = setting_up.set(graph.gate)
@@ -164,7 +164,9 @@ class Setup:
         self.set(parameter, "_assigned", True)
         self.set_value(parameter, True, value)
 
-    def set_meta(self, slot: ArraySlot, meta: ArrayMeta | None, source: ArraySource | None) -> None:
+    def set_meta(
+        self, slot: ArraySlot, meta: ArrayMeta | None, source: Output | AssignedArray | None
+    ) -> None:
         """Let a slot and all that is connected to it have that meta and source."""
         if self._restoring:
             return

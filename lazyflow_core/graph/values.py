@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from lazyflow_core.errors import ExecuteError, NotReadyError
 from lazyflow_core.graph.diagnosis import why_not_ready
-from lazyflow_core.graph.pull import inside, reason
+from lazyflow_core.graph.pull import enter, leave, reason
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
 from lazyflow_core.request import Request, RequestState
@@ -223,8 +223,14 @@ class ValueRequest(Request[T]):
 
     def _run(self, out: Any) -> T:
         slot = self.slot
-        with inside(slot.operator.graph, self):
+        graph = slot.operator.graph
+        token = enter(graph)
+        graph.running.add(self)
+        try:
             return cast(T, slot.operator.compute_value(slot))
+        finally:
+            graph.running.discard(self)
+            leave(graph, token)
 
     def _make_error(self, cause: BaseException) -> ExecuteError:
         return ExecuteError(f"{self.slot}: {reason(cause)}")

@@ -42,6 +42,7 @@ __all__ = [
     "Waiter",
     "WaiterHost",
     "current_party",
+    "current_stack",
 ]
 
 T = TypeVar("T")
@@ -132,6 +133,9 @@ class ThreadParty:
 
 
 Party = Fiber | ThreadParty
+
+#: Returns the stack this code runs on as an object whose identity is all there is to it, in one C call.
+current_stack = getcurrent
 
 
 def current_party() -> Party:

@@ -3,12 +3,13 @@
 `Request` says which methods to override. What they need besides:
 
 - ``NOTHING``: what ``_run(out)`` gets when no destination was given.
+- ``current_stack()``: the identity of the stack this code runs on, for who keeps its party.
 - ``current_party()``: the stack this code runs on. Its ``depth`` counts computations that run inside each
   other; whoever nests its own without a request raises it for the time.
 - ``MAX_INLINE_DEPTH``: at this depth the next computation is submitted as a request, which has a fresh stack.
 """
 
-from ._party import current_party
+from ._party import Party, current_party, current_stack
 from ._state import MAX_INLINE_DEPTH, NOTHING
 
-__all__ = ["MAX_INLINE_DEPTH", "NOTHING", "current_party"]
+__all__ = ["MAX_INLINE_DEPTH", "NOTHING", "Party", "current_party", "current_stack"]

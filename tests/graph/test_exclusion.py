@@ -60,6 +60,29 @@ def test_an_execution_that_waits_for_a_setup_frees_its_worker(one_worker):
     assert np.array_equal(asked[0].wait(), IMAGE[:1] + 5)
 
 
+def test_what_an_execution_leaves_behind_waits_for_a_setup_too(one_worker):
+    graph, go_on = one_worker, threading.Event()
+
+    class OpAsksLater(OpAdd):
+        def execute(self, slot, roi, out):
+            self.later = Request(self.ask, scheduler=graph.scheduler).submit()
+            super().execute(slot, roi, out)
+
+        def ask(self):
+            go_on.wait()
+            return self.image.read()
+
+    op = OpAsksLater(graph=graph, image=IMAGE)
+    op.output.read()
+    with graph.transaction():
+        op.image.assign(IMAGE + 100)
+        go_on.set()
+        while op.later.state in (RequestState.QUEUED, RequestState.RUNNING):
+            pass
+        assert op.later.state is RequestState.SUSPENDED
+    assert np.array_equal(op.later.wait(), IMAGE + 100)
+
+
 def test_a_cancelled_setup_lets_executions_in_again(one_worker):
     op = OpWait(graph=one_worker, image=IMAGE)
     running = op.output[0].submit()
