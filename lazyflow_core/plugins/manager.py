@@ -330,6 +330,10 @@ class PluginManager:
         found = self._hooks.answers("lazyflow_request_observer")
         return tuple(Guarded(observer, plugin) for plugin, observer in found if observer is not None)
 
+    def add_cli_commands(self, group: Any, *, only: str | None = None) -> None:
+        """Let plugins add their commands to a click group, or one of them, by its namespace."""
+        self._hooks.answers("lazyflow_cli_commands", only=only, group=group)
+
     def conformance_cases(self, operator_id: str) -> list[Any]:
         """Return the cases that a plugin's authors wrote for one of its operators; imports what is needed."""
         found = []
@@ -363,6 +367,10 @@ class PluginManager:
         What an implementation raises reaches the caller. The methods above are safe from that.
         """
         return self._hooks.load().hook
+
+    def hook_names(self) -> list[str]:
+        """Return the names of all hooks there are, those that plugins add included."""
+        return sorted(vars(self.hook))
 
     def plugins(self, *, load: bool = False) -> list[PluginInfo]:
         """Return the installed plugins, by namespace; ``load`` loads them first to see what breaks."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["columns", "echo_json", "shown_path", "speed_text", "time_text", "unit_symbol"]
+__all__ = ["columns", "echo_json", "pixel_text", "shown_path", "speed_text", "time_text", "unit_symbol"]
 
 _SYMBOLS: Final = {
     "nanometer": "nm",
@@ -85,6 +85,14 @@ def unit_symbol(unit: str) -> str:
     ('µm', 'furlong')
     """
     return _SYMBOLS.get(unit, unit)
+
+
+def pixel_text(axes: Iterable[Any]) -> str:
+    """Return the pixel size in words; empty where nobody knows it."""
+    sizes = [axis for axis in axes if axis.kind == "space" and axis.resolution is not None]
+    units = {axis.unit or "" for axis in sizes}
+    numbers = " × ".join(f"{axis.resolution:g}" for axis in sizes)
+    return f"{numbers} {unit_symbol(units.pop()) if len(units) == 1 else ''}".rstrip()
 
 
 def shown_path(path: Path) -> str:

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_cli._failure import ExitCode, Failure, failing
-from lazyflow_cli._text import shown_path, speed_text, time_text, unit_symbol
+from lazyflow_cli._text import pixel_text, shown_path, speed_text, time_text
 
 if TYPE_CHECKING:
     import numpy as np
     from lazyflow_core.pipeline import BuiltExport
     from lazyflow_core.roi import Roi
     from lazyflow_core.storage import Writer
+    from lazyflow_core.utility import BlockPlan
 
     from lazyflow_cli._report import Report
 
-__all__ = ["Tee", "blaming", "open_writer", "sharing_a_grid", "write"]
+__all__ = ["Tee", "blaming", "open_writer", "plan_of", "sharing_a_grid", "write"]
 
 
 class Tee:
@@ -92,17 +93,38 @@ def _how_to_overwrite() -> Iterator[None]:
         raise TargetExistsError(f"{str(error).rstrip('.')} (--overwrite).") from error
 
 
+def plan_of(group: Sequence[BuiltExport], tee: Tee, memory_bytes: int | None) -> BlockPlan:
+    """Return the blocks in which exports are written; refuse a memory in which not one of them fits."""
+    from lazyflow_core.utility import format_bytes, plan_blocks
+
+    slot, roi = group[0].slot, group[0].roi
+    workers = slot.graph.scheduler.worker_count
+    plan = plan_blocks(slot.meta, roi, step=tee.step, memory_bytes=memory_bytes, workers=workers)
+    if memory_bytes is not None and plan.bytes_per_block > memory_bytes:
+        block = " × ".join(map(str, plan.grid.block))
+        raise Failure(
+            f"--memory: {format_bytes(memory_bytes)} is too little; the smallest block of "
+            f"{group[0].export.slot} that can be written, {block} pixels, takes "
+            f"{plan.bytes_per_block} bytes.",
+            ExitCode.MISTAKE,
+        )
+    return plan
+
+
 def write(
-    group: Sequence[BuiltExport], tee: Tee, report: Report, done: list[str], memory_bytes: int | None
+    group: Sequence[BuiltExport],
+    tee: Tee,
+    plan: BlockPlan,
+    report: Report,
+    done: list[str],
+    memory_bytes: int | None,
 ) -> None:
-    from lazyflow_core.utility import export, format_bytes, plan_blocks
+    """Write exports of one slot, block by block."""
+    from lazyflow_core.utility import export, format_bytes
 
     first = group[0]
-    slot, scheduler = first.slot, first.slot.graph.scheduler
+    slot = first.slot
     names = [shown_path(item.path) for item in group]
-    plan = plan_blocks(
-        slot.meta, first.roi, step=tee.step, memory_bytes=memory_bytes, workers=scheduler.worker_count
-    )
     block = " × ".join(map(str, plan.grid.block))
     blocks = f"{len(plan)} blocks" if len(plan) > 1 else "1 block"
     report.say(
@@ -119,11 +141,13 @@ def write(
     )
     with blaming(first.export.slot, tee), report.progress(", ".join(names)) as on_progress:
         result = export(slot, tee, roi=first.roi, memory_bytes=memory_bytes, on_progress=on_progress)
+    size_of_pixels = pixel_text(result.meta.axes)
+    pixels = f"pixels of {size_of_pixels}, " if size_of_pixels else ""
     for item, name, size in zip(group, names, tee.sizes, strict=True):
         done.append(name)
         report.say(
             "written",
-            f"wrote {name}: {item.export.slot}, {result.meta}, {_pixel_text(result.meta.axes)}"
+            f"wrote {name}: {item.export.slot}, {result.meta}, {pixels}"
             f"{format_bytes(size)} in {time_text(result.seconds)}, "
             f"{speed_text(result.meta.size, result.seconds)}",
             path=str(item.path),
@@ -156,13 +180,3 @@ def blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
         if isinstance(error, ExecuteError):
             sentence = str(error.args[0])  # its `str` lists every operator passed through
         raise Failure(sentence, ExitCode.FAILED) from error
-
-
-def _pixel_text(axes: Any) -> str:
-    """Return the pixel size in words, with a comma behind; empty where nobody knows it."""
-    sizes = [axis for axis in axes if axis.kind == "space" and axis.resolution is not None]
-    if not sizes:
-        return ""
-    units = {axis.unit or "" for axis in sizes}
-    numbers = " × ".join(f"{axis.resolution:g}" for axis in sizes)
-    return f"pixels of {numbers} {unit_symbol(units.pop()) if len(units) == 1 else ''}".rstrip() + ", "

@@ -19,7 +19,7 @@ _COMMANDS: Final = {
     "run": "Run a pipeline file and write what it exports.",
     "operators": "List and describe the operators that are installed.",
     "plugins": "List and describe the plugins that are installed.",
-    "readers": "Say which plugin opens a file, and why.",
+    "readers": "Say which plugin opens a file and why, and what is in it.",
     "doctor": "Look at this installation and say what is missing or broken.",
     "demo": "Compute a small example and draw it; needs no data.",
 }
@@ -61,13 +61,18 @@ class Commands(click.Group):
         if not self.commands and not ctx.resilient_parsing:
             from lazyflow_core import plugins
 
-            plugins.default().hook.lazyflow_cli_commands(group=self)
+            plugins.default().add_cli_commands(self)
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table above, so that help imports none of them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+        formatter.write_paragraph()
+        formatter.write_text(
+            "Plugins may add more: 'lazyflow plugins list --hook lazyflow_cli_commands' lists who does, "
+            "'lazyflow plugins show NAME' which."
+        )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -152,13 +157,20 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     context.exit()
 
 
+_VARIABLES: Final = {
+    "no_plugin": "LAZYFLOW_DISABLE_PLUGINS",
+    "only_plugins": "LAZYFLOW_PLUGINS",
+    "strict_plugins": "LAZYFLOW_STRICT_PLUGINS",
+}
+
+
 def _limit_plugins(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Hand an option to the plugin manager, which reads the environment, before it imports anything."""
-    if value is None or value == ():
+    if value is None or value is False or value == ():
         return
-    variable = {"no_plugin": "LAZYFLOW_DISABLE_PLUGINS", "only_plugins": "LAZYFLOW_PLUGINS"}[
-        str(parameter.name)
-    ]
+    variable = _VARIABLES[str(parameter.name)]
+    if value is True:
+        value = "1"
     names = value if isinstance(value, str) else ",".join(value)
     if parameter.name == "no_plugin" and os.environ.get(variable):
         names = f"{os.environ[variable]},{names}"
@@ -182,6 +194,14 @@ def _limit_plugins(context: click.Context, parameter: click.Parameter, value: An
     expose_value=False,
     callback=_limit_plugins,
     help="Use these plugins and no others; '' for none.",
+)
+@click.option(
+    "--strict-plugins",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_limit_plugins,
+    help="Stop at a broken plugin instead of going on without it.",
 )
 @click.option(
     "--version",

@@ -29,18 +29,21 @@ command.add_command(check_command)
 
 
 @command.command("list")
+@click.option("--ns", metavar="NAMESPACE", help="Only those whose id begins with it.")
 @click.option("--long", "-l", is_flag=True, help="Also say what each operator does; imports all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 @traceback_option
-def list_command(long: bool = False, as_json: bool = False) -> None:
+def list_command(ns: str | None = None, long: bool = False, as_json: bool = False) -> None:
     """List all operators by id. Imports none of them, unless asked for more with --long."""
     from lazyflow_core import plugins
 
-    specs = plugins.default().operators()
+    specs = [spec for spec in plugins.default().operators() if ns in (None, spec.namespace)]
     ids = [spec.id for spec in specs]
     entries = [_entry(spec, conflict=ids.count(spec.id) > 1, long=long) for spec in specs]
     if as_json:
         echo_json({"version": 1, "operators": entries})
+    elif not entries and ns is not None:
+        click.echo(f"No operators of the namespace {ns!r} are installed.")
     elif not entries:
         click.echo("No operators are installed. Try: pip install lazyflow-ops-filters lazyflow-ops-io")
     else:
@@ -95,8 +98,8 @@ def show_command(operator_id: str, as_json: bool) -> None:
     from lazyflow_core.graph import InputSlot, OutputSlot, ParameterSlot
 
     manager = plugins.default()
+    spec = manager.find_operator(operator_id)
     operator = manager.get_operator(operator_id)
-    spec = next(spec for spec in manager.operators() if spec.id == operator_id)
     kinds = {"input": InputSlot, "parameter": ParameterSlot, "output": OutputSlot}
     slots = [
         {"name": name, "kind": kind, "type": slot.describe(), "doc": slot.doc}
@@ -110,7 +113,7 @@ def show_command(operator_id: str, as_json: bool) -> None:
         return
     click.echo(f"{click.style(spec.id, bold=True)}  {spec.distribution} {spec.version}  {spec.target}\n")
     click.echo(columns([(f"  {s['kind']}", s["name"], s["type"], s["doc"]) for s in slots]))
-    click.echo(f"\n{doc}\n\nIn a pipeline file:\n\n{_example(operator_id, slots)}")
+    click.echo(f"\n{doc}\n\nIn a pipeline file:\n\n{_example(spec.id, slots)}")
 
 
 def _example(operator_id: str, slots: list[dict[str, str]]) -> str:

@@ -32,13 +32,18 @@ command.add_command(new_command)
 
 
 @command.command("list")
+@click.option("--hook", metavar="NAME", help="Only those that implement this hook.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 @traceback_option
-def list_command(as_json: bool = False) -> None:
+def list_command(hook: str | None = None, as_json: bool = False) -> None:
     """List all plugins, broken and disabled ones too."""
     infos = _plugins()
+    if hook is not None:
+        infos = _implementing(hook, infos)
     if as_json:
         echo_json({"version": 1, "plugins": [_entry(info) for info in infos]})
+    elif not infos and hook is not None:
+        click.echo(f"No plugin implements {hook}.")
     elif not infos:
         click.echo("No plugins are installed. Try: pip install lazyflow-ops-filters lazyflow-ops-io")
     else:
@@ -66,8 +71,32 @@ def show_command(name: str, as_json: bool) -> None:
         return
     click.echo(columns([_row(info)]))
     click.echo(f"  operators: {', '.join(operators) or 'none'}")
+    click.echo(f"  hooks: {', '.join(info.hooks) or 'none'}")
+    if "lazyflow_cli_commands" in info.hooks:
+        click.echo(f"  commands: {', '.join(_commands(info)) or 'none'}")
     if info.error is not None:
         click.echo(f"\n{_traceback(info)}")
+
+
+def _implementing(hook: str, infos: list[PluginInfo]) -> list[PluginInfo]:
+    """Return the plugins that implement a hook; one that no plugin could implement is a mistake."""
+    from lazyflow_core import plugins
+
+    known = plugins.default().hook_names()
+    if hook not in known:
+        close = difflib.get_close_matches(hook, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
+        raise Failure(f"no hook {hook!r}; {hint}", ExitCode.MISTAKE)
+    return [info for info in infos if hook in info.hooks]
+
+
+def _commands(info: PluginInfo) -> list[str]:
+    """Return the names of the commands that one plugin adds."""
+    from lazyflow_core import plugins
+
+    group = click.Group()
+    plugins.default().add_cli_commands(group, only=info.namespace)
+    return sorted(group.commands)
 
 
 def _plugins() -> list[PluginInfo]:
@@ -91,6 +120,7 @@ def _entry(info: PluginInfo) -> dict[str, Any]:
         "version": info.version,
         "target": info.target,
         "state": info.state,
+        "hooks": list(info.hooks),
         "error": None if info.error is None else f"{type(info.error).__name__}: {info.error}",
     }
 

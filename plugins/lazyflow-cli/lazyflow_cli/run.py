@@ -15,7 +15,7 @@ from lazyflow_cli._failure import ExitCode, Failure, failing
 from lazyflow_cli._report import JsonReport, PlainReport, QuietReport, Report, TerminalReport
 from lazyflow_cli._signals import Stopped, stoppable
 from lazyflow_cli._text import shown_path
-from lazyflow_cli._writing import Tee, blaming, open_writer, sharing_a_grid, write
+from lazyflow_cli._writing import Tee, blaming, open_writer, plan_of, sharing_a_grid, write
 from lazyflow_cli.main import traceback_option
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ __all__ = ["command"]
     "exports",
     multiple=True,
     metavar="STEP.SLOT=PATH",
-    help="Write this instead of what the file exports; may be given several times.",
+    help="Write this instead of what the file exports; may be given several times. For more than a path, a "
+    'table with the keys of [[export]]: STEP.SLOT=\'{path="a.h5", dataset="raw"}\'.',
 )
 @click.option("--roi", metavar="RANGES", help="Compute only this region, such as '10:20,:,:'.")
 @click.option("--overwrite", is_flag=True, help="Replace targets that exist, once the new ones are complete.")
@@ -131,9 +132,9 @@ def _run(
             writers = [open_writer(item, manager, overwrite) for item in group]
             tee = Tee(writers)
             stack.callback(tee.abort)
-            jobs.append((group, tee))
-        for group, tee in jobs:
-            write(group, tee, report, done, memory_bytes)
+            jobs.append((group, tee, plan_of(group, tee, memory_bytes)))
+        for group, tee, plan in jobs:
+            write(group, tee, plan, report, done, memory_bytes)
         if preview is not None:
             _draw_preview(built, preview)
             report.say("preview", f"drew {shown_path(preview)}", path=str(preview))
@@ -158,12 +159,28 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _export(text: str) -> Export:
+    """Return what an ``--export`` says: a path, or an inline table with the keys of ``[[export]]``."""
+    from dataclasses import fields
+
     from lazyflow_core.pipeline import Export
 
-    slot, equals, path = text.partition("=")
-    if not (equals and path):
+    slot, equals, target = text.partition("=")
+    if not (equals and target):
         raise Failure(f"--export {text!r} has no target; write --export step.slot=path.", ExitCode.MISTAKE)
-    return Export(slot.strip(), str(Path(path).absolute()))
+    given: dict[str, Any] = {"path": target}
+    if target.lstrip().startswith("{"):
+        try:
+            given = tomllib.loads(f"export = {target}")["export"]
+        except tomllib.TOMLDecodeError as error:
+            raise Failure(f"--export {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
+    keys = {field.name for field in fields(Export)} - {"slot", "options"}
+    texts = {key: given.pop(key) for key in keys & given.keys()}
+    wrong = [key for key, value in texts.items() if not (isinstance(value, str) and value)]
+    if wrong or "path" not in texts:
+        key = wrong[0] if wrong else "path"
+        raise Failure(f"--export {text!r}: {key} has to be given, as a text in quotes.", ExitCode.MISTAKE)
+    texts["path"] = str(Path(texts["path"]).absolute())
+    return Export(slot.strip(), **texts, options=given)
 
 
 def _check_preview(path: Path, overwrite: bool) -> None:

@@ -237,13 +237,13 @@ def folder(tmp_path, monkeypatch):
 def lazyflow(site, fresh_plugins, monkeypatch):
     """Run the command in this process: ``lazyflow("run", "p.toml")``."""
     monkeypatch.syspath_prepend(site)
-    environment = dict(os.environ)
     # click < 8.2 mixes the two streams unless it is told not to.
     old_click = "mix_stderr" in inspect.signature(CliRunner).parameters
     runner = CliRunner(**({"mix_stderr": False} if old_click else {}))
 
     def lazyflow(*arguments):
         fresh_plugins()
+        environment = dict(os.environ)
         try:
             return runner.invoke(cli, list(map(str, arguments)), prog_name="lazyflow")
         finally:  # options that choose plugins go through the environment

@@ -81,7 +81,7 @@ def raw(install_distribution, folder):
 
 def test_the_reader_that_would_be_taken_comes_first_with_its_reason(raw, lazyflow):
     result = lazyflow("readers", "explain", "image.raw")
-    assert (result.exit_code, result.stdout) == (0, "→ raw.raw  yes  its name looks like it\n")
+    assert (result.exit_code, result.stdout) == (0, "→ raw.raw  yes  its name looks like it  raw 1.0\n")
 
 
 def test_a_file_that_nobody_opens_is_told_with_every_reason(raw, lazyflow):
@@ -93,14 +93,62 @@ def test_a_file_that_nobody_opens_is_told_with_every_reason(raw, lazyflow):
             "fits": False,
             "reason": "neither its contents nor its name look like it",
             "target": "x:y",
+            "origin": "raw 1.0",
         }
     ]
-    assert result.stderr == "lazyflow: nothing installed opens volume.npy.\n"
+    assert result.stderr == "lazyflow: nothing installed opens 'volume.npy'.\n"
 
 
 def test_a_file_that_is_missing_cannot_be_explained(lazyflow):
     result = lazyflow("readers", "explain", "nowhere.raw")
     assert (result.exit_code, result.stderr) == (4, "lazyflow: nowhere.raw does not exist.\n")
+
+
+READER = """
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.axes import Axes, Axis
+
+class Raw:
+    def __init__(self, path, *, dataset=None):
+        axes = Axes(Axis(key, resolution=size, unit="micrometer") for key, size in (("y", 0.5), ("x", 0.25)))
+        self.meta = ArrayMeta((4, 6), "uint8", axes, value_range=(0, 7), preferred_block=(2, 3))
+
+    def close(self):
+        pass
+"""
+
+
+def test_a_file_is_shown_with_who_read_it(lazyflow, folder, install_distribution):
+    plugin = (
+        "from lazyflow_core.plugins import ReaderSpec, hookimpl\n"
+        "LAZYFLOW_API = (1, 0)\n"
+        "@hookimpl\n"
+        "def lazyflow_reader_specs():\n"
+        "    return [ReaderSpec('camera.raw', 'camera.files:Raw', patterns=('*.raw',))]\n"
+    )
+    modules = {"plugin": plugin, "files": READER}
+    install_distribution("camera", "[lazyflow.plugins]\ncamera = camera.plugin\n", modules)
+    (folder / "image.raw").write_bytes(b"....")
+    result = lazyflow("readers", "show", "image.raw")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "array    y=4, x=6 uint8",
+        "pixels   0.5 × 0.25 µm",
+        "chunks   2 × 3",
+        "values   0 to 7",
+        "read by  camera.raw (camera 1.0)",
+    ]
+    facts = json.loads(lazyflow("readers", "show", "image.raw", "--json").stdout)
+    assert (facts["shape"], facts["read_by"]) == ([4, 6], "camera.raw (camera 1.0)")
+
+
+def test_a_file_that_nobody_opens_cannot_be_shown(raw, lazyflow):
+    result = lazyflow("readers", "show", "volume.npy")
+    assert (result.exit_code, result.stderr) == (
+        4,
+        "lazyflow: nothing installed opens 'volume.npy' (asked: raw.raw by pattern no). "
+        "Known: .npy -> pip install lazyflow-ops-io\n",
+    )
 
 
 def test_observers_of_plugins_watch_a_run(lazyflow, folder, install_distribution):

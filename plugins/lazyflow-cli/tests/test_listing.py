@@ -37,6 +37,15 @@ def test_operators_are_listed_with_who_offers_them(lazyflow):
     assert lines[3].split() == ["test.read", "lazyflow-of-tests", "1.0", "lazyflow_of_tests.operators:OpRead"]
 
 
+def test_the_list_can_be_of_one_namespace(lazyflow, broken):
+    assert [
+        line.split()[0] for line in lazyflow("operators", "list", "--ns", "acme").stdout.splitlines()
+    ] == ["acme.noise"]
+    assert lazyflow("operators", "list", "--ns", "acne").stdout == (
+        "No operators of the namespace 'acne' are installed.\n"
+    )
+
+
 def test_the_list_for_programs_has_a_version(lazyflow):
     data = json.loads(lazyflow("operators", "list", "--json").stdout)
     assert data["version"] == 1
@@ -79,6 +88,7 @@ def test_an_operator_is_shown_with_its_slots(lazyflow):
     assert ["parameter", "factor", "float,", "default", "2.0"] in words
     assert ["output", "output", "array"] in words
     assert 'operator = "test.scale"\n  image = "volume.output"' in result.stdout
+    assert lazyflow("operators", "show", "scale").stdout == result.stdout
 
 
 def test_an_unknown_operator_gets_near_misses(lazyflow):
@@ -112,6 +122,32 @@ def test_a_broken_plugin_is_shown_with_its_traceback(lazyflow, broken):
             assert result.exit_code == 0
             assert "operators: acme.noise" in result.stdout
             assert "Traceback (most recent call last):" in result.stdout
+
+
+def test_plugins_can_be_listed_by_the_hooks_they_implement(lazyflow, broken):
+    listed = json.loads(lazyflow("plugins", "list", "--hook", "lazyflow_writer_specs", "--json").stdout)
+    assert [(entry["name"], entry["hooks"]) for entry in listed["plugins"]] == [
+        ("test", ["lazyflow_writer_specs"])
+    ]
+    assert lazyflow("plugins", "list", "--hook", "lazyflow_configure").stdout == (
+        "No plugin implements lazyflow_configure.\n"
+    )
+    wrong = lazyflow("plugins", "list", "--hook", "lazyflow_writer_spec")
+    assert (wrong.exit_code, wrong.stderr) == (
+        2,
+        "lazyflow: no hook 'lazyflow_writer_spec'; did you mean 'lazyflow_writer_specs'?\n",
+    )
+    assert "  hooks: lazyflow_writer_specs\n" in lazyflow("plugins", "show", "test").stdout
+
+
+def test_a_broken_plugin_can_be_made_an_error(lazyflow, broken, monkeypatch):
+    monkeypatch.setenv("LAZYFLOW_STRICT_PLUGINS", "")
+    result = lazyflow("--strict-plugins", "readers", "explain", __file__)
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "lazyflow: plugin 'acme' (acme 1.0) was not loaded: "
+        "ModuleNotFoundError: No module named 'a_module_that_is_not_there'\n",
+    )
 
 
 def test_an_unknown_plugin_gets_near_misses(lazyflow, broken):
@@ -172,3 +208,6 @@ def test_a_plugin_may_add_commands(lazyflow, install_distribution):
         },
     )
     assert lazyflow("tool").stdout == "at work\n"
+    assert lazyflow("plugins", "list", "--hook", "lazyflow_cli_commands").stdout.split()[0] == "tool"
+    assert "  commands: tool\n" in lazyflow("plugins", "show", "tool").stdout
+    assert "lazyflow plugins list --hook lazyflow_cli_commands" in " ".join(lazyflow("--help").stdout.split())

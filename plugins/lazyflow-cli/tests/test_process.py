@@ -41,7 +41,7 @@ def gated(start, folder, operator="test.gate"):
     process = start(
         "run",
         "p.toml",
-        *("--memory", "1", "--overwrite"),  # one plane at a time
+        *("--memory", "20000", "--overwrite"),  # one plane at a time
         *("--set", f"scale.operator={operator}"),
         cwd=folder,
     )

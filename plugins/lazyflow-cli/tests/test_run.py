@@ -58,6 +58,14 @@ def test_exports_of_one_slot_are_computed_once(lazyflow, folder):
     np.testing.assert_array_equal(np.load("a.npy"), np.load("b.npy"))
 
 
+def test_an_export_takes_all_that_the_file_could_say(lazyflow, folder):
+    table = '{path="b.dat", format="npy", roi="0:2,:,:", step=[2, 20, 30]}'
+    result = lazyflow("run", "p.toml", "--export", f"scale.output={table}", "--json", "--memory", "30000")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[0])["block_shape"] == [2, 20, 30]
+    assert np.load("b.dat").shape == (2, 20, 30)
+
+
 def test_blocks_are_whole_chunks_of_every_target(lazyflow, folder):
     export = '[[export]]\nslot = "scale.output"\npath = "{}"\nstep = [{}, 20, 30]\n'
     text = (folder / "p.toml").read_text()
@@ -65,7 +73,7 @@ def test_blocks_are_whole_chunks_of_every_target(lazyflow, folder):
     (folder / "p.toml").write_text(
         text[: text.index("[[export]]")] + export.format("a.npy", 2) + export.format("b.npy", 3)
     )
-    result = lazyflow("run", "p.toml", "--json", "--memory", "1")
+    result = lazyflow("run", "p.toml", "--json", "--memory", "60000")
     assert json.loads(result.stdout.splitlines()[0])["block_shape"] == [6, 20, 30]
     assert np.load("a.npy").min() == np.load("b.npy").min() == 3
 
@@ -92,7 +100,7 @@ def test_quiet_says_nothing(lazyflow, folder):
 
 def test_plain_progress_comes_in_tenths(lazyflow, folder):
     np.save("volume.npy", np.zeros((40, 2, 2), np.uint8))
-    result = lazyflow("run", "p.toml", "--memory", "1")  # too little for two planes at a time
+    result = lazyflow("run", "p.toml", "--memory", "100")  # too little for two planes at a time
     lines = [line for line in result.stderr.splitlines() if "%" in line]
     assert lines == [f"scaled.npy: {10 * n} %, block {4 * n} of 40" for n in range(1, 11)]
 
@@ -135,6 +143,24 @@ TROUBLE = {
     "an amount of memory that is none": (
         ["run", "p.toml", "--memory", "lots"], 2,
         "--memory: 'lots' is no size in bytes; write it like '512 MiB' or '2 GB'.",
+    ),
+    "a memory in which nothing fits": (
+        ["run", "p.toml", "--memory", "1"], 2,
+        "--memory: 1 B is too little; the smallest block of scale.output that can be written, 1 × 20 × 30 pixels, "
+        "takes 9600 bytes.",
+    ),
+    "an export whose table is none": (
+        ["run", "p.toml", "--export", "scale.output={path=a.npy}"], 2,
+        "--export 'scale.output={{path=a.npy}}': the table is no TOML: Invalid value (at line 1, column 16).",
+    ),
+    "an export whose table has no path": (
+        ["run", "p.toml", "--export", "scale.output={format='npy'}"], 2,
+        "--export \"scale.output={{format='npy'}}\": path has to be given, as a text in quotes.",
+    ),
+    "an export to a format that there is not": (
+        ["run", "p.toml", "--export", "scale.output={path='a.npy', format='npz'}"], 2,
+        "p.toml, override export of scale.output: nothing installed can write the format 'npz'; possible: npy. "
+        "Did you mean 'npy'?",
     ),
     "a preview that is no PNG": (
         ["run", "p.toml", "--preview", "p.jpg"], 2,
