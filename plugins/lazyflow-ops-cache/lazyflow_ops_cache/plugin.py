@@ -25,3 +25,9 @@ def lazyflow_doctor() -> Iterator[Check]:
         )
     else:
         yield Check("cache: budget", True, f"{budget}; {BUDGET_VARIABLE} changes it", "")
+
+
+@hookimpl
+def lazyflow_conformance_cases() -> str:
+    """Name the cases on which users may try our operators."""
+    return "lazyflow_ops_cache.conformance:CASES"

@@ -26,3 +26,9 @@ def lazyflow_doctor() -> Iterator[Check]:
             problem or detail,
             _HINTS.get(name, "") if problem else "",
         )
+
+
+@hookimpl
+def lazyflow_conformance_cases() -> str:
+    """Name the cases on which users may try our operators."""
+    return "lazyflow_ops_filters.conformance:CASES"

@@ -58,3 +58,9 @@ def lazyflow_writer_specs() -> list[WriterSpec]:
         WriterSpec("io.tiff", "lazyflow_ops_io.tiff_writer:create_tiff", patterns=_TIFF),
         WriterSpec("io.npy", "lazyflow_ops_io.npy:create_npy", patterns=("*.npy",)),
     ]
+
+
+@hookimpl
+def lazyflow_conformance_cases() -> str:
+    """Name the cases on which users may try our operators."""
+    return "lazyflow_ops_io.conformance:CASES"

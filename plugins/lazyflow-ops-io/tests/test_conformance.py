@@ -1,46 +1,8 @@
-"""Reading a file obeys the laws of operators, and the distribution is well formed."""
+"""Reading a file obeys the laws of operators."""
 
-import os
-import tempfile
+from lazyflow_ops_io.conformance import CASES
 
-import h5py
-import numpy as np
-import tifffile
-import zarr
-
-from lazyflow_core.testing import Case, array, parametrize_with_checks
-
-# Cases are made while tests are collected, so their files are written then.
-_FOLDER = tempfile.TemporaryDirectory(prefix="lazyflow-conformance-")
-_VOLUME = array((9, 20, 17), "zyx", "uint16", high=4000).pixels
-
-
-def _path(name):
-    return os.path.join(_FOLDER.name, name)
-
-
-np.save(_path("volume.npy"), _VOLUME)
-np.save(_path("other.npy"), _VOLUME[::-1, :, 3:])
-np.save(_path("fortran.npy"), np.asfortranarray(_VOLUME[0]).astype(">f4"))
-tifffile.imwrite(_path("volume.tif"), _VOLUME)
-with h5py.File(_path("volume.h5"), "w") as _file:
-    _file.create_dataset("raw", data=_VOLUME, chunks=(4, 8, 8), compression="gzip")
-zarr.create_array(_path("volume.zarr"), data=_VOLUME, chunks=(4, 8, 8))
-
-CASES = [
-    Case("io.read", params={"path": _path("volume.npy")}, change={"path": _path("other.npy")}, name="npy"),
-    Case(
-        "io.read", params={"path": _path("fortran.npy"), "axes": "xy"}, change={"axes": "yc"}, name="npy f4"
-    ),
-    Case("io.read", params={"path": _path("volume.tif")}, name="tiff"),
-    Case(
-        "io.read",
-        params={"path": _path("volume.h5"), "dataset": "raw"},
-        change={"path": _path("volume.npy"), "dataset": ""},
-        name="hdf5",
-    ),
-    Case("io.read", params={"path": _path("volume.zarr")}, change={"axes": "tyx"}, name="zarr"),
-]
+from lazyflow_core.testing import parametrize_with_checks
 
 
 @parametrize_with_checks(CASES)

@@ -1,0 +1,49 @@
+"""The operators of this distribution with inputs on which they are tried against the laws of operators.
+
+Here and not in the tests, so that users can try them where they are installed: ``lazyflow operators check``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lazyflow_core.testing import Case, array
+
+from lazyflow_ops_array.cast import OpCast
+from lazyflow_ops_array.channel import OpChannel
+from lazyflow_ops_array.crop import OpCrop
+from lazyflow_ops_array.pixel_function import OpPixelFunction
+from lazyflow_ops_array.reorder_axes import OpReorderAxes
+from lazyflow_ops_array.rescale_range import OpRescaleRange
+from lazyflow_ops_array.stack import OpStack
+from lazyflow_ops_array.threshold import OpThreshold
+
+IMAGE = {"image": array((2, 13, 11, 3), "zyxc", high=300)}
+VOLUME = {"image": array((1, 9, 14), "tyx", "uint16", high=1000)}
+NUMBERS = array((11, 13), "xy", "float64", low=-5, high=5).pixels
+MEASURED = {"image": np.where(NUMBERS > 4.5, np.nan, NUMBERS)}
+NO_MORE: dict[str, Any] = {"halo": 0, "read_factor": 1.0}
+
+CASES = [
+    Case(OpCast, IMAGE, {"dtype": "uint8"}, {"overflow": "wrap"}, **NO_MORE),
+    Case(OpCast, VOLUME, {"dtype": "uint16"}, {"dtype": "float32"}, name="cast to the same", **NO_MORE),
+    Case(OpChannel, IMAGE, {"channels": (2, 0, 2)}, {"channels": 1}, read_factor=1.0),
+    Case(OpChannel, {"image": array((3, 8, 9), "cyx")}, {"channels": 1}, {"channels": 0}, read_factor=1.0),
+    Case(OpCrop, IMAGE, {"roi": "y=2:12, x=-9:"}, {"roi": "z=1"}, read_factor=1.0),
+    Case(OpCrop, VOLUME, {"roi": "..."}, {"roi": "..., 3:9"}, name="crop of nothing", read_factor=1.0),
+    Case(OpPixelFunction, VOLUME, {"function": "sqrt"}, {"function": "isnan"}, **NO_MORE),
+    Case(OpReorderAxes, IMAGE, {"axes": "xtcyz"}, {"axes": "zyxc"}, read_factor=1.0),
+    Case(OpReorderAxes, VOLUME, {"axes": "xy"}, {"axes": "cxyz"}, name="drop", read_factor=1.0),
+    Case(OpRescaleRange, IMAGE, {"from_range": (0, 200)}, {"to_range": (10, 20)}, **NO_MORE),
+    Case(
+        OpRescaleRange, VOLUME, {"from_range": (0, 900), "dtype": "float32"}, {"to_range": (-1, 1)}, **NO_MORE
+    ),
+    Case(OpPixelFunction, MEASURED, {"function": "isfinite"}, {"function": "exp"}, **NO_MORE),
+    Case(OpStack, {"images": [array((9, n), "yx", seed=n) for n in (8, 5, 7)]}, {"axis": "x"}),
+    Case(
+        OpStack, {"images": [array((6, 7, 2), "xyc", seed=n) for n in (1, 2)]}, {"axis": "z"}, {"axis": "c"}
+    ),
+    Case(OpThreshold, IMAGE, {"level": 100.0}, {"level": 20.0}, **NO_MORE),
+    Case(OpThreshold, MEASURED, {"level": 1.0}, {"level": -2.0}, name="threshold of NaN", **NO_MORE),
+]

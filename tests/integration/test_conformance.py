@@ -1,0 +1,30 @@
+"""Whoever installed the operators of this project can try all of them, on the cases that the tests use."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lazyflow_core.plugins import default as manager
+from lazyflow_core.plugins import list_operators
+
+for _name in ("array", "cache", "filters", "io"):
+    pytest.importorskip(f"lazyflow_ops_{_name}")
+pytest.importorskip("lazyflow_cli")
+
+IDS = [spec.id for spec in list_operators()]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_every_operator_ships_two_cases(id):
+    assert len(manager().conformance_cases(id)) >= 2
+
+
+def test_the_command_tries_every_installed_operator():
+    command = ["lazyflow_cli", "operators", "check", "*", "--check", "loads", "--json"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout)["cases"]
+    assert {case["operator"] for case in cases} == set(IDS)
+    assert {check["status"] for case in cases for check in case["checks"]} == {"passed"}
