@@ -76,7 +76,7 @@ class Session:
         unknown = sorted(case.skip.keys() - {c.name for c in all_checks()})
         if unknown:
             raise ValueError(f"no check {unknown[0]!r}; there are {', '.join(self.checks)}.")
-        self._seed, self._examples = seed, examples
+        self._seed, self.examples = seed, examples
         self._trial: Trial | None = None
         self._results: dict[str, CheckResult] = {}
 
@@ -98,7 +98,7 @@ class Session:
         begin = time.perf_counter()
         wholes = None if self._trial is None else self._trial.__dict__.get("wholes")
         # A trial per check: its random numbers must not depend on which checks ran before.
-        trial = self._trial = Trial(self.case, self._seed, self._examples)
+        trial = self._trial = Trial(self.case, self._seed, self.examples)
         if wholes is not None:
             trial.__dict__["wholes"] = wholes
         try:

@@ -1,16 +1,65 @@
-"""The checks as parametrized tests of pytest. Imports pytest when it is used, and only then."""
+"""The checks as parametrized tests of pytest, and options for its command line.
+
+Imports pytest when it is used, and only then. The options are there for who names this module in
+``pyproject.toml``::
+
+    [tool.pytest.ini_options]
+    addopts = ["-p", "lazyflow_core.testing.pytest_support"]
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.testing.case import Case
 from lazyflow_core.testing.kit import Session
 from lazyflow_core.testing.registry import LEVEL
 from lazyflow_core.testing.trial import CheckFailed
 
-__all__ = ["parametrize_with_checks"]
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["chosen_filter_backend", "parametrize_with_checks"]
+
+#: The runs of pytest under way that know our options, the innermost last.
+_runs: Final[list[pytest.Config]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--lazyflow-examples`` and ``--lazyflow-filter-backend``."""
+    group = parser.getgroup("lazyflow")
+    group.addoption(
+        "--lazyflow-examples",
+        type=int,
+        metavar="N",
+        help="how many regions each check of an operator tries; default what the tests say",
+    )
+    group.addoption(
+        "--lazyflow-filter-backend",
+        metavar="NAME",
+        help="run the tests of filter kernels on this backend only",
+    )
+
+
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Remember what was chosen: a ``conftest.py`` may ask while it is imported."""
+    _runs.append(early_config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Forget it."""
+    _runs.remove(config)
+
+
+def _option(name: str) -> Any:
+    return getattr(_runs[-1].known_args_namespace, name) if _runs else None
+
+
+def chosen_filter_backend() -> str | None:
+    """Return the name that ``--lazyflow-filter-backend`` gives, for tests of filter kernels."""
+    found: str | None = _option("lazyflow_filter_backend")
+    return found
 
 
 class _BoundCheck:
@@ -59,7 +108,7 @@ def parametrize_with_checks(
         Called with a case; returns which checks are known to fail on it, and why. These tests are marked
         as expected failures, strictly: one that passes is an error.
     seed, examples, level
-        As for `check_operator`.
+        As for `check_operator`. ``pytest --lazyflow-examples=N`` counts more than ``examples``.
 
     Examples
     --------
@@ -71,6 +120,8 @@ def parametrize_with_checks(
     """
     import pytest
 
+    chosen = _option("lazyflow_examples")
+    examples = examples if chosen is None else chosen
     parameters = []
     for case in cases:
         session = Session(case, seed=seed, examples=examples, level=level)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,15 @@ def test_a_backend_of_a_plugin_is_used_by_name(monkeypatch):
     assert Counting.calls == 1
     with pytest.raises(k.functions.ParameterError, match="'other' cannot be used: no such backend"):
         k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="other")
+
+
+def test_golden_tests_run_on_the_backend_that_the_command_line_names():
+    golden = Path(__file__).parent / "test_golden.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "lazyflow_core.testing.pytest_support", golden]
+    for name, said in (("loopback", "3 passed"), ("nowhere", "filter backend 'nowhere' cannot be used")):
+        options = ["-k", "equals_scipys", f"--lazyflow-filter-backend={name}"]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert said in done.stdout
 
 
 def test_auto_means_native_where_it_was_built_and_else_scipy(monkeypatch):
