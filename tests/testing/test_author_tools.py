@@ -27,6 +27,8 @@ from lazyflow_core.testing import (
 
 from .mutants import OpGood, OpIgnoresStrides, OpWithoutHalo
 
+pytest_plugins = ["pytester"]
+
 IMAGE = array((9, 8), "yx", seed=3)
 
 
@@ -203,6 +205,36 @@ def test_regions_lie_inside(pair):
 
 
 # -------------------------------------------------------------------------------------------- parametrization
+
+COUNTING = """
+from lazyflow_core.testing import Case, OpPassThrough, array, parametrize_with_checks
+from lazyflow_core.testing.pytest_support import chosen_filter_backend
+
+@parametrize_with_checks([Case(OpPassThrough, {"image": array((9, 8))})], checks=["loads"], examples=3)
+def test_it(case, check):
+    print("examples", check.session.examples, "backend", chosen_filter_backend())
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "examples 3 backend None"),
+        (["--lazyflow-examples=7"], "examples 7 backend None"),
+        (["--lazyflow-filter-backend=loopback"], "examples 3 backend loopback"),
+    ],
+)
+def test_the_command_line_of_pytest_chooses_examples_and_backend(pytester, options, said):
+    pytester.makepyfile(COUNTING)
+    result = pytester.runpytest_inprocess("-s", "-p", "lazyflow_core.testing.pytest_support", *options)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*{said}*"])
+
+
+def test_without_the_options_the_checks_run_as_well(pytester):
+    pytester.makepyfile(COUNTING)
+    pytester.runpytest_inprocess("-s", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+
 
 MARKED = parametrize_with_checks(
     [Case(OpIgnoresStrides, {"image": IMAGE}, skip={"no_leak": "not today"})],
