@@ -178,7 +178,11 @@ class ArrayMeta:
             )
             if len(fields["channel_names"]) != channels:
                 fields["channel_names"] = ()
-        return ArrayMeta(**fields)
+        meta = ArrayMeta(**fields)
+        if meta.shape == self.shape:
+            # Not only equal but the same, which is what a ROI on its way through a graph looks for first.
+            object.__setattr__(meta, "shape", self.shape)
+        return meta
 
     def cropped(self, roi: Roi) -> ArrayMeta:
         """Return the meta of an array that was cut out of this one: its origin moves along.

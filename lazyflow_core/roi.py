@@ -41,11 +41,14 @@ class Roi:
     Roi(start=(2, 3), stop=(2, 5))
     """
 
-    __slots__ = ("shape", "start", "stop")
+    __slots__ = ("_within", "shape", "start", "stop")
     start: tuple[int, ...]
     stop: tuple[int, ...]
     #: Number of pixels along each axis; kept, because every hop of a request asks for it.
     shape: tuple[int, ...]
+    #: Shape of an array it is known to lie in, the last one it was found to fit: on its way through a graph a
+    #: ROI mostly meets arrays of one shape.
+    _within: tuple[int, ...]
 
     def __init__(self, start: Iterable[int], stop: Iterable[int]) -> None:
         try:
@@ -62,6 +65,7 @@ class Roi:
                 )
         _set_start(self, begin)
         _set_stop(self, end)
+        _set_within(self, end)
         _set_shape(self, tuple(map(operator.sub, end, begin)))
 
     @classmethod
@@ -70,6 +74,7 @@ class Roi:
         roi = object.__new__(cls)
         _set_start(roi, start)
         _set_stop(roi, stop)
+        _set_within(roi, stop)
         _set_shape(roi, tuple(map(operator.sub, stop, start)))
         return roi
 
@@ -181,13 +186,9 @@ class Roi:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether it lies inside an array of that shape, and has as many axes; cheap enough for every hop."""
         stop = self.stop
-        if stop == shape:
-            return True
-        if len(stop) != len(shape):
+        if stop != shape and not (len(stop) == len(shape) and all(map(operator.le, stop, shape))):
             return False
-        for end, length in zip(stop, shape):  # noqa: B905, SIM110 # lengths are equal; all() costs twice as much
-            if end > length:
-                return False
+        _set_within(self, shape)
         return True
 
     def intersects(self, other: Roi) -> bool:
@@ -332,6 +333,7 @@ class Roi:
 _set_start = Roi.__dict__["start"].__set__
 _set_stop = Roi.__dict__["stop"].__set__
 _set_shape = Roi.__dict__["shape"].__set__
+_set_within = Roi.__dict__["_within"].__set__
 
 
 def hull(rois: Iterable[Roi]) -> Roi:

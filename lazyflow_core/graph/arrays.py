@@ -139,7 +139,7 @@ class ArraySlot(Slot):
             raise NotReadyError(why_not_ready(self))
         if roi is None:
             roi = meta.roi
-        elif roi.stop != meta.shape and not roi.fits(meta.shape):
+        elif roi._within is not meta.shape and not roi.fits(meta.shape):
             raise self._outside(roi)
         # Dtypes that numpy knows are one object each, so the comparison proper is rare.
         if out is not None and (
@@ -217,7 +217,7 @@ class ArraySlot(Slot):
             roi = meta.roi
         elif roi.is_empty:
             return
-        elif roi.stop != meta.shape and not roi.fits(meta.shape):
+        elif roi._within is not meta.shape and not roi.fits(meta.shape):
             raise self._outside(roi)
         mark_dirty(self, roi)
 

@@ -6,18 +6,22 @@ forgotten before the next one begins. How large blocks are follows from a number
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid, choose_block_shape
-from lazyflow_core.errors import ExecuteError, RequestError, RoiBoundsError
+from lazyflow_core.errors import ExecuteError, RequestError, RequestTimeoutError, RoiBoundsError
 from lazyflow_core.graph import ArraySlot
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.request import RequestPool, RequestSemaphore
+from lazyflow_core.request import Request, RequestPool, RequestSemaphore
 from lazyflow_core.roi import Roi
 from lazyflow_core.storage import Writer
 from lazyflow_core.utility.memory import available_memory
@@ -38,8 +42,16 @@ _MOST_PIXELS_PER_BLOCK: Final = 128**3
 #: Smaller blocks are not worth a request and their halo, even where a worker would have nothing to do.
 _LEAST_PIXELS_PER_BLOCK: Final = 64**3
 
+#: Blocks after which the thread that processes them looks whether there are more to submit.
+_BURST: Final = 16
+
+#: Seconds after which it looks how far they are, where somebody wants to know.
+_PROGRESS_SECONDS: Final = 0.05
+
 #: Share of the available memory that streaming takes when no budget is given: others live here too.
 _SHARE_OF_MEMORY: Final = 0.25
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +202,7 @@ def process_blocks(
     plan
         From `plan_blocks`.
     on_progress
-        Called in the caller's thread after every block, and once before the first.
+        Called in the caller's thread soon after every block, and once before the first.
 
     Raises
     ------
@@ -199,8 +211,35 @@ def process_blocks(
     RequestError
         If ``consume`` fails; ``__cause__`` is why. Either way no block runs any more when it is raised.
     """
-    for _ in _run(slot, consume, plan, on_progress, ahead=slot.graph.scheduler.worker_count):
-        pass
+    count = _Count(plan, on_progress)
+    done: deque[Roi] = deque()
+    with _computing(slot, consume, plan) as (pool, compute):
+
+        def compute_and_tell(block: Roi) -> None:
+            compute(block)
+            done.append(block)
+
+        # Workers always find the next block, and this thread sleeps while they do: being woken for each
+        # would cost them more than the requests do.
+        submitted: deque[Request[Any]] = deque()
+        blocks = iter(plan.grid)
+        while True:
+            for block in itertools.islice(blocks, 2 * _BURST - len(submitted)):
+                submitted.append(pool.submit(partial(compute_and_tell, block)))
+            if not submitted:
+                break
+            burst = min(_BURST, len(submitted))
+            try:
+                submitted[burst - 1].block(timeout=_PROGRESS_SECONDS if on_progress else None)
+            except RequestTimeoutError:
+                pass
+            except RequestError:
+                break  # the pool says what was the first failure
+            else:
+                for _ in range(burst):
+                    submitted.popleft()
+            count.add(done)
+    count.add(done)
 
 
 def stream_blocks(
@@ -254,7 +293,7 @@ def stream_blocks(
         memory_bytes=memory_bytes,
         workers=workers or slot.graph.scheduler.worker_count,
     )
-    return _run(slot, lambda _, array: array, plan, on_progress)
+    return _stream(slot, plan, on_progress)
 
 
 def export(
@@ -311,47 +350,63 @@ def export(
     return ExportResult(slot.meta.cropped(plan.roi), len(plan), stored, time.perf_counter() - began)
 
 
-def _run(
-    slot: ArraySlot,
-    consume: Callable[[Roi, npt.NDArray[Any]], Any],
-    plan: BlockPlan,
-    on_progress: OnProgress | None,
-    ahead: int = 0,
-) -> Iterator[tuple[Roi, Any]]:
-    """Give ``(block, what consume returned)`` as blocks are done.
+def _stream(
+    slot: ArraySlot, plan: BlockPlan, on_progress: OnProgress | None
+) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
+    count = _Count(plan, on_progress)
+    with _computing(slot, lambda roi, array: (roi, array), plan, plan.in_flight) as (pool, compute):
+        for block, array in pool.map(compute, plan.grid):
+            yield block, array
+            count.add(deque([block]))
 
-    ``ahead`` blocks more than may be in flight are submitted, so that a worker finds the next one without
-    waiting for whoever takes the results; only for results that take no memory.
+
+class _Count:
+    """Counts blocks that are done, and reports them."""
+
+    def __init__(self, plan: BlockPlan, on_progress: OnProgress | None) -> None:
+        self._plan = plan
+        self._on_progress = on_progress
+        self._began = time.perf_counter()
+        self._blocks = self._pixels = 0
+        self._report()
+
+    def add(self, done: deque[Roi]) -> None:
+        """Take what is in ``done`` away and report each."""
+        while done:
+            self._blocks += 1
+            self._pixels += done.popleft().size
+            self._report()
+
+    def _report(self) -> None:
+        if self._on_progress is not None:
+            seconds = time.perf_counter() - self._began
+            plan = self._plan
+            self._on_progress(Progress(self._blocks, len(plan), self._pixels, plan.roi.size, seconds))
+
+
+@contextmanager
+def _computing(
+    slot: ArraySlot, consume: Callable[[Roi, npt.NDArray[Any]], T], plan: BlockPlan, most: int | None = None
+) -> Iterator[tuple[RequestPool[T], Callable[[Roi], T]]]:
+    """Give a pool, and the function to compute and consume a block in it.
+
+    ``most`` members at a time; of those the plan says how many are at work.
     """
     failed: list[ExecuteError] = []
     in_flight = RequestSemaphore(plan.in_flight)
 
-    def compute(block: Roi) -> tuple[Roi, Any]:
+    def compute(block: Roi) -> T:
         with in_flight:
             try:
                 array = slot.read(block)
             except ExecuteError as error:
                 failed.append(error)
                 raise
-            return block, consume(block, array)
+            return consume(block, array)
 
-    began = time.perf_counter()
-    done = pixels = 0
-
-    def report() -> None:
-        if on_progress is not None:
-            seconds = time.perf_counter() - began
-            on_progress(Progress(done, len(plan), pixels, plan.roi.size, seconds))
-
-    report()
-    pool: RequestPool[tuple[Roi, Any]] = RequestPool(plan.in_flight + ahead, scheduler=slot.graph.scheduler)
     try:
-        with pool:
-            for block, result in pool.map(compute, plan.grid):
-                done += 1
-                pixels += block.size
-                yield block, result
-                report()
+        with RequestPool[T](most, scheduler=slot.graph.scheduler, keep_results=most is not None) as pool:
+            yield pool, compute
     except RequestError as error:
         # A request keeps only the root cause; which operator it was, on which way, is worth more.
         for each in failed:
