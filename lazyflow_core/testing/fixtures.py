@@ -11,19 +11,22 @@ Needs ``lazyflow-core[testing]``.
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from lazyflow_core import plugins
-from lazyflow_core.graph import Graph
+from lazyflow_core.graph import Graph, Operator
 from lazyflow_core.plugins import discovery
 from lazyflow_core.request import (
     InlineScheduler,
+    Request,
+    RequestState,
     Scheduler,
     SeededScheduler,
     ThreadedScheduler,
@@ -102,27 +105,118 @@ def no_leaked_files() -> Iterator[None]:
 def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test in which a worker slept or waited like a thread while it ran a request.
 
-    Seen are ``time.sleep``, ``Thread.join`` and whatever waits for a `threading.Condition`: events, queues,
-    futures, barriers. A bare ``threading.Lock`` is not seen.
+    Seen are ``time.sleep``, ``Thread.join``, whatever waits for a `threading.Condition` (events, queues,
+    futures, barriers), and bare locks: those that are made during the test, and those in modules of operators
+    and on their classes. Waiting for a lock is a fault if whoever holds it is a request that is suspended, or
+    if it takes a second; a few statements of another thread are none. A request that wants a lock which its
+    own thread holds would wait forever: it raises instead.
     """
     found: list[str] = []
+
+    def complain(what: str) -> None:
+        stack = "".join(traceback.format_stack(limit=8)[:-2])
+        found.append(f"{what} in {current_request()!r}\n{stack}")
 
     def watch(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if _on_worker():
-                stack = "".join(traceback.format_stack(limit=8)[:-1])
-                found.append(f"{getattr(owner, '__name__', owner)}.{name} in {current_request()!r}\n{stack}")
+                complain(f"{getattr(owner, '__name__', owner)}.{name}")
             return original(*arguments, **keywords)
 
         monkeypatch.setattr(owner, name, watched)
 
+    def watch_locks(name: str) -> None:
+        make = getattr(threading, name)
+
+        def made() -> Any:
+            maker = str(sys._getframe(1).f_globals.get("__name__"))
+            # Those of the framework are held for a few statements; conditions, events, queues are seen above.
+            ours = maker in ("threading", "queue") or maker.startswith("lazyflow_core.request")
+            return make() if ours else _WatchedLock(make(), complain)
+
+        monkeypatch.setattr(threading, name, made)
+
+    for owner in _authors_code():
+        for name, value in list(vars(owner).items()):
+            if isinstance(value, _LOCKS):
+                monkeypatch.setattr(owner, name, _WatchedLock(value, complain))
     watch(time, "sleep")
     watch(threading.Thread, "join")
     watch(threading.Condition, "wait")
+    watch_locks("Lock")
+    watch_locks("RLock")
     yield
     assert not found, f"a worker was blocked {len(found)} times, first by {found[0]}"
+
+
+_LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
+
+#: Seconds after which waiting for a lock is no longer a matter of a few statements.
+_PATIENCE_S = 1.0
+
+
+class _WatchedLock:
+    """A lock that complains about requests which wait for it like a thread."""
+
+    def __init__(self, lock: Any, complain: Callable[[str], None]) -> None:
+        self._lock = lock
+        self._complain = complain
+        #: Thread and request of who has it. Written by them, read without a lock by those who wait.
+        self._holder: tuple[int, Request[Any] | None] | None = None
+        #: How often it complained.
+        self.complaints = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        got: bool = self._lock.acquire(False)
+        if not got and blocking:
+            got = self._wait(timeout) if _on_worker() else self._lock.acquire(True, timeout)
+        if got:
+            self._holder = (threading.get_ident(), current_request())
+        return got
+
+    def _wait(self, timeout: float) -> bool:
+        thread, request = self._holder or (0, None)
+        if thread == threading.get_ident():
+            self._blame(f"a lock that {request!r} holds on the same thread")
+            raise AssertionError(f"{current_request()!r} would wait forever for the lock of {request!r}.")
+        if request is not None and request.state is RequestState.SUSPENDED:
+            self._blame(f"a lock that {request!r} holds while it is suspended")
+            return bool(self._lock.acquire(True, timeout))
+        if self._lock.acquire(True, _PATIENCE_S if timeout < 0 else timeout):
+            return True
+        self._blame("a lock that somebody else holds for long")
+        return timeout < 0 and bool(self._lock.acquire())
+
+    def _blame(self, what: str) -> None:
+        self._complain(what)
+        self.complaints += 1
+
+    def release(self) -> None:
+        self._holder = None
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+def _authors_code() -> Iterator[Any]:
+    """Give the classes of all operators, and the modules they are in."""
+    classes, found = [Operator], set()
+    while classes:
+        cls = classes.pop()
+        classes += cls.__subclasses__()
+        if cls not in found:
+            found.add(cls)
+            yield cls
+    yield from {sys.modules[cls.__module__] for cls in found if cls.__module__ in sys.modules}
 
 
 def _on_worker() -> bool:

@@ -67,6 +67,78 @@ def test_a_worker_that_blocks_fails_the_test_and_one_that_is_suspended_does_not(
     result.stdout.fnmatch_lines(["*AssertionError: a worker was blocked*"])
 
 
+def test_a_worker_that_waits_for_a_bare_lock_fails_the_test(run):
+    result = run(
+        """
+        import contextlib, threading, time
+        import pytest
+        from lazyflow_core import Operator
+        from lazyflow_core.errors import RequestError
+        from lazyflow_core.request import Request, RequestEvent, ThreadedScheduler
+        from lazyflow_core.testing import fixtures
+
+        class OpOfTheAuthor(Operator):
+            lock = threading.Lock()  # made before the test
+
+        def hold(lock, entered, leave):
+            with lock:
+                entered.set()
+                leave.wait()
+
+        def test_held_by_a_suspended_request_of_another_worker():
+            lock, entered, leave = threading.Lock(), RequestEvent(), RequestEvent()
+            with ThreadedScheduler(2) as scheduler:
+                first = Request(lambda: hold(lock, entered, leave), scheduler=scheduler).submit()
+                entered.wait()
+                second = Request(lambda: lock.acquire(), scheduler=scheduler).submit()
+                while not lock.complaints:
+                    time.sleep(0)
+                leave.set()
+                first.wait()
+                with contextlib.suppress(RequestError):  # if the same worker took it
+                    second.wait()
+
+        @pytest.mark.parametrize("made", ["now", "on the class"])
+        def test_held_by_a_request_of_the_same_worker(made):
+            lock = threading.Lock() if made == "now" else OpOfTheAuthor.lock
+            entered, leave = RequestEvent(), RequestEvent()
+            with ThreadedScheduler(1) as scheduler:
+                first = Request(lambda: hold(lock, entered, leave), scheduler=scheduler).submit()
+                entered.wait()
+                second = Request(lambda: lock.acquire(), scheduler=scheduler).submit()
+                with pytest.raises(RequestError, match="would wait forever for the lock"):
+                    second.wait()
+                leave.set()
+                first.wait()
+
+        def test_held_by_a_thread_for_long(monkeypatch):
+            monkeypatch.setattr(fixtures, "_PATIENCE_S", 0.01)
+            lock = threading.Lock()
+            with ThreadedScheduler(1) as scheduler, lock:
+                request = Request(lambda: lock.acquire(), scheduler=scheduler).submit()
+                while not lock.complaints:
+                    time.sleep(0)
+                lock.release()
+                request.wait()
+
+        def test_held_for_a_few_statements():
+            counter, lock = [0], threading.Lock()
+            def add():
+                for _ in range(200):
+                    with lock:
+                        counter[0] += 1
+            with ThreadedScheduler(4) as scheduler:
+                requests = [Request(add, scheduler=scheduler).submit() for _ in range(8)]
+                for request in requests:
+                    request.wait()
+            assert counter == [1600]
+            assert threading.RLock().acquire()
+        """
+    )
+    result.assert_outcomes(passed=5, errors=4)
+    result.stdout.fnmatch_lines(["*a worker was blocked 1 times, first by a lock that*"])
+
+
 def test_a_thread_and_a_file_left_behind_fail_the_test(run):
     result = run(
         """
