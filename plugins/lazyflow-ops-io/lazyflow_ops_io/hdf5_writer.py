@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import h5py
@@ -110,8 +111,11 @@ class Hdf5Writer(ArrayWriter):
                 chunk = whole
             plain = np.ascontiguousarray(chunk).data.cast("B")
             stored = deflate(plain) if self._packed else plain
+            write = partial(self._dataset.id.write_direct_chunk, part.start, stored)
             with HDF5_LOCK:
-                self._dataset.id.write_direct_chunk(part.start, stored)
+                place = self._disk.find_place(stored, write)
+            if place is not None:
+                self._disk.write_at(place, stored)
             self._disk.check()
 
     def _finish(self) -> None:

@@ -1,0 +1,154 @@
+"""What does streaming cost beside the work itself? HDF5 → Gaussian → HDF5, next to the same by hand.
+
+    python benchmarks/streaming.py                # 256 x 256 x 256 uint8
+    python benchmarks/streaming.py --side 512     # what the goals are for, about a minute
+
+By hand means: the same reader, kernel and writer, in a thread pool, without graph and requests. All
+figures are of one run, measured in turns, the smallest of several; storage is not compressed, so that the
+filter and what is around it take the time. The peak of memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from lazyflow_ops_filters.kernels import Job, get_backend
+from lazyflow_ops_filters.kernels.filters import GaussianSmoothing
+
+sys.path.insert(0, str(Path(__file__).parent))
+from make_volume import write_volume
+
+from lazyflow_core import BlockGrid, Graph, Roi, get_operator
+from lazyflow_core.plugins import open_reader, open_writer
+from lazyflow_core.request import ThreadedScheduler
+from lazyflow_core.utility import export, peak_memory, plan_blocks
+
+SIGMA = 1.6
+BLOCK = 128
+CHUNKS = 64
+
+
+def pipeline(source: Path, workers: int) -> tuple[Graph, object]:
+    graph = Graph(scheduler=ThreadedScheduler(workers))
+    volume = get_operator("io.read")(graph=graph, path=str(source))
+    smooth = get_operator("filters.gaussian_smoothing")(graph=graph, image=volume.output, sigma=SIGMA)
+    return graph, smooth.output
+
+
+def new_file(target: Path, meta: object) -> object:
+    return open_writer(str(target), meta, overwrite=True, chunks=CHUNKS, compression=None)
+
+
+def by_framework(source: Path, target: Path, workers: int) -> None:
+    graph, output = pipeline(source, workers)
+    with graph:
+        export(output, new_file(target, output.meta))
+    graph.scheduler.close()
+
+
+def by_hand(source: Path, target: Path, threads: int) -> None:
+    filter, backend = GaussianSmoothing((SIGMA,) * 3), get_backend("auto")
+    with closing(open_reader(str(source))) as reader:
+        meta = reader.meta.replace(dtype=np.float32)
+        writer = new_file(target, meta)
+        halo = filter.halo(meta.shape)
+
+        def one_block(roi: Roi) -> None:
+            wide = roi.with_halo(halo, within=meta.roi)
+            image = np.empty(wide.shape, np.uint8)
+            reader.read(wide, image)
+            out = np.empty(roi.shape, np.float32)
+            backend.apply(filter, Job(image, "mirror", roi.relative_to(wide).slicing, [out]))
+            writer.write(roi, out)
+
+        blocks = BlockGrid(meta.shape, (BLOCK,) * 3)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(one_block, blocks))
+        writer.commit()
+
+
+def best_of(*works: Callable[[], None], rounds: int) -> list[tuple[float, float]]:
+    """Return the smallest seconds by the clock and of the processors of each work, measured in turns."""
+    times: list[list[tuple[float, float]]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, measured in zip(works, times, strict=True):
+            began, used = time.perf_counter(), time.process_time()
+            work()
+            measured.append((time.perf_counter() - began, time.process_time() - used))
+    return [(min(w for w, _ in m), min(c for _, c in m)) for m in times]
+
+
+def report_memory(source: Path, target: Path, workers: int) -> None:
+    """Print base, peak and projected bytes of one run; what a process of its own does."""
+    graph, output = pipeline(source, workers)
+    with graph:
+        writer = new_file(target, output.meta)
+        plan = plan_blocks(output.meta, step=writer.step, workers=workers)
+        base = peak_memory()
+        export(output, writer)
+        print(base, peak_memory(), plan.bytes_in_flight)
+
+
+def row(what: str, value: float, unit: str, goal: float | None = None, at_least: bool = False) -> None:
+    verdict = ""
+    if goal is not None:
+        met = value >= goal if at_least else value <= goal
+        verdict = f"{'≥' if at_least else '≤'} {goal:g}  {'ok' if met else 'MISSED'}"
+    print(f"{what:<66}{value:>10.3f} {unit:<5}{verdict:>15}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=256, help="pixels along each axis (default 256)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default 5)")
+    parser.add_argument("--folder", type=Path, help="where the files are made; default a temporary folder")
+    parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.memory_of:
+        source, target, workers = given.memory_of
+        report_memory(Path(source), Path(target), int(workers))
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        source, target = Path(name, "volume.h5"), Path(name, "smooth.h5")
+        write_volume(str(source), given.side, chunks=CHUNKS, compression=None)
+        (hand, hand_cpu), (hands, hands_cpu), (one, one_cpu), (two, two_cpu) = best_of(
+            lambda: by_hand(source, target, 1),
+            lambda: by_hand(source, target, 2),
+            lambda: by_framework(source, target, 1),
+            lambda: by_framework(source, target, 2),
+            rounds=given.rounds,
+        )
+        pixels = given.side**3 / 1e6
+        row("by hand, one thread", pixels / hand, "MB/s")
+        row("by hand, two threads", pixels / hands, "MB/s")
+        row("   against one: what this machine gives at most", hand / hands, "×")
+        row("one worker", pixels / one, "MB/s", 92, at_least=True)
+        row("two workers", pixels / two, "MB/s", 139, at_least=True)
+        row("   against one", one / two, "×", 1.7, at_least=True)
+        for what, cpu, cpu_by_hand, wall, wall_by_hand in (
+            ("one worker against by hand", one_cpu, hand_cpu, one, hand),
+            ("two workers against two threads by hand", two_cpu, hands_cpu, two, hands),
+        ):
+            row(f"{what}, processor time", cpu / cpu_by_hand, "×", 1.03)
+            row(f"{what}, by the clock", wall / wall_by_hand, "×")
+        for workers in (1, 2):
+            command = [sys.executable, __file__, "--memory-of", str(source), str(target), str(workers)]
+            said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+            base, peak, projected = (int(n) / 2**20 for n in said.split())
+            what = f"peak of memory, {workers} worker{'s' * (workers > 1)}: {peak:.0f} MiB, base {base:.0f}"
+            row(f"{what}, above it", peak - base, "MiB", round(projected))
+    print(f"{os.cpu_count()} processors")
+
+
+if __name__ == "__main__":
+    main()
