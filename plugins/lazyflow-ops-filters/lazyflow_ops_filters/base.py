@@ -16,11 +16,11 @@ from lazyflow_core.errors import SetupError
 
 from lazyflow_ops_filters.kernels.backend import Backend, Job
 from lazyflow_ops_filters.kernels.border import BORDERS
-from lazyflow_ops_filters.kernels.filters import Filter
+from lazyflow_ops_filters.kernels.filters import PRECISIONS, Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
 
-__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "check_sigma"]
+__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "check_sigma", "precision_slot"]
 
 Sigma = float | tuple[float, ...]
 
@@ -32,6 +32,11 @@ def check_sigma(value: Sigma) -> str | None:
             wrong = "is not a positive number"
             return f"holds {s!r}, which {wrong}" if isinstance(value, tuple) else wrong
     return None
+
+
+def precision_slot() -> ParameterSlot[str]:
+    """Return the declaration of how exact eigenvalues are."""
+    return ParameterSlot(str, default="double", choices=PRECISIONS, doc="how exact eigenvalues are at least")
 
 
 def _check_window(value: float) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lazyflow_core import Axis, ParameterSlot
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
+from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma, precision_slot
 from lazyflow_ops_filters.kernels.filters import (
     Filter,
     GaussianDerivative,
@@ -96,6 +96,10 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
         Standard deviation, > 0; one for all spatial axes or one per axis in the order z, y, x.
     only_largest : ParameterSlot[bool]
         Give the largest eigenvalue alone.
+    precision : ParameterSlot[str]
+        How exact eigenvalues of 3×3 matrices are at least: ``"double"``, to 3e-6 of the largest magnitude, or
+        ``"single"``, to 2e-4 and faster with the native kernels. The other kernels, and planes, make no
+        difference.
 
     Outputs
     -------
@@ -109,10 +113,14 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
 
     sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
     only_largest = ParameterSlot(bool, default=False, doc="give the largest eigenvalue alone")
+    precision = precision_slot()
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return HessianOfGaussianEigenvalues(
-            self.sigmas(self.sigma, axes), self.window.value, only_largest=self.only_largest.value
+            self.sigmas(self.sigma, axes),
+            self.window.value,
+            only_largest=self.only_largest.value,
+            precision=self.precision.value,
         )
 
 
@@ -134,6 +142,10 @@ class OpStructureTensorEigenvalues(_OpStructureTensor):
         Scale of the gradient, > 0; one for all spatial axes or one per axis in the order z, y, x.
     outer_sigma : ParameterSlot[float | tuple]
         Scale at which products of the gradient's components are averaged.
+    precision : ParameterSlot[str]
+        How exact eigenvalues of 3×3 matrices are at least: ``"double"``, to 3e-6 of the largest magnitude, or
+        ``"single"``, to 2e-4 and faster with the native kernels. The other kernels, and planes, make no
+        difference.
 
     Outputs
     -------
@@ -143,9 +155,14 @@ class OpStructureTensorEigenvalues(_OpStructureTensor):
     All else as in `OpGaussianFilter`.
     """
 
+    precision = precision_slot()
+
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return StructureTensorEigenvalues(
-            self.sigmas(self.inner_sigma, axes), self.window.value, outer=self.sigmas(self.outer_sigma, axes)
+            self.sigmas(self.inner_sigma, axes),
+            self.window.value,
+            outer=self.sigmas(self.outer_sigma, axes),
+            precision=self.precision.value,
         )
 
 

@@ -4,42 +4,44 @@
 // one that stands apart is 2p cos(acos|r|/3); det tells on which side it stands, and the other two follow
 // from the sine. Both cos(acos(r)/3) and sin(acos(r)/3)^2 / (1 - r) are smooth for 0 <= r <= 1, so
 // polynomials in t = 2r - 1 replace the trigonometry. kernels/eigen.py does the same in numpy.
+//
+// Digits are lost in two places only: where the mean is taken off, and in 1 - r, whose root the lower two
+// eigenvalues depend on. There the default works in double precision, 4 pixels at a time; from p, r and 1 - r on
+// floats hold all the digits that a float result has, 8 pixels at a time. `Single` works in floats throughout.
 #pragma once
 
 #include "vector.h"
 
 namespace {
 
-// Chebyshev interpolation of degree 9, error below 3e-10.
-constexpr double COSINE[] = {
-    0.939692620597176, 0.06582180732712553, -0.00643140456706861,
-    0.0011066522267753984, -0.00023371997222074728, 5.4936052077107774e-05,
-    -1.3586240218543824e-05, 3.563930830807748e-06, -1.2077191186676828e-06,
-    3.3851107446025707e-07,
+// Chebyshev interpolation of degree 7, error below 3e-8.
+constexpr float COSINE[] = {
+    0.9396926298395525f, 0.06582180473842934f, -0.006431702981778975f, 0.0011067358354071022f,
+    -0.00023221975488363356f, 5.451564814684673e-05f, -1.5995367312449105e-05f, 4.239122752380808e-06f,
 };
-constexpr double SQUARED_SINE[] = {
-    0.23395555696767495, -0.01345350946712821, 0.0020556746694725013,
-    -0.00041067255782572393, 9.34851592771846e-05, -2.298458985988128e-05,
-    5.851255612743246e-06, -1.5682718899512342e-06, 5.429642200738271e-07,
-    -1.5397444244058534e-07,
+constexpr float SQUARED_SINE[] = {
+    0.23395555281437508f, -0.0134535082900815f, 0.002055808795852003f, -0.0004107105797327981f,
+    9.281078685119404e-05f, -2.279338775423856e-05f, 6.934284564996673e-06f, -1.875373550674908e-06f,
 };
 
 LF_INLINE v4d widen(const float* p) { return __builtin_convertvector(load<v4f>(p), v4d); }
 LF_INLINE void narrow(float* p, v4d v) { store(p, __builtin_convertvector(v, v4f)); }
 
 // Even and odd powers apart: two chains of multiply-adds of half the length run side by side.
-LF_INLINE v4d polynomial(const double (&c)[10], v4d t) {
-    const v4d square = t * t;
-    v4d even = c[8] - (v4d){}, odd = c[9] - (v4d){};
-#pragma GCC unroll 4
-    for (int i = 6; i >= 0; i -= 2) {
-        even = fma(even, square, c[i] - (v4d){});
-        odd = fma(odd, square, c[i + 1] - (v4d){});
+LF_INLINE v8f polynomial(const float (&c)[8], v8f t) {
+    const v8f square = t * t;
+    v8f even = c[6] - (v8f){}, odd = c[7] - (v8f){};
+#pragma GCC unroll 3
+    for (int i = 4; i >= 0; i -= 2) {
+        even = fma(even, square, c[i] - (v8f){});
+        odd = fma(odd, square, c[i + 1] - (v8f){});
     }
     return fma(odd, t, even);
 }
 
 LF_INLINE v4d magnitude(v4d a) { return (v4d)((v4l)a & INT64_MAX); }
+LF_INLINE v8f magnitude(v8f a) { return (v8f)((v8i)a & INT32_MAX); }
+LF_INLINE v8f with_sign(v8f a, v8f of) { return (v8f)((v8i)a ^ ((v8i)of & INT32_MIN)); }
 
 // tensor: a00 a01 a11. Largest eigenvalue first. n is a multiple of 8; results may not be rows of the tensor.
 void row_eigenvalues2(const float* const* tensor, float* const* out, long n) {
@@ -52,31 +54,75 @@ void row_eigenvalues2(const float* const* tensor, float* const* out, long n) {
     }
 }
 
+// What the eigenvalues of a 3x3 matrix follow from: the mean of its diagonal; p; r with the sign of the
+// determinant; 1 - |r|, which may be negative by rounding.
+template <class V>
+struct Shape {
+    V mean, p, r, rest;
+};
+
+template <class V>
+LF_INLINE Shape<V> shape_of(V a, V b, V c, V d, V e, V f) {
+    const V one = 1.0f - (V){};
+    const V mean = (a + d + f) * ((typename Lane<V>::type)1 / 3);
+    a -= mean;
+    d -= mean;
+    f -= mean;
+    const V p2 = fma(a, a, fma(d, d, f * f)) * ((typename Lane<V>::type)1 / 6) +
+                 fma(b, b, fma(c, c, e * e)) * ((typename Lane<V>::type)1 / 3);
+    const V p = root(p2);
+    const V minor_a = fma(d, f, -(e * e)), minor_b = fma(b, f, -(c * e)), minor_c = fma(b, e, -(c * d));
+    const V half_det = fma(a, minor_a, fma(c, minor_c, -(b * minor_b))) * 0.5f;
+    const V cube = p2 * p;
+    const V inverse = one / (cube == 0.0f ? one : cube);
+    return {mean, p, half_det * inverse, (cube - magnitude(half_det)) * inverse};
+}
+
+LF_INLINE void write_eigenvalues(const Shape<v8f>& s, float* const* out, long x) {
+    // A NaN as the second argument stays one.
+    const v8f one = 1.0f - (v8f){}, zero = {};
+    const v8f r = smaller(one, magnitude(s.r)), rest = larger(zero, s.rest);
+    const v8f t = 2.0f * r - 1.0f;
+    const v8f cosine = s.p * polynomial(COSINE, t);
+    const v8f sine = s.p * root(3.0f * rest * polynomial(SQUARED_SINE, t));
+    // With the sign of r, the one that stands apart is the largest or the smallest.
+    const v8f apart = with_sign(2.0f * cosine, s.r), lower = with_sign(-sine - cosine, s.r);
+    store(out[0] + x, s.mean + larger(apart, lower));
+    store(out[1] + x, s.mean + with_sign(sine - cosine, s.r));
+    store(out[2] + x, s.mean + smaller(apart, lower));
+}
+
 // tensor: a00 a01 a02 a11 a12 a22.
-void row_eigenvalues3(const float* const* tensor, float* const* out, long n) {
-    const v4d one = 1.0 - (v4d){};
-    for (long x = 0; x < n; x += 4) {
-        v4d a = widen(tensor[0] + x), b = widen(tensor[1] + x), c = widen(tensor[2] + x);
-        v4d d = widen(tensor[3] + x), e = widen(tensor[4] + x), f = widen(tensor[5] + x);
-        v4d mean = (a + d + f) * (1.0 / 3.0);
-        a -= mean;
-        d -= mean;
-        f -= mean;
-        v4d p2 = (a * a + d * d + f * f + 2.0 * (b * b + c * c + e * e)) * (1.0 / 6.0);
-        v4d p = root(p2);
-        v4d half_det = 0.5 * (a * (d * f - e * e) - b * (b * f - c * e) + c * (b * e - c * d));
-        v4d cube = p2 * p;
-        // Comparisons with NaN are false, so a NaN stays one.
-        v4d r = magnitude(half_det) / (cube == 0.0 ? one : cube);
-        r = r > 1.0 ? one : r;
-        v4d t = 2.0 * r - 1.0;
-        v4d cosine = p * polynomial(COSINE, t);
-        v4d sine = p * root(3.0 * magnitude(polynomial(SQUARED_SINE, t) * (1.0 - r)));
-        v4d apart = 2.0 * cosine, upper = sine - cosine, lower = -sine - cosine;
-        v4l falls = half_det < 0.0;
-        narrow(out[0] + x, mean + (falls ? -lower : apart));
-        narrow(out[1] + x, mean + (falls ? -upper : upper));
-        narrow(out[2] + x, mean + (falls ? -apart : lower));
+void row_eigenvalues3(const float* const* t, float* const* out, long n) {
+    for (long x = 0; x < n; x += 8) {
+        Shape<v4d> half[2];
+        for (int i = 0; i < 2; i++) {
+            const long k = x + 4 * i;
+            half[i] = shape_of(widen(t[0] + k), widen(t[1] + k), widen(t[2] + k), widen(t[3] + k),
+                               widen(t[4] + k), widen(t[5] + k));
+        }
+        write_eigenvalues({joined(half[0].mean, half[1].mean), joined(half[0].p, half[1].p),
+                           joined(half[0].r, half[1].r), joined(half[0].rest, half[1].rest)},
+                          out, x);
+    }
+}
+
+// The same in single precision.
+void row_eigenvalues3_single(const float* const* t, float* const* out, long n) {
+    const v8f one = 1.0f - (v8f){};
+    for (long x = 0; x < n; x += 8) {
+        v8f m[6], largest = {};
+        for (int i = 0; i < 6; i++) {
+            m[i] = load<v8f>(t[i] + x);
+            largest = larger(largest, magnitude(m[i]));
+        }
+        // The third power of p would leave the range of floats where the image is faint.
+        const v8f scale = one / (largest == 0.0f ? one : largest);
+        for (int i = 0; i < 6; i++) m[i] *= scale;
+        Shape<v8f> shape = shape_of(m[0], m[1], m[2], m[3], m[4], m[5]);
+        shape.mean *= largest;
+        shape.p *= largest;
+        write_eigenvalues(shape, out, x);
     }
 }
 

@@ -21,19 +21,31 @@ inline long min_of(long a, long b) { return a < b ? a : b; }
 inline long max_of(long a, long b) { return a > b ? a : b; }
 inline long whole_vectors(long n) { return (n + 7) / 8 * 8; }
 
-// Memory for one call. Not std::vector: its code would be shared between the builds by the linker, see
-// vector.h, and would need the C++ library at run time.
+// Memory for one call, kept from one step of it to the next. Not std::vector: its code would be shared between the
+// builds by the linker, see vector.h, and would need the C++ library at run time.
 template <class T>
 struct Buffer {
-    T* data;
-    explicit Buffer(long n) : data(static_cast<T*>(std::malloc((n > 0 ? n : 1) * sizeof(T)))) {}
-    Buffer(long n, T value) : Buffer(n) {
-        for (long i = 0; data && i < n; i++) data[i] = value;
-    }
+    T* data = nullptr;
+    long size = 0;
+
+    Buffer() = default;
+    explicit Buffer(long n) { reserve(n); }
     ~Buffer() { std::free(data); }
     Buffer(const Buffer&) = delete;
     T& operator[](long i) { return data[i]; }
     explicit operator bool() const { return data; }
+
+    // Return whether there is room for n; what was in it is lost.
+    bool reserve(long n) {
+        if (n <= size) return true;
+        std::free(data);
+        data = static_cast<T*>(std::malloc(n * sizeof(T)));
+        size = data ? n : 0;
+        return data;
+    }
+    void fill(T value) {
+        for (long i = 0; i < size; i++) data[i] = value;
+    }
 };
 
 // The pixel that stands for position i of an axis of n pixels; -1 for a zero.
@@ -69,6 +81,59 @@ struct Term {
     int kernel[3];
 };
 
+// The convolutions along one axis: which kernel is applied to which result of the pass before. Each is computed once,
+// and several kernels for the same source together.
+struct Pass {
+    struct Group {
+        int source, count;
+        int member[MOST_SHARED];  // the widest kernel first
+    };
+    int count = 0, groups = 0;
+    int source[LF_MOST_TERMS], kernel[LF_MOST_TERMS];
+    Group group[LF_MOST_TERMS];
+
+    // Return the number of a convolution.
+    int add(int from, int with) {
+        int i = 0;
+        while (i < count && !(source[i] == from && kernel[i] == with)) i++;
+        if (i == count) {
+            source[i] = from;
+            kernel[i] = with;
+            count++;
+        }
+        return i;
+    }
+
+    void make_groups(const lf_image& spec) {
+        for (int i = 0; i < count; i++) {
+            if (kernel[i] < 0) continue;
+            int g = 0;
+            while (g < groups && !(group[g].source == source[i] && group[g].count < MOST_SHARED)) g++;
+            if (g == groups) group[groups++] = {source[i], 0, {}};
+            int at = group[g].count++;
+            int* member = group[g].member;
+            for (; at > 0 && spec.radius[kernel[member[at - 1]]] < spec.radius[kernel[i]]; at--)
+                member[at] = member[at - 1];
+            member[at] = i;
+        }
+    }
+
+    Kernels kernels(const lf_image& spec, const Group& g) const {
+        Kernels result;
+        result.count = g.count;
+        for (int m = 0; m < g.count; m++) {
+            result.weights[m] = spec.weights[kernel[g.member[m]]];
+            result.radius[m] = spec.radius[kernel[g.member[m]]];
+        }
+        return result;
+    }
+};
+
+struct Scratch {
+    Buffer<float> slab, rows, results, zeros;
+    Buffer<const float*> from, planes;
+};
+
 // Convolutions of some images of one shape.
 struct Convolver {
     const lf_image& spec;
@@ -83,88 +148,136 @@ struct Convolver {
         return widest;
     }
 
-    // Compute a box and call sink(z, y, rows): one row per term, of x.size() pixels padded to whole vectors.
+    // Compute a box and call sink(z, y, x, n, rows): for n pixels of a row, from the x-th of the box, a row per term,
+    // padded to whole vectors.
     // Return false if memory ran out.
     template <class Sink>
-    bool run(Range z, Range y, Range x, Sink sink) const;
-};
-
-// Different (image, kernel along z) of the terms, and different (that, kernel along y).
-struct Sharing {
-    int z_count = 0, y_count = 0;
-    int z_image[LF_MOST_TERMS], z_kernel[LF_MOST_TERMS];
-    int y_source[LF_MOST_TERMS], y_kernel[LF_MOST_TERMS];
-    int x_source[LF_MOST_TERMS];
-
-    Sharing(const Term* terms, int count) {
-        for (int i = 0; i < count; i++) {
-            int a = 0, b = 0;
-            while (a < z_count && !(z_image[a] == terms[i].image && z_kernel[a] == terms[i].kernel[0])) a++;
-            if (a == z_count) {
-                z_image[a] = terms[i].image;
-                z_kernel[a] = terms[i].kernel[0];
-                z_count++;
-            }
-            while (b < y_count && !(y_source[b] == a && y_kernel[b] == terms[i].kernel[1])) b++;
-            if (b == y_count) {
-                y_source[b] = a;
-                y_kernel[b] = terms[i].kernel[1];
-                y_count++;
-            }
-            x_source[i] = b;
-        }
-    }
+    bool run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const;
 };
 
 // Planes filtered along z at once: they share the planes they read, and all of them should stay in cache.
 constexpr long SLAB_FLOATS = 1 << 18;
 constexpr long MOST_PLANES = 16;
+// Pixels of a row that go through the rest at once.
+constexpr long PIECE = 256;
+
+// A distance between rows, or planes, that does not put the same pixels of all of them into the same few places of
+// the cache, as powers of two do.
+inline long spread(long n) { return whole_vectors(n) + (whole_vectors(n) % 128 == 0 ? 16 : 0); }
 
 template <class Sink>
-bool Convolver::run(Range z, Range y, Range x, Sink sink) const {
-    const Sharing share(terms, count);
+bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const {
+    Pass along_z, along_y, along_x;
+    int term[LF_MOST_TERMS];
+    for (int i = 0; i < count; i++) {
+        const int a = along_z.add(terms[i].image, terms[i].kernel[0]);
+        const int b = along_y.add(a, terms[i].kernel[1]);
+        term[i] = along_x.add(b, terms[i].kernel[2]);
+    }
+    along_z.make_groups(spec);
+    along_y.make_groups(spec);
+    along_x.make_groups(spec);
+
     const long ny = spec.shape[1], nx = spec.shape[2], nz = spec.shape[0];
     const long reach_x = reach(2);
     const Range wide_y = y.grown(reach(1), ny), wide_x = x.grown(reach_x, nx);
-    const long width = wide_x.size(), plane_size = wide_y.size() * width;
+    const long width = wide_x.size(), stride = spread(width), plane_size = spread(wide_y.size() * stride);
     // A row with room for what lies beyond both ends; position 0 is pixel x.start - reach_x.
     const long row_size = whole_vectors(x.size() + 2 * reach_x);
-    const long term_size = whole_vectors(x.size());
+    const long term_size = whole_vectors(min_of(x.size(), 2 * PIECE));
     const long planes =
-        max_of(1, min_of(min_of(MOST_PLANES, z.size()), SLAB_FLOATS / max_of(1, share.z_count * plane_size)));
+        max_of(1, min_of(min_of(MOST_PLANES, z.size()), SLAB_FLOATS / max_of(1, along_z.count * plane_size)));
     long taps = 1;
     for (int i = 0; i < spec.kernels; i++) taps = max_of(taps, 2 * spec.radius[i] + 1);
 
-    Buffer<float> slab(share.z_count * planes * plane_size);
-    Buffer<float> rows(share.y_count * row_size, 0.0f);
-    Buffer<float> results(count * term_size, 0.0f);
-    Buffer<float> zeros(width, 0.0f);
-    Buffer<const float*> from(taps + planes);
-    if (!(slab && rows && results && zeros && from)) return false;
+    if (!(scratch.slab.reserve(along_z.count * planes * plane_size) &&
+          scratch.rows.reserve(along_y.count * row_size) && scratch.results.reserve(along_x.count * term_size) &&
+          scratch.zeros.reserve(width) && scratch.from.reserve(taps + planes) && scratch.planes.reserve(taps + planes)))
+        return false;
+    // Whole vectors are computed of rows, and what stands behind their end must be numbers.
+    scratch.rows.fill(0.0f);
+    scratch.results.fill(0.0f);
+    scratch.zeros.fill(0.0f);
+    float *const slab = scratch.slab.data, *const rows = scratch.rows.data, *const results = scratch.results.data;
+    const float** const from = scratch.from.data;
+    const float** const source_planes = scratch.planes.data;
     float* term_rows[LF_MOST_TERMS];
-    for (int i = 0; i < count; i++) term_rows[i] = results.data + i * term_size;
+    for (int i = 0; i < count; i++) term_rows[i] = results + term[i] * term_size;
+
+    const long before = wide_x.start - (x.start - reach_x);  // pixels beyond the image
+    const auto fill_beyond = [&](long start, long stop) {
+        for (long i = start; i < stop; i++) {
+            const long source = beyond(x.start - reach_x + i, nx, spec.border);
+            for (int s = 0; s < along_y.count; s++) {
+                float* row = rows + s * row_size;
+                row[i] = source < 0 ? 0.0f : row[source - x.start + reach_x];
+            }
+        }
+    };
+    // Pixels start..stop of the wide row.
+    const auto pass_y = [&](const auto& plane, long yi, long start, long stop) {
+        long distance;
+        if (start == stop) return;
+        for (int i = 0; i < along_y.count; i++)
+            if (along_y.kernel[i] < 0) {
+                const float* base = plane(along_y.source[i], &distance);
+                std::memcpy(rows + i * row_size + before + start, base + yi * distance + start,
+                            (stop - start) * sizeof(float));
+            }
+        for (int g = 0; g < along_y.groups; g++) {
+            const Pass::Group& group = along_y.group[g];
+            Kernels kernels = along_y.kernels(spec, group);
+            const float* base = plane(group.source, &distance);
+            const long r = kernels.radius[0];
+            for (long j = 0; j <= 2 * r; j++) {
+                const long source = beyond(yi - r + j, ny, spec.border);
+                from[j] = source < 0 ? scratch.zeros.data : base + source * distance + start;
+            }
+            for (int m = 0; m < group.count; m++)
+                kernels.out[m] = rows + group.member[m] * row_size + before + start;
+            weighted_sums(kernels, Anywhere{from}, stop - start);
+        }
+    };
+    // n pixels of the results, from x0.
+    const auto pass_x = [&](long x0, long n) {
+        for (int i = 0; i < along_x.count; i++)
+            if (along_x.kernel[i] < 0)
+                std::memcpy(results + i * term_size, rows + along_x.source[i] * row_size + reach_x + x0,
+                            n * sizeof(float));
+        for (int g = 0; g < along_x.groups; g++) {
+            const Pass::Group& group = along_x.group[g];
+            Kernels kernels = along_x.kernels(spec, group);
+            for (int m = 0; m < group.count; m++) kernels.out[m] = results + group.member[m] * term_size;
+            const float* row = rows + group.source * row_size + reach_x + x0 - kernels.radius[0];
+            weighted_sums(kernels, Moved{row}, n);
+        }
+    };
 
     for (long z0 = z.start; z0 < z.stop; z0 += planes) {
         const long z1 = min_of(z0 + planes, z.stop);
 
-        for (int s = 0; s < share.z_count; s++) {
-            const Planes& image = images[share.z_image[s]];
-            const int k = share.z_kernel[s];
-            if (k < 0) continue;
-            const long r = spec.radius[k], n = 2 * r + 1;
+        for (int g = 0; g < along_z.groups; g++) {
+            const Pass::Group& group = along_z.group[g];
+            const Planes& image = images[group.source];
+            Kernels kernels = along_z.kernels(spec, group);
+            const long r = kernels.radius[0], n = 2 * r + 1;
+            for (long i = 0; i < n + z1 - z0 - 1; i++) {
+                const long source = beyond(z0 - r + i, nz, spec.border);
+                source_planes[i] = source < 0 ? nullptr : image.plane[source];
+            }
             for (long row = 0; row < wide_y.size(); row++) {
                 const long offset = (wide_y.start + row) * image.stride + wide_x.start;
                 // A piece of the row at a time: its pixels from all planes then stay in the first cache.
                 for (long x0 = 0; x0 < width; x0 += 64) {
                     // The last piece is not left shorter than a vector where the row is longer.
-                    long piece = width - x0 < 128 ? width - x0 : 64;
-                    for (long i = 0; i < n + z1 - z0 - 1; i++) {
-                        const long source = beyond(z0 - r + i, nz, spec.border);
-                        from[i] = source < 0 ? zeros.data : image.plane[source] + offset + x0;
-                    }
+                    const long piece = width - x0 < 128 ? width - x0 : 64;
+                    for (long i = 0; i < n + z1 - z0 - 1; i++)
+                        from[i] = source_planes[i] ? source_planes[i] + offset + x0 : scratch.zeros.data;
                     for (long p = 0; p < z1 - z0; p++) {
-                        float* out = slab.data + (s * planes + p) * plane_size + row * width + x0;
-                        weighted_sum(from.data + p, spec.weights[k], n, out, piece);
+                        for (int m = 0; m < group.count; m++)
+                            kernels.out[m] =
+                                slab + (group.member[m] * planes + p) * plane_size + row * stride + x0;
+                        weighted_sums(kernels, Anywhere{from + p}, piece);
                     }
                     if (piece != 64) break;
                 }
@@ -172,77 +285,72 @@ bool Convolver::run(Range z, Range y, Range x, Sink sink) const {
         }
 
         for (long zi = z0; zi < z1; zi++) {
+            // Row 0, pixel wide_x.start, of a result of the pass along z; and the distance of rows.
+            const auto plane = [&](int a, long* distance) {
+                if (along_z.kernel[a] < 0) {
+                    const Planes& image = images[along_z.source[a]];
+                    *distance = image.stride;
+                    return image.plane[zi] + wide_x.start;
+                }
+                *distance = stride;
+                return (const float*)slab + (a * planes + zi - z0) * plane_size - wide_y.start * stride;
+            };
             for (long yi = y.start; yi < y.stop; yi++) {
-                for (int s = 0; s < share.y_count; s++) {
-                    const int a = share.y_source[s], k = share.y_kernel[s];
-                    const float* base;  // row 0, pixel wide_x.start
-                    long stride;
-                    if (share.z_kernel[a] < 0) {
-                        const Planes& image = images[share.z_image[a]];
-                        base = image.plane[zi] + wide_x.start;
-                        stride = image.stride;
-                    } else {
-                        base = slab.data + (a * planes + zi - z0) * plane_size - wide_y.start * width;
-                        stride = width;
-                    }
-                    const long before = wide_x.start - (x.start - reach_x);  // pixels beyond the image
-                    float* row = rows.data + s * row_size;
-                    if (k < 0) {
-                        std::memcpy(row + before, base + yi * stride, width * sizeof(float));
-                    } else {
-                        const long r = spec.radius[k];
-                        for (long j = 0; j <= 2 * r; j++) {
-                            const long source = beyond(yi - r + j, ny, spec.border);
-                            from[j] = source < 0 ? zeros.data : base + source * stride;
-                        }
-                        weighted_sum(from.data, spec.weights[k], 2 * r + 1, row + before, width);
-                    }
-                    for (long i = 0; i < x.size() + 2 * reach_x; i++) {
-                        if (i == before) i += width;
-                        if (i >= x.size() + 2 * reach_x) break;
-                        const long source = beyond(x.start - reach_x + i, nx, spec.border);
-                        row[i] = source < 0 ? 0.0f : row[source - x.start + reach_x];
-                    }
+                // Along y and x by pieces of the row, so that what is made of one stays in the first cache.
+                long ready = 0;  // pixels of the wide row that the pass along y has made
+                for (long x0 = 0; x0 < x.size();) {
+                    const long x1 = x.size() - x0 < 2 * PIECE ? x.size() : x0 + PIECE;
+                    long fresh = min_of(width, x1 + 2 * reach_x - before);
+                    if (width - fresh < 8) fresh = width;  // no remainder shorter than a vector
+                    pass_y(plane, yi, ready, fresh);
+                    if (ready == 0) fill_beyond(0, before);
+                    if (fresh == width && ready < width) fill_beyond(before + width, x.size() + 2 * reach_x);
+                    ready = fresh;
+                    pass_x(x0, x1 - x0);
+                    sink(zi, yi, x0, x1 - x0, term_rows);
+                    x0 = x1;
                 }
-                for (int t = 0; t < count; t++) {
-                    const float* row = rows.data + share.x_source[t] * row_size + reach_x;
-                    const int k = terms[t].kernel[2];
-                    if (k < 0) {
-                        std::memcpy(term_rows[t], row, x.size() * sizeof(float));
-                        continue;
-                    }
-                    const long r = spec.radius[k];
-                    for (long j = 0; j <= 2 * r; j++) from[j] = row - r + j;
-                    weighted_sum(from.data, spec.weights[k], 2 * r + 1, term_rows[t], x.size());
-                }
-                sink(zi, yi, term_rows);
             }
         }
     }
     return true;
 }
 
+// Results larger than this, in bytes, are written past the caches.
+constexpr long STREAMED = 1 << 22;
+
 // Turns rows of terms into rows of results.
 struct Finisher {
     const lf_image& spec;
     const lf_result* results;
     int count;
-    long n;
+    long size;
+    bool streams;
     Buffer<float> zeros, values;
 
     Finisher(const lf_image& spec, const lf_result* results, int count)
-        : spec(spec), results(results), count(count), n(whole_vectors(spec.stop[2] - spec.start[2])),
-          zeros(n, 0.0f), values(LF_MOST_RESULTS * n, 0.0f) {}
+        : spec(spec), results(results), count(count), size(2 * PIECE), zeros(size), values(LF_MOST_RESULTS * size) {
+        zeros.fill(0.0f);
+        long wanted = 0;
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < LF_MOST_RESULTS; j++) wanted += results[i].out[j] != nullptr;
+        for (int axis = 0; axis < 3; axis++) wanted *= range(spec, axis).size();
+        streams = wanted * (long)sizeof(float) > STREAMED;
+    }
+    ~Finisher() {
+        if (streams) drain();
+    }
 
     explicit operator bool() const { return zeros && values; }
 
-    void operator()(long z, long y, float* const* terms) {
+    void operator()(long z, long y, long x, long length, float* const* terms) {
+        const long n = whole_vectors(length);
         for (int i = 0; i < count; i++) {
             const lf_result& result = results[i];
             const float* rows[LF_MOST_INPUTS];
             for (int j = 0; j < result.inputs; j++)
                 rows[j] = result.terms[j] < 0 ? zeros.data : terms[result.terms[j]];
-            float* made[LF_MOST_RESULTS] = {values.data, values.data + n, values.data + 2 * n};
+            float* made[LF_MOST_RESULTS] = {values.data, values.data + size, values.data + 2 * size};
             const float* source[LF_MOST_RESULTS] = {made[0], made[1], made[2]};
             switch (result.kind) {
                 case LF_COPY: source[0] = rows[0]; break;
@@ -253,20 +361,24 @@ struct Finisher {
                     if (result.inputs == 3) row_eigenvalues2(rows, made, n);
                     else row_eigenvalues3(rows, made, n);
                     break;
+                case LF_EIGENVALUES_SINGLE:
+                    if (result.inputs == 3) row_eigenvalues2(rows, made, n);
+                    else row_eigenvalues3_single(rows, made, n);
+                    break;
             }
             for (int j = 0; j < LF_MOST_RESULTS; j++)
-                if (result.out[j]) write(result.out[j], result.stride[j], z, y, source[j]);
+                if (result.out[j]) write(result.out[j], result.stride[j], z, y, x, length, source[j]);
         }
     }
 
-    void write(float* out, const int64_t* stride, long z, long y, const float* row) const {
-        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1];
-        const long length = spec.stop[2] - spec.start[2];
+    void write(float* out, const int64_t* stride, long z, long y, long x, long length, const float* row) const {
+        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1] + x * stride[2];
         if (stride[2] == 1) {
-            std::memcpy(out, row, length * sizeof(float));
+            if (streams) stream(out, row, length);
+            else std::memcpy(out, row, length * sizeof(float));
             return;
         }
-        for (long x = 0; x < length; x++) out[x * stride[2]] = row[x];
+        for (long i = 0; i < length; i++) out[i * stride[2]] = row[i];
     }
 };
 
@@ -279,17 +391,24 @@ bool convolve(const lf_image& spec, int count, const lf_term* given, int results
     Term terms[LF_MOST_TERMS];
     for (int i = 0; i < count; i++)
         terms[i] = {0, {given[i].kernel[0], given[i].kernel[1], given[i].kernel[2]}};
+    Scratch scratch;
     return Convolver{spec, &image, terms, count}.run(
-        range(spec, 0), range(spec, 1), range(spec, 2),
-        [&](long z, long y, float* const* rows) { finish(z, y, rows); });
+        scratch, range(spec, 0), range(spec, 1), range(spec, 2),
+        [&](long z, long y, long x, long n, float* const* rows) { finish(z, y, x, n, rows); });
 }
 
 // Products of the gradient that are kept at once, in floats, where there is a choice.
 constexpr long PRODUCT_FLOATS = 1 << 19;
 
+struct TensorScratch {
+    Scratch convolver;
+    Buffer<float> products;
+    Buffer<const float*> product_plane;
+};
+
 // The products of the gradient are kept for as many planes as the outer smoothing looks at.
 bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
-                 const lf_result* result);
+                 const lf_result* result, TensorScratch& scratch);
 
 bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results, const lf_result* result) {
     Buffer<const float*> plane(spec.shape[0]);
@@ -302,13 +421,15 @@ bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results
     const long per_row = 6 * (2 * reach_z + 1) * (spec.stop[2] - spec.start[2]);
     const long rows = max_of(max_of(32, 8 * reach_y), PRODUCT_FLOATS / max_of(1, per_row));
     const Range all = range(spec, 1);
+    TensorScratch scratch;
     for (long y0 = all.start; y0 < all.stop; y0 += rows)
-        if (!tensor_band(spec, image, tensor, {y0, min_of(y0 + rows, all.stop)}, results, result)) return false;
+        if (!tensor_band(spec, image, tensor, {y0, min_of(y0 + rows, all.stop)}, results, result, scratch))
+            return false;
     return true;
 }
 
 bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
-                 const lf_result* result) {
+                 const lf_result* result, TensorScratch& scratch) {
     int axes[3], count = 0;  // those along which there is a derivative
     Term derivative[3];
     for (int i = 0; i < 3; i++) {
@@ -333,21 +454,22 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
     const Range z = range(spec, 0);
     const Range wide_y = y.grown(reach[1], spec.shape[1]);
     const Range wide_x = range(spec, 2).grown(reach[2], spec.shape[2]);
-    const long width = wide_x.size(), plane_size = wide_y.size() * width;
+    const long width = wide_x.size(), stride = spread(width), plane_size = spread(wide_y.size() * stride);
     const long slab = max_of(1, min_of(min_of(8, z.size()), SLAB_FLOATS / max_of(1, pairs * plane_size)));
     const long ring = min_of(spec.shape[0], slab + 2 * reach[0]);
 
-    Buffer<float> products(pairs * ring * plane_size);
-    Buffer<const float*> product_plane(pairs * spec.shape[0]);
-    if (!(products && product_plane)) return false;
+    if (!(scratch.products.reserve(pairs * ring * plane_size) &&
+          scratch.product_plane.reserve(pairs * spec.shape[0])))
+        return false;
+    const float* products = scratch.products.data;
     Planes product[6];
     Term smooth[6];
     for (int p = 0; p < pairs; p++) {
-        const float** table = product_plane.data + p * spec.shape[0];
+        const float** table = scratch.product_plane.data + p * spec.shape[0];
         // Addressed by absolute positions, like the image itself.
         for (long i = 0; i < spec.shape[0]; i++)
-            table[i] = products.data + (p * ring + i % ring) * plane_size - wide_y.start * width - wide_x.start;
-        product[p] = {table, width};
+            table[i] = products + (p * ring + i % ring) * plane_size - wide_y.start * stride - wide_x.start;
+        product[p] = {table, stride};
         smooth[p] = {p, {tensor.outer.kernel[0], tensor.outer.kernel[1], tensor.outer.kernel[2]}};
     }
     // The caller counts products as if all axes had derivatives.
@@ -367,19 +489,19 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
         const Range fresh = {ready, now.grown(reach[0], spec.shape[0]).stop};
         if (fresh.size() > 0 && count > 0) {
             const bool done = Convolver{spec, &image, derivative, count}.run(
-                fresh, wide_y, wide_x, [&](long zi, long yi, float* const* rows) {
+                scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, long xi, long n, float* const* rows) {
                     for (int p = 0; p < pairs; p++) {
-                        float* out = const_cast<float*>(product[p].plane[zi]) + yi * width + wide_x.start;
+                        float* out = const_cast<float*>(product[p].plane[zi]) + yi * stride + wide_x.start + xi;
                         const float *a = rows[left[p]], *b = rows[right[p]];
-                        for (long x = 0; x < width; x++) out[x] = a[x] * b[x];
+                        for (long x = 0; x < n; x++) out[x] = a[x] * b[x];
                     }
                 });
             if (!done) return false;
         }
         ready = max_of(ready, fresh.stop);
         const bool done = Convolver{spec, product, smooth, pairs}.run(
-            now, y, range(spec, 2),
-            [&](long zi, long yi, float* const* rows) { finish(zi, yi, rows); });
+            scratch.convolver, now, y, range(spec, 2),
+            [&](long zi, long yi, long xi, long n, float* const* rows) { finish(zi, yi, xi, n, rows); });
         if (!done) return false;
     }
     return true;

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#define LF_ABI 1
+#define LF_ABI 2
 
 #ifdef _WIN32
 #define LF_API __declspec(dllexport)
@@ -23,7 +23,8 @@ enum {
     LF_DIFFERENCE = 1,  // first term minus second
     LF_SUM = 2,         // any number of terms
     LF_NORM = 3,        // root of the sum of squares
-    LF_EIGENVALUES = 4  // 3 or 6 terms (upper triangle), 2 or 3 results, largest first
+    LF_EIGENVALUES = 4,  // 3 or 6 terms (upper triangle), 2 or 3 results, largest first
+    LF_EIGENVALUES_SINGLE = 5  // the same in single precision
 };
 
 enum { LF_MOST_TERMS = 32, LF_MOST_INPUTS = 6, LF_MOST_RESULTS = 3 };

@@ -26,7 +26,20 @@ typedef double v4d __attribute__((vector_size(32)));
 typedef int64_t v4l __attribute__((vector_size(32)));
 typedef float v4f __attribute__((vector_size(16)));
 
+// What a vector is made of.
+template <class V>
+struct Lane;
+template <>
+struct Lane<v8f> {
+    typedef float type;
+};
+template <>
+struct Lane<v4d> {
+    typedef double type;
+};
+
 #define LF_INLINE static inline __attribute__((always_inline))
+#define LF_INLINE_MEMBER inline __attribute__((always_inline))
 
 template <class V>
 LF_INLINE V load(const float* p) {
@@ -81,6 +94,61 @@ LF_INLINE v4d root(v4d a) {
 #else
     for (int i = 0; i < 4; i++) a[i] = __builtin_sqrt(a[i]);
     return a;
+#endif
+}
+
+// The second where they are not ordered.
+LF_INLINE v8f larger(v8f a, v8f b) {
+#if LF_AVX2
+    return (v8f)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+LF_INLINE v8f smaller(v8f a, v8f b) {
+#if LF_AVX2
+    return (v8f)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+// Two halves as floats.
+LF_INLINE v8f joined(v4d low, v4d high) {
+    const v4f first = __builtin_convertvector(low, v4f), second = __builtin_convertvector(high, v4f);
+#if LF_AVX2
+    return (v8f)_mm256_insertf128_ps(_mm256_castps128_ps256((__m128)first), (__m128)second, 1);
+#else
+    const v4f halves[2] = {first, second};
+    v8f v;
+    std::memcpy(&v, halves, sizeof(v));
+    return v;
+#endif
+}
+
+// Copy past the caches, whole lines of them: what is too large to stay there needs not be read before it is written.
+// Others see it after `drain`.
+LF_INLINE void stream(float* out, const float* row, long n) {
+#if LF_AVX2
+    const long head = -(long)(reinterpret_cast<uintptr_t>(out) / sizeof(float)) & 15;
+    if (n >= head + 16) {
+        std::memcpy(out, row, head * sizeof(float));
+        long x = head;
+        for (; x + 16 <= n; x += 16) {
+            _mm256_stream_ps(out + x, (__m256)load<v8f>(row + x));
+            _mm256_stream_ps(out + x + 8, (__m256)load<v8f>(row + x + 8));
+        }
+        std::memcpy(out + x, row + x, (n - x) * sizeof(float));
+        return;
+    }
+#endif
+    std::memcpy(out, row, n * sizeof(float));
+}
+
+LF_INLINE void drain() {
+#if LF_AVX2
+    _mm_sfence();
 #endif
 }
 

@@ -6,21 +6,23 @@ import numpy as np
 
 from lazyflow_ops_filters.kernels import filters as f
 
-#: Filters by name, made of a sigma per axis; the last number is the largest error that float32 may make,
-#: relative to the largest magnitude of the result.
+
+def _times(factor, sigma):
+    return tuple(factor * s for s in sigma)
+
+
+#: Filters by name, made of a sigma per axis; how exact they are stands in `tolerances.TOLERANCES`.
 FILTERS = {
-    "smoothing": (lambda s: f.GaussianSmoothing(s), 5e-7),
-    "derivative": (lambda s: f.GaussianDerivative(s, order=(1, 2, 0)[: len(s)]), 3e-6),
-    "difference": (lambda s: f.DifferenceOfGaussians(s, minus=tuple(0.66 * x for x in s)), 1.5e-5),
-    "gradient": (lambda s: f.GaussianGradientMagnitude(s), 3e-6),
-    "laplacian": (lambda s: f.LaplacianOfGaussian(s), 3e-6),
-    "hessian": (lambda s: f.HessianOfGaussian(s), 3e-6),
-    "hessian eigenvalues": (lambda s: f.HessianOfGaussianEigenvalues(s), 3e-6),
-    "structure tensor": (lambda s: f.StructureTensor(s, outer=tuple(0.5 * x for x in s)), 3e-6),
-    "structure tensor eigenvalues": (
-        lambda s: f.StructureTensorEigenvalues(s, outer=tuple(0.5 * x for x in s)),
-        3e-6,
-    ),
+    "smoothing": lambda s: f.GaussianSmoothing(s),
+    "high pass": lambda s: f.HighPass(s, keep=2.5, factor=1.5),
+    "difference": lambda s: f.DifferenceOfGaussians(s, minus=_times(0.66, s)),
+    "derivative": lambda s: f.GaussianDerivative(s, order=(1, 2, 0)[: len(s)]),
+    "gradient": lambda s: f.GaussianGradientMagnitude(s),
+    "laplacian": lambda s: f.LaplacianOfGaussian(s),
+    "hessian": lambda s: f.HessianOfGaussian(s),
+    "hessian eigenvalues": lambda s: f.HessianOfGaussianEigenvalues(s),
+    "structure tensor": lambda s: f.StructureTensor(s, outer=_times(0.5, s)),
+    "structure tensor eigenvalues": lambda s: f.StructureTensorEigenvalues(s, outer=_times(0.5, s)),
 }
 
 

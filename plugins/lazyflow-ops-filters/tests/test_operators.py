@@ -13,6 +13,7 @@ from lazyflow_core.errors import ParameterError, SetupError
 from lazyflow_ops_filters import kernels as k
 from lazyflow_ops_filters.edges import OpGaussianGradientMagnitude, OpLaplacianOfGaussian
 from lazyflow_ops_filters.smoothing import OpDifferenceOfGaussians, OpGaussianSmoothing
+from lazyflow_ops_filters.tensor import OpHessianOfGaussianEigenvalues, OpStructureTensorEigenvalues
 
 OPERATORS = {
     OpGaussianSmoothing: lambda a: k.gaussian_smoothing(a, 1.0),
@@ -133,6 +134,21 @@ def test_integers_are_not_rounded_on_the_way(graph, oracle):
     assert operator.output.meta.dtype == np.float32
     expected = k.gaussian_smoothing(image.astype(float), 1.0, backend=oracle)
     assert relative_error([operator.output.read()], [expected]) <= 5e-7
+
+
+@pytest.mark.parametrize("cls", [OpHessianOfGaussianEigenvalues, OpStructureTensorEigenvalues])
+def test_eigenvalues_can_be_had_in_single_precision_in_any_region(cls, graph):
+    image = speckled((18, 20, 37))
+    exact = make(cls, graph, image, "zyx").output.read()
+    operator = make(cls, graph, image, "zyx", {"precision": "single"})
+    whole = operator.output.read()
+    assert relative_error([whole], [exact]) <= 2e-4
+    native = k.get_backend().name == "native"
+    assert np.array_equal(whole, exact) != native  # other kernels compute them the same way
+    roi = Roi((3, 0, 9, 1), (9, 7, 22, 3))
+    assert np.array_equal(operator.output.read(roi), whole[roi.slicing])
+    with pytest.raises(ParameterError, match="'half'"):
+        operator.precision.value = "half"
 
 
 def test_metadata_that_still_fits_is_kept(graph):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lazyflow_ops_filters.kernels.backend import Backend, Job
 
 __all__ = [
+    "PRECISIONS",
     "DifferenceOfGaussians",
     "Filter",
     "GaussianDerivative",
@@ -314,11 +315,16 @@ class HessianOfGaussian(GaussianFilter):
                 self._derivative(backend, job, out, self.sigma, orders_of(self.ndim, i, j))
 
 
+#: How exactly eigenvalues are computed, at least: with the error that a float32 result has anyway, or faster.
+PRECISIONS = ("double", "single")
+
+
 @dataclass(frozen=True)
 class HessianOfGaussianEigenvalues(GaussianFilter):
     """Eigenvalues of the Hessian, largest first; or the largest alone."""
 
     only_largest: bool = False
+    precision: str = "double"
 
     def passes(self) -> Iterator[Pass]:
         yield Pass(self.sigma, tuple(2 * (s is not None) for s in self.sigma))
@@ -363,6 +369,8 @@ class StructureTensor(GaussianFilter):
 @dataclass(frozen=True)
 class StructureTensorEigenvalues(StructureTensor):
     """Eigenvalues of the structure tensor, largest first."""
+
+    precision: str = "double"
 
     def names(self, keys: Sequence[str]) -> tuple[str, ...]:
         return _eigenvalue_names(self.axes)

@@ -24,9 +24,9 @@ __all__ = ["NativeBackend"]
 
 Array = npt.NDArray[Any]
 
-_ABI = 1
+_ABI = 2
 _BORDERS = {"mirror": 0, "reflect": 1, "nearest": 2, "zero": 3}
-_COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES = range(5)
+_COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES, _EIGENVALUES_SINGLE = range(6)
 _ZERO = -1  # a term that is zero everywhere
 _NO_KERNEL = -1
 _MOST_TERMS = 32
@@ -205,7 +205,7 @@ class NativeBackend(Backend):
         elements = [numbers.index((i + first, j + first)) for i, j in f.pairs(filter.axes)]
         outs = program.job.outs
         if isinstance(filter, f.StructureTensorEigenvalues) and len(elements) > 1:
-            program.result(_EIGENVALUES, elements, outs)
+            program.result(_eigenvalues_in(filter.precision), elements, outs)
         else:
             for element, out in zip(elements, outs, strict=True):
                 program.result(_COPY, [element], [out])
@@ -270,6 +270,10 @@ class NativeBackend(Backend):
 _Outs = Sequence[Array | None]
 
 
+def _eigenvalues_in(precision: str) -> int:
+    return _EIGENVALUES_SINGLE if precision == "single" else _EIGENVALUES
+
+
 def _smoothing(p: _Program, filter: Any, outs: _Outs) -> None:
     p.result(_COPY, [p.derivative(filter.sigma, filter.window)], outs)
 
@@ -298,7 +302,7 @@ def _hessian(p: _Program, filter: Any, outs: _Outs) -> None:
 
 
 def _hessian_eigenvalues(p: _Program, filter: Any, outs: _Outs) -> None:
-    kind = _EIGENVALUES if len(filter.axes) > 1 else _COPY
+    kind = _eigenvalues_in(filter.precision) if len(filter.axes) > 1 else _COPY
     terms = [p.derivative(filter.sigma, filter.window, i, j) for i, j in f.pairs(filter.axes)]
     p.result(kind, terms, outs)
 
