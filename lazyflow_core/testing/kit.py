@@ -48,7 +48,7 @@ class CheckResult:
         ``"passed"``, ``"failed"``, ``"skipped"``; ``"expected"`` for a failure that was announced, and
         ``"unexpected"`` for a success of one that was to fail.
     detail
-        What is wrong, or why it was skipped; empty if it passed.
+        What is wrong, or why it was skipped; if it passed, what else there is to say, usually nothing.
     seconds
         How long it took.
     seed
@@ -112,7 +112,7 @@ class Session:
             return self._ended(check, "failed", str(failed), begin)
         except Exception as error:
             return self._ended(check, "failed", f"{type(error).__name__}: {error}", begin)
-        return self._ended(check, "passed", "", begin)
+        return self._ended(check, "passed", trial.remark, begin)
 
     def _ended(
         self,

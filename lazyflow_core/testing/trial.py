@@ -121,6 +121,8 @@ class Trial:
         self.seed = seed
         self.examples = examples
         self.chance = np.random.default_rng([seed, zlib.crc32(case.name.encode())])
+        #: What a check that passed tells besides.
+        self.remark = ""
 
     # --------------------------------------------------------------------------------------------- graphs
 

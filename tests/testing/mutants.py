@@ -363,6 +363,16 @@ class OpIsRemembered(OpGood):
         self.everyone.append(self)
 
 
+class OpRemembersPixels(OpGood):
+    """Keeps its results where nobody drops them."""
+
+    results = []
+
+    def execute(self, slot, roi, out):
+        super().execute(slot, roi, out)
+        self.results.append(out)
+
+
 class OpLeavesThread(OpGood):
     """Starts a thread and does not stop it."""
 
@@ -416,5 +426,6 @@ MUTANTS = {
     OpSwallowsErrors: "error_transparency",
     OpHidesCause: "error_transparency",
     OpIsRemembered: "no_leak",
+    OpRemembersPixels: "no_leak",
     OpLeavesThread: "no_leak",
 }

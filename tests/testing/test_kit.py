@@ -6,7 +6,15 @@ import pytest
 
 from lazyflow_core.testing import Case, all_checks, array, check_operator
 
-from .mutants import LEFT_BEHIND, MUTANTS, OpAsksItself, OpGood, OpIsRemembered, OpKeepsLock
+from .mutants import (
+    LEFT_BEHIND,
+    MUTANTS,
+    OpAsksItself,
+    OpGood,
+    OpIsRemembered,
+    OpKeepsLock,
+    OpRemembersPixels,
+)
 
 
 def case_of(operator, **more):
@@ -25,6 +33,7 @@ def case_of(operator, **more):
 def tidy():
     yield
     OpIsRemembered.everyone.clear()
+    OpRemembersPixels.results.clear()
     for event, thread in LEFT_BEHIND:
         event.set()
         thread.join()
@@ -36,6 +45,11 @@ def test_a_correct_operator_passes_every_check(operator):
     results = check_operator(case_of(operator))
     assert [r.name for r in results] == [c.name for c in all_checks()]
     assert {r.status for r in results} == {"passed"}, [r for r in results if r.status != "passed"]
+
+
+def test_how_much_more_is_announced_than_changes_is_told():
+    (result,) = check_operator(case_of(OpGood), checks=["dirty_soundness"])
+    assert result.detail == "announces 1.1 times the pixels that change"
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
