@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from lazyflow_core.errors import RoiBoundsError, RoiError
 
-__all__ = ["Roi", "hull"]
+__all__ = ["Boxes", "Roi", "hull"]
 
 
 class Roi:
@@ -160,6 +160,11 @@ class Roi:
         return "[" + ", ".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True)) + "]"
 
     # -------------------------------------------------------------------------------------------- questions
+
+    @property
+    def boxes(self) -> tuple[Roi, ...]:
+        """The boxes it stands for: itself, unless it is the hull of several, see `Boxes`."""
+        return (self,)
 
     @property
     def ndim(self) -> int:
@@ -334,6 +339,61 @@ _set_start = Roi.__dict__["start"].__set__
 _set_stop = Roi.__dict__["stop"].__set__
 _set_shape = Roi.__dict__["shape"].__set__
 _set_within = Roi.__dict__["_within"].__set__
+
+
+class Boxes(Roi):
+    """Several boxes and, as a ROI, their hull: what a change made stale.
+
+    Whoever is content with a box that holds it all takes it for a `Roi`; whoever wants no pixel more looks at
+    `boxes`, which every ROI has. Equal if the boxes are, in whatever order.
+
+    Parameters
+    ----------
+    boxes
+        At least one, all with the same number of axes; they may overlap.
+
+    Raises
+    ------
+    RoiError
+        If there is none, or their numbers of axes differ.
+
+    Examples
+    --------
+    >>> stale = Boxes([Roi((0, 0), (1, 2)), Roi((7, 6), (8, 8))])
+    >>> stale.start, stale.stop, sum(box.size for box in stale.boxes)
+    ((0, 0), (8, 8), 4)
+    >>> print(stale)
+    [0:1, 0:2] + [7:8, 6:8]
+    """
+
+    __slots__ = ("_boxes",)
+    _boxes: tuple[Roi, ...]
+
+    def __init__(self, boxes: Iterable[Roi]) -> None:
+        given = tuple(boxes)
+        whole = hull(given)
+        super().__init__(whole.start, whole.stop)
+        object.__setattr__(self, "_boxes", given)
+
+    @property
+    def boxes(self) -> tuple[Roi, ...]:
+        """The boxes, in no particular order."""
+        return self._boxes
+
+    def __eq__(self, other: object) -> bool:
+        return set(self._boxes) == set(other._boxes) if isinstance(other, Boxes) else False
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._boxes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Boxes, (self._boxes,)
+
+    def __repr__(self) -> str:
+        return f"Boxes({list(self._boxes)})"
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self._boxes))
 
 
 def hull(rois: Iterable[Roi]) -> Roi:

@@ -223,7 +223,11 @@ class ArraySlot(Slot):
 
     @property
     def dirty(self) -> SlotSignal:
-        """Called with slot and ROI for every box that went stale, after everything downstream knows."""
+        """Called with the slot and what went stale, once per change, after everything downstream knows.
+
+        That is a `Roi`; where several boxes of the array went stale it is a `Boxes`, their hull, which
+        tells them apart by its ``boxes``.
+        """
         return self.signal("dirty")
 
     @property

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from lazyflow_core.graph.pull import is_executing
-from lazyflow_core.roi import Roi, hull
+from lazyflow_core.roi import Boxes, Roi, hull
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.arrays import ArraySlot
@@ -75,7 +75,8 @@ class Walk:
         #: computed (1), then slots that were marked although their source is clean (2).
         self._heap: list[tuple[int, int, int, Slot | Operator]] = []
         self._count = itertools.count()
-        self._announced: list[tuple[Slot, Roi | None]] = []
+        #: All that went stale, for the subscribers; [None] for values. Slots in the order of the walk.
+        self._announced: dict[Slot, list[Any]] = {}
         #: The operator that is asked right now; its outputs are announced when it has answered.
         self._visited: Operator | None = None
 
@@ -111,12 +112,17 @@ class Walk:
             self.thread = None
 
     def notify(self) -> None:
-        """Call the subscribers, in the order of the walk."""
-        for slot, roi in self._announced:
-            if roi is None:
+        """Call the subscribers of each slot once, in the order of the walk."""
+        for slot, boxes in self._announced.items():
+            if boxes[0] is None:
                 slot.emit("value_changed")
             else:
-                slot.emit("dirty", roi)
+                boxes = coalesce(boxes)
+                slot.emit("dirty", boxes[0] if len(boxes) == 1 else Boxes(boxes))
+
+    def announces(self, slot: Slot) -> bool:
+        """Whether `notify` calls the subscribers of a slot."""
+        return slot in self._announced
 
     def _push(self, rank: int, phase: int, what: Slot | Operator) -> None:
         heapq.heappush(self._heap, (rank, phase, next(self._count), what))
@@ -139,7 +145,7 @@ class Walk:
             if own:
                 boxes = coalesce(boxes + own)
             if slot._signals is not None:
-                self._announced += [(slot, box) for box in boxes]
+                self._announced.setdefault(slot, []).extend(boxes)
             operator = slot.operator
             if not slot.feeds_operator:
                 if slot.contents == "value":

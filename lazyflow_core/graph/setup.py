@@ -340,7 +340,8 @@ class Setup:
                 had_value, old_value = old
                 if other._has_value != had_value:
                     other.emit("ready_changed")
-                if other._has_value and not (had_value and same_value(old_value, other._value)):
+                same = had_value and same_value(old_value, other._value)
+                if other._has_value and not same and not self._walk.announces(other):
                     other.emit("value_changed")
         self._walk.notify()
 

@@ -217,7 +217,7 @@ class GraphMachine(RuleBasedStateMachine):
         )
         self.operators[node] = operator
         self.pushed[node] = []
-        operator.output.dirty.subscribe(lambda slot, roi: self.pushed[node].append(roi))
+        operator.output.dirty.subscribe(lambda slot, roi: self.pushed[node].extend(roi.boxes))
         return node
 
     def _argument(self, value):
@@ -495,7 +495,7 @@ MUTANTS = {
 def test_the_model_finds_planted_faults(where, name, fault, monkeypatch, caplog):
     monkeypatch.setattr(where, name, fault)
     search = settings(
-        QUICK, max_examples=500, database=None, derandomize=True, phases=[Phase.generate], print_blob=False
+        QUICK, max_examples=2000, database=None, derandomize=True, phases=[Phase.generate], print_blob=False
     )
     # Whatever the fault makes fail: a comparison, an internal error, a refusal that does not come.
     with pytest.raises((Exception, pytest.fail.Exception)):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lazyflow_core.errors import RoiBoundsError
 from lazyflow_core.graph import Graph
 from lazyflow_core.graph.push import coalesce
-from lazyflow_core.roi import Roi
+from lazyflow_core.roi import Boxes, Roi
 
 from .operators import OpAdd, OpShift, OpSum, OpTwice
 
@@ -80,6 +80,22 @@ def test_another_array_makes_everything_stale(graph):
     heard = listen(op.output)
     op.image.assign(IMAGE + 1)
     assert heard == [WHOLE]
+
+
+def test_several_stale_boxes_are_one_notification_that_tells_them_apart(graph):
+    first = OpAdd(graph=graph, image=IMAGE)
+    second = OpAdd(graph=graph, image=first.output)
+    corners = [Roi((0, 0), (1, 1)), Roi((2, 3), (3, 4))]
+    for slot in (first.output, second.output):
+        heard = listen(slot)
+        with graph.transaction():
+            for corner in corners:
+                first.image.mark_dirty(corner)
+        assert heard == [Boxes(corners)]
+        assert set(heard[0].boxes) == set(corners)
+        assert heard[0] in WHOLE
+        assert heard[0].shape == WHOLE.shape
+    assert second.stale == 2 * corners or second.stale == 2 * corners[::-1]
 
 
 def test_a_transaction_makes_one_walk(graph):
@@ -206,8 +222,12 @@ def test_dirty_regions_cover_every_changed_pixel(data):
         before = total.output.read()
         start, stop = sorted(data.draw(st.tuples(st.integers(0, 8), st.integers(0, 8))))
         stale = np.zeros(8, bool)
-        for slot, box in ((total.output, stale),):
-            slot.dirty.subscribe(lambda slot, roi, box=box: box.__setitem__(roi.slicing, True))
+
+        def note(slot, roi):
+            for box in roi.boxes:
+                stale[box.slicing] = True
+
+        total.output.dirty.subscribe(note)
         array[start:stop] += data.draw(st.integers(1, 5))
         left.image.mark_dirty(Roi((start,), (stop,)))
         changed = total.output.read() != before

@@ -189,3 +189,13 @@ def test_after_a_while_a_default_is_the_default_again_and_a_connection_is_back(g
 def test_an_output_of_values_has_no_level():
     with pytest.raises(GraphError, match="has no level"):
         OutputSlot(value=float, level=1)
+
+
+def test_a_value_that_is_there_again_is_one_notification(graph, mean):
+    use = OpAdd(graph=graph, image=IMAGE, amount=mean.mean)
+    heard = []
+    for slot in (mean.mean, use.amount):
+        slot.value_changed.subscribe(lambda slot: heard.append(str(slot)))
+    mean.image.disconnect()
+    mean.image.assign(IMAGE + 1)
+    assert heard == ["OpMean.mean", "OpAdd.amount"]

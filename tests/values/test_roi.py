@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyflow_core.errors import RoiBoundsError, RoiError
-from lazyflow_core.roi import Roi, hull
+from lazyflow_core.roi import Boxes, Roi, hull
 
 EXTENT = 6
 
@@ -154,3 +154,26 @@ def test_the_hull_of_nothing_is_refused():
 def test_shifting_below_zero_is_refused():
     with pytest.raises(RoiBoundsError):
         Roi((1,), (2,)).shift((-2,))
+
+
+def test_boxes_are_their_hull_and_know_their_parts():
+    parts = [Roi((0, 3), (1, 4)), Roi((5, 0), (6, 1))]
+    both = Boxes(parts)
+    assert (both.start, both.stop) == ((0, 0), (6, 4))
+    assert both.boxes == tuple(parts)
+    assert both & Roi((0, 0), (1, 9)) == Roi((0, 0), (1, 4))
+    assert Roi((0, 0), (1, 1)).boxes == (Roi((0, 0), (1, 1)),)
+
+
+def test_boxes_are_equal_if_their_parts_are():
+    parts = [Roi((0, 3), (1, 4)), Roi((5, 0), (6, 1))]
+    both = Boxes(parts)
+    assert both == Boxes(parts[::-1])
+    assert hash(both) == hash(Boxes(parts[::-1]))
+    assert both == pickle.loads(pickle.dumps(both))
+    assert both != hull(parts)
+    assert hull(parts) != both
+    with pytest.raises(RoiError):
+        Boxes([])
+    with pytest.raises(AttributeError, match="frozen"):
+        both.start = (0, 0)

@@ -56,7 +56,7 @@ def test_the_dirty_regions_are_the_pixels_that_change(operator_and_pixels):
     operator, pixels = operator_and_pixels
     for roi in rois_in(pixels.shape):
         heard = []
-        unsubscribe = operator.output.dirty.subscribe(lambda slot, box, heard=heard: heard.append(box))
+        unsubscribe = operator.output.dirty.subscribe(lambda slot, box, heard=heard: heard.extend(box.boxes))
         before = np.array(operator.output.read())
         pixels[roi.slicing] += 120.0
         operator.image.mark_dirty(roi)
