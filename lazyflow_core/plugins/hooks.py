@@ -16,7 +16,9 @@ from lazyflow_core.plugins.loading import (
     RESERVED,
     PluginInfo,
     PluginSource,
+    check_api,
     load_plugins,
+    load_target,
     register,
     sentence,
 )
@@ -207,6 +209,15 @@ class Hooks:
                 return
             self._told.add((hook, plugin))
         _logger.warning("lazyflow: plugin %r: %s", plugin, text)
+
+    def check_level(self, namespace: str, distribution: str) -> None:
+        """Import the light module of a plugin, if it has one, and raise unless it was written for this level.
+
+        Whoever only computes calls no hook; what is promised to operators is of the same level as the hooks.
+        """
+        for entry, name, _ in self.allowed(discovery.PLUGIN_GROUP):
+            if (entry.name, name) == (namespace, distribution):
+                check_api(load_target(entry.value))
 
     # --------------------------------------------------------------------------------------- who is allowed
 

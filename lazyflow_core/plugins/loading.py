@@ -15,7 +15,16 @@ from lazyflow_core.plugins.config import Config
 if TYPE_CHECKING:
     import pluggy
 
-__all__ = ["API", "PluginInfo", "PluginSource", "load_plugins", "load_target", "register", "sentence"]
+__all__ = [
+    "API",
+    "PluginInfo",
+    "PluginSource",
+    "check_api",
+    "load_plugins",
+    "load_target",
+    "register",
+    "sentence",
+]
 
 _logger = logging.getLogger("lazyflow_core")
 

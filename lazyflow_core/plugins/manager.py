@@ -94,7 +94,7 @@ class PluginManager:
         return [found[key] for key in sorted(found)]
 
     def get_operator(self, id: str) -> type[Operator]:
-        """Return the class of an operator, importing its module.
+        """Return the class of an operator, importing its module and the light one of its distribution.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class PluginManager:
         OperatorConflictError
             If two distributions offer it and none is preferred.
         OperatorLoadError
-            If importing it fails.
+            If importing one of them fails, or it was written for another level of the plugin contract.
         """
         return self._load_operator(self.find_operator(id))
 
@@ -166,6 +166,7 @@ class PluginManager:
             if spec.target in self._loaded:
                 return self._loaded[spec.target]
             try:
+                self._hooks.check_level(spec.namespace, spec.distribution)
                 loaded = load_target(spec.target)
             except (Exception, SystemExit) as error:
                 raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error

@@ -14,7 +14,7 @@ import numpy as np
 from lazyflow_core.errors import LazyflowError, TargetExistsError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins import PluginManager, ReaderSpec, WriterSpec
-from lazyflow_core.plugins.discovery import OPERATOR_ID
+from lazyflow_core.plugins.discovery import OPERATOR_GROUP, OPERATOR_ID, distribution_of, entry_points
 from lazyflow_core.plugins.loading import load_target
 from lazyflow_core.roi import Roi
 from lazyflow_core.testing.checks.lifetime import open_files
@@ -82,8 +82,12 @@ def check_plugin(namespace: str) -> None:
     except LazyflowError as error:
         raise CheckFailed(f"plugin {namespace!r}: {error}") from error
     faults += _weight(infos[0].target)
-    for spec in manager.operators(dynamic=True):
-        faults += _id_faults(spec.id, namespace)
+    specs = manager.operators(dynamic=True)
+    # Also what the manager passes over: malformed ids, and those in a namespace of somebody else.
+    offered = [e.name for e in entry_points(OPERATOR_GROUP) if distribution_of(e)[0] == infos[0].distribution]
+    for id in sorted({*offered, *(spec.id for spec in specs)}):
+        faults += _id_faults(id, namespace)
+    for spec in specs:
         try:
             manager.get_operator(spec.id)
         except LazyflowError as error:

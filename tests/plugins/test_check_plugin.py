@@ -100,6 +100,14 @@ FAULTS = {
         {"plugin": PLUGIN_OF_FILES.replace("@hookimpl", DYNAMIC + "\n    @hookimpl", 1)},
         "'other.x' is not in the namespace 'good'.",
     ),
+    "has an entry point in another namespace": (
+        {"operators": ["other.pass_on = good_ops:OpPass"]},
+        "'other.pass_on' is not in the namespace 'good'.",
+    ),
+    "has an entry point whose id is none": (
+        {"operators": ["good.PassOn = good_ops:OpPass"]},
+        "'good.PassOn' is no id; one looks like 'namespace.name', in lower case.",
+    ),
     "names an operator that is not there": (
         {"operators": ["good.pass_on = good_ops:OpPas"]},
         "operator 'good.pass_on' (acme-good 1.0, good_ops:OpPas) could not be imported: AttributeError",

@@ -19,10 +19,28 @@ def test_listing_imports_no_module_of_any_plugin(good):
     assert good.imported() == set()
 
 
-def test_getting_an_operator_imports_its_module_and_no_other(good):
+def test_getting_an_operator_imports_its_module_the_light_one_beside_it_and_no_other(good):
     good.install("other", modules={"other_ops": OPERATOR}, operators=["other.x = other_ops:OpPass"])
     assert PluginManager().get_operator("good.pass_on").__name__ == "OpPass"
-    assert good.imported() == {"good_ops"}
+    assert good.imported() == {"good_ops", "good_plugin"}
+
+
+def test_an_operator_of_a_plugin_for_another_level_is_refused_before_it_is_imported(good):
+    good.install(
+        "acme-new",
+        modules={"new_ops": OPERATOR, "new_plugin": "LAZYFLOW_API = (2, 0)"},
+        operators=["new.x = new_ops:OpPass"],
+        plugins=["new = new_plugin"],
+    )
+    manager = PluginManager()
+    with pytest.raises(OperatorLoadError) as caught:
+        manager.get_operator("new.x")
+    assert str(caught.value) == (
+        "operator 'new.x' (acme-new 1.0, new_ops:OpPass) could not be imported: PluginError: it was written "
+        "for plugin API 2.0 and this is 1.0; install a newer lazyflow-core."
+    )
+    assert "new_ops" not in good.imported()
+    assert manager.get_operator("good.pass_on")
 
 
 def test_packages_are_scanned_once_per_process(good, monkeypatch):

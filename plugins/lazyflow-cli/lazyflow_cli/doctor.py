@@ -59,7 +59,7 @@ def _ground() -> Iterator[Check]:
 def _operator_checks() -> Iterator[Check]:
     """Check that ids are unambiguous and every operator can be imported."""
     from lazyflow_core import plugins
-    from lazyflow_core.errors import PluginError
+    from lazyflow_core.errors import OperatorConflictError, PluginError
     from lazyflow_core.plugins import Check
 
     manager = plugins.default()
@@ -68,6 +68,8 @@ def _operator_checks() -> Iterator[Check]:
     for operator_id in ids:
         try:
             manager.get_operator(operator_id)
+        except OperatorConflictError:
+            broken += 1  # told by the core's own checks
         except PluginError as error:
             broken += 1
             yield Check(f"operator {operator_id}", False, " ".join(str(error).split()))
@@ -78,7 +80,7 @@ def _row(check: Check) -> list[str]:
     mark = {
         True: click.style("ok", fg="green"),
         False: click.style("BROKEN", fg="red"),
-        None: click.style("absent", fg="yellow"),
+        None: click.style("note", fg="yellow"),
     }[check.ok]
     hint = f"  ({check.hint})" if check.hint else ""
     return [mark, check.name, check.detail + hint]

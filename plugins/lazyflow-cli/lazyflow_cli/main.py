@@ -11,14 +11,14 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure, one_line
+from lazyflow_cli._failure import ExitCode, Failure, one_line, table
 
 __all__ = ["cli", "main", "traceback_option"]
 
 _COMMANDS: Final = {
     "run": "Run a pipeline file and write what it exports.",
-    "operators": "List and describe the operators that are installed.",
-    "plugins": "List and describe the plugins that are installed.",
+    "operators": "List, describe and check the operators that are installed.",
+    "plugins": "List and describe the plugins that are installed, or begin a new one.",
     "readers": "Say which plugin opens a file and why, and what is in it.",
     "doctor": "Look at this installation and say what is missing or broken.",
     "demo": "Compute a small example and draw it; needs no data.",
@@ -112,7 +112,7 @@ class Commands(click.Group):
 def _end(error: BaseException) -> NoReturn:
     """Say what is wrong in one line and exit with the code of its kind."""
     message, code = _judge(error)
-    click.echo(f"lazyflow: {one_line(message)}", err=True)
+    click.echo(f"lazyflow: {table(message) if code == ExitCode.PLUGIN else one_line(message)}", err=True)
     sys.exit(code)
 
 

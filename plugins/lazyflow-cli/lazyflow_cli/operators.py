@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.group("operators", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List and describe the operators that are installed."""
+    """List, describe and check the operators that are installed."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_command)
 

@@ -23,7 +23,7 @@ _COLORS = {"loaded": "green", "installed": "green", "broken": "red", "disabled":
 @click.group("plugins", invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List and describe the plugins that are installed."""
+    """List and describe the plugins that are installed, or begin a new one."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(list_command)
 

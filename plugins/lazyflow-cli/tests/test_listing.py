@@ -74,6 +74,19 @@ def test_an_id_that_two_distributions_offer_is_marked(lazyflow, conflicting):
     )
 
 
+def test_an_operator_that_two_distributions_offer_is_refused_with_both(lazyflow, conflicting):
+    result = lazyflow("operators", "show", "test.scale")
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "lazyflow: operator id 'test.scale' is provided by two distributions:\n"
+        "    lazyflow-of-tests 1.0   lazyflow_of_tests.operators:OpScale\n"
+        "    rival 1.0               rival.operators:OpScale\n"
+        "  choose one:  LAZYFLOW_PREFER=test.scale=rival   or uninstall the other.\n",
+    )
+    told = [line for line in lazyflow("doctor").stdout.splitlines() if "test.scale" in line]
+    assert [line.split()[0] for line in told if "namespace" not in line] == ["BROKEN"]
+
+
 def test_without_plugins_the_list_says_what_to_install(lazyflow):
     assert lazyflow("--only-plugins", "", "operators").stdout == (
         "No operators are installed. Try: pip install lazyflow-ops-filters lazyflow-ops-io\n"
