@@ -287,6 +287,25 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
                 raise ParameterError(f"{where}: {value!r} {complaint.rstrip('.')}.")
         return cast(T, converted)
 
+    def admits(self, type_: Any) -> bool:
+        """Whether some value of that type, a class or a union, may be accepted.
+
+        Examples
+        --------
+        >>> sigma = ParameterSlot(float | tuple)
+        >>> sigma.admits(int), sigma.admits(list | str), sigma.admits(str), sigma.admits(object)
+        (True, True, False, True)
+        """
+        return any(
+            issubclass(given, accepted)
+            or issubclass(accepted, given)
+            or (accepted is float and issubclass(given, numbers.Real))
+            or (accepted is tuple and issubclass(given, list))
+            for given in _alternatives(type_)
+            for accepted in _alternatives(self.type)
+            if bool not in (given, accepted) or given is accepted or object in (given, accepted)
+        )
+
     def describe(self, level: int | None = None) -> str:
         """Return e.g. ``"float, default 1.0"``."""
         parts = [type_text(self.type)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from lazyflow_core.errors import ExecuteError, NotReadyError
+from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.pull import enter, leave, reason
 from lazyflow_core.graph.push import mark_dirty
@@ -81,6 +81,11 @@ class Parameter(Slot, Generic[T]):
             raise NotReadyError(why_not_ready(self))
         value = self._value
         if type(value) is ValueOutput:
+            if self.graph.current_setup() is not None:
+                raise GraphError(
+                    f"{self} is computed by {value}, which takes pixels; setup_outputs cannot know it yet. Give "
+                    "it a value, or connect it where it is needed in execute only."
+                )
             return self.declaration.accept(value.value, str(self))
         return cast(T, value)
 
@@ -116,6 +121,12 @@ class Parameter(Slot, Generic[T]):
     def value_changed(self) -> SlotSignal:
         """Called with the slot when its value is another one, or has to be computed again."""
         return self.signal("value_changed")
+
+    def _check_connectable(self, upstream: Slot) -> None:
+        super()._check_connectable(upstream)
+        origin: Any = upstream.declaration
+        if not self.declaration.admits(origin.type if isinstance(upstream, Parameter) else origin.value_type):
+            raise ConnectError(f"cannot connect {upstream.kind} to {self.kind}: no value fits both.")
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
         origin = cast("Parameter[Any] | ValueOutput[Any]", upstream)
@@ -199,8 +210,6 @@ class ValueOutput(Slot, Generic[T]):
     def _check_connectable(self, upstream: Slot) -> None:
         super()._check_connectable(upstream)
         if not isinstance(upstream, ValueOutput):
-            from lazyflow_core.errors import ConnectError
-
             raise ConnectError(f"cannot connect {upstream.kind} to {self.kind}.")
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:

@@ -111,6 +111,7 @@ def _make(step: CheckedStep, graph: Graph, operators: Mapping[str, Operator], wh
     for key, pairs in step.connections.items():
         slots = [operators[name].slots[slot] for name, slot in pairs]
         inputs[key] = slots if step.operator.declarations[key].level else slots[0]
+    inputs |= {key: operators[name].slots[slot] for key, (name, slot) in step.links.items()}
     try:
         operator: Operator = step.operator(graph=graph, name=step.step.name, **inputs, **step.parameters)
     except (SetupError, ConnectError, ParameterError) as error:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.graph import Graph, Input, MultiInput, Operator, Parameter, Slot
+from lazyflow_core.graph.multi import leaves
+from lazyflow_core.pipeline._connections import in_order, link_in
 from lazyflow_core.pipeline._description import Step
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def describe_graph(graph: Graph, registry: Any = None) -> tuple[Step, ...]:
         registry = plugins.default()
     ids = _ids(registry)
     names = _names(graph)
-    steps = []
+    steps, sources = {}, {}
     for operator, name in names.items():
         kind = type(operator)
         id = ids.get(f"{kind.__module__}:{kind.__qualname__}")
@@ -38,10 +40,15 @@ def describe_graph(graph: Graph, registry: Any = None) -> tuple[Step, ...]:
             if source is not None:
                 settings[slot.name] = source
         for parameter in operator.parameters:
-            if not parameter.is_default:
+            if parameter.upstream is not None:
+                settings[parameter.name] = _link(parameter, parameter.upstream, names)
+            elif not parameter.is_default:
                 settings[parameter.name] = _value(parameter)
-        steps.append(Step(name, id, settings))
-    return tuple(steps)
+        steps[name] = Step(name, id, settings)
+        taken = leaves([*operator.inputs, *operator.parameters])
+        sources[name] = [names[slot.upstream.operator] for slot in taken if slot.upstream is not None]
+    # In the order in which `build` makes them, whenever they were connected here.
+    return tuple(steps[name] for name in in_order(sources))
 
 
 def _ids(registry: PluginManager) -> dict[str, str]:
@@ -89,11 +96,15 @@ def _output(slot: Slot, names: dict[Operator, str]) -> str | None:
     return f"{names[upstream.operator]}.{upstream.name}"
 
 
+def _link(parameter: Parameter[Any], upstream: Slot, names: dict[Operator, str]) -> Any:
+    """Return the words for a parameter that takes its value from another step; `link_in` reads them."""
+    if upstream.operator not in names:
+        raise PipelineError(f"{parameter} takes from {upstream}, which belongs to no step.")
+    text = f"{names[upstream.operator]}.{upstream.name}"
+    return text if link_in(text, parameter.declaration) else {"from": text}
+
+
 def _value(parameter: Parameter[Any]) -> Any:
-    if parameter.upstream is not None:
-        raise PipelineError(
-            f"{parameter} is connected to {parameter.upstream}; in a pipeline a parameter is a value."
-        )
     value = parameter.value
     if not _is_data(value):
         raise PipelineError(

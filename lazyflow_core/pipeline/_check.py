@@ -24,6 +24,14 @@ from lazyflow_core.errors import (
     UnknownOperatorError,
 )
 from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.pipeline._connections import (
+    connection_of,
+    connections_of,
+    in_order,
+    link_in,
+    link_of,
+    slots_of,
+)
 from lazyflow_core.pipeline._words import near_miss, possible
 from lazyflow_core.plugins.files import find_writer
 from lazyflow_core.plugins.specs import WriterSpec
@@ -54,6 +62,8 @@ class CheckedStep:
     connections: Mapping[str, tuple[tuple[str, str], ...]]
     #: Parameters in their declared types; paths begin at the current directory.
     parameters: Mapping[str, Any]
+    #: Parameters that are connected to ``(step, value output or parameter)``.
+    links: Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +98,6 @@ def check_pipeline(pipeline: Pipeline, registry: Registry | None = None) -> Chec
     return CheckedPipeline(pipeline, tuple(steps[name] for name in order), registry)
 
 
-def slots_of(operator: type[Operator], kind: type) -> dict[str, Any]:
-    """Return the slots that an operator's class declares, of one kind, in the order of the class body."""
-    return {name: slot for name, slot in operator.declarations.items() if isinstance(slot, kind)}
-
-
 # ----------------------------------------------------------------------------------------------------- steps
 
 
@@ -109,10 +114,13 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
     declared = slots_of(classes[step.name], ParameterSlot)
     connections: dict[str, tuple[tuple[str, str], ...]] = {}
     parameters: dict[str, Any] = {}
+    links: dict[str, tuple[str, str]] = {}
     for key, value in step.settings.items():
         where = origin.where(step.name, key)
         if key in inputs:
-            connections[key] = _connections(f"{where}: {key}", value, inputs[key].level, classes)
+            connections[key] = connections_of(f"{where}: {key}", value, inputs[key].level, classes)
+        elif key in declared and (source := link_in(value, declared[key])) is not None:
+            links[key] = link_of(f"{where}: {key} = {source!r}", source, declared[key], classes)
         elif key in declared:
             try:
                 parameters[key] = declared[key].accept(value, f"{where}: {key}")
@@ -132,56 +140,22 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
                 f'add a line such as {key} = "{_example_output(step, classes)}".'
             )
     for key, parameter in declared.items():
-        if key not in parameters and not parameter.has_default:
+        if key not in parameters and key not in links and not parameter.has_default:
             raise PipelineError(
                 f"{where}: the parameter {key!r} of {step.operator} ({parameter.describe()}) has no value; "
                 f"add a line {key} = …"
             )
     if isinstance(parameters.get("path"), str):
         parameters["path"] = str(_input_path(step, parameters["path"], bool(inputs), pipeline))
-    return CheckedStep(step, classes[step.name], connections, parameters)
-
-
-def _connections(
-    where: str, value: Any, level: int, classes: Mapping[str, type[Operator]]
-) -> tuple[tuple[str, str], ...]:
-    """Return the steps and outputs that an input slot takes from: one, or those of a list."""
-    if level == 0:
-        return (_connection(where, value, classes),)
-    if level > 1 or not isinstance(value, list | tuple):
-        raise PipelineError(
-            f"{where} = {value!r} is not a list of connections; this input slot takes several, "
-            'such as ["first.output", "second.output"].'
-        )
-    return tuple(_connection(f"{where}[{i}]", each, classes) for i, each in enumerate(value))
-
-
-def _connection(where: str, value: Any, classes: Mapping[str, type[Operator]]) -> tuple[str, str]:
-    """Return the step and output that ``"step.slot"`` names."""
-    name, dot, slot = value.partition(".") if isinstance(value, str) else ("", "", "")
-    if not (name and dot and slot):
-        raise PipelineError(
-            f"{where} = {value!r} is not a connection; an input slot takes 'step.slot', "
-            "such as 'volume.output'."
-        )
-    if name not in classes:
-        raise PipelineError(
-            f"{where} = {value!r}: no step {name!r}{near_miss(name, classes)}{possible('Steps', classes)}"
-        )
-    outputs = slots_of(classes[name], OutputSlot)
-    if slot not in outputs:
-        raise PipelineError(
-            f"{where} = {value!r}: step {name!r} has no output {slot!r}"
-            f"{near_miss(slot, outputs)}{possible('Its outputs', outputs)}"
-        )
-    return name, slot
+    return CheckedStep(step, classes[step.name], connections, parameters, links)
 
 
 def _example_output(step: Step, classes: Mapping[str, type[Operator]]) -> str:
     for name, operator in classes.items():
         outputs = slots_of(operator, OutputSlot)
-        if name != step.name and outputs:
-            return f"{name}.{next(iter(outputs))}"
+        arrays = [key for key, output in outputs.items() if output.value_type is None]
+        if name != step.name and arrays:
+            return f"{name}.{arrays[0]}"
     return "step.output"
 
 
@@ -209,11 +183,11 @@ def _similar_file(path: Path) -> str:
 def _in_order(steps: Mapping[str, CheckedStep], origin: Origin) -> list[str]:
     """Return the names of the steps, sources first."""
     sources = {
-        name: [source for pairs in step.connections.values() for source, _ in pairs]
+        name: [source for pairs in (*step.connections.values(), step.links.values()) for source, _ in pairs]
         for name, step in steps.items()
     }
     try:
-        return list(graphlib.TopologicalSorter(sources).static_order())
+        return in_order(sources)
     except graphlib.CycleError as error:
         loop: list[str] = error.args[1]
         raise PipelineError(
@@ -238,7 +212,7 @@ def _check_exports(
     }
     for number, export in enumerate(pipeline.exports):
         where = partial(pipeline.origin.where, "export", number)
-        _connection(f"{where('slot')}: slot", export.slot, classes)
+        connection_of(f"{where('slot')}: slot", export.slot, classes)
         if "\0" in export.path:
             raise PipelineError(f"{where('path')}: path = {export.path!r} is no path: it has a NUL in it.")
         target = os.path.realpath(pipeline.path(export.path))

@@ -42,7 +42,8 @@ class Step:
         Its registered id, ``"filters.gaussian_smoothing"``.
     settings
         What its input slots and parameters are given, by their names: ``"step.slot"``, or a list of
-        those, for an input slot; a value for a parameter. Which is which, the operator's class knows.
+        those, for an input slot; a value for a parameter, or a connection to that of another step. Which is
+        which, the operator's class knows.
     """
 
     name: str
@@ -223,8 +224,8 @@ class Pipeline:
         Raises
         ------
         PipelineError
-            For what cannot be said as data: an operator without id, an assigned array, a parameter that is
-            connected or has a value that is no number, text, truth value or list of those.
+            For what cannot be said as data: an operator without id, an assigned array, a parameter whose
+            value is no number, text, truth value or list of those.
         """
         from lazyflow_core.pipeline._capture import describe_graph
 

@@ -122,17 +122,37 @@ def test_reading_a_computed_value_in_a_setup_is_an_error_not_a_hang(graph, mean)
             self.amount.value  # noqa: B018
             super().setup_outputs()
 
-    with pytest.raises(SetupError, match="setup_outputs asked for pixels or a computed value"):
+    with pytest.raises(SetupError, match=r"OpEager: OpEager\.amount is computed by OpMean\.mean, which"):
         OpEager(graph=graph, image=IMAGE, amount=mean.mean)
 
 
-def test_a_computed_value_of_the_wrong_type_is_told_where_it_is_read(graph, mean):
+def test_a_computed_value_of_the_wrong_type_is_told_where_it_is_read(graph):
+    class OpAnything(OpMean):
+        mean = OutputSlot(value=object)
+
     class OpNeedsText(Operator):
         text = ParameterSlot(str)
 
-    op = OpNeedsText(graph=graph, text=mean.mean)
+    op = OpNeedsText(graph=graph, text=OpAnything(graph=graph, image=IMAGE).mean)
     with pytest.raises(ParameterError, match=r"OpNeedsText\.text: 5\.5 is a float, not str"):
         _ = op.text.value
+
+
+def test_values_whose_types_exclude_each_other_do_not_connect(graph, mean):
+    class OpTypes(Operator):
+        text = ParameterSlot(str, default="")
+        number = ParameterSlot(float | tuple, default=0.0)
+        count = ParameterSlot(int, default=0)
+        flag = ParameterSlot(bool, default=False)
+
+    op = OpTypes(graph=graph, number=mean.mean)
+    op.number.connect(op.count)  # integers are accepted for float
+    with pytest.raises(ConnectError, match=r"OpTypes\.text \(.*\): no value fits both"):
+        op.text.connect(mean.mean)
+    for number in (op.number, op.count):
+        with pytest.raises(ConnectError):
+            number.connect(op.flag)
+    assert op.number.upstream is op.count
 
 
 def test_values_connect_to_values_only(graph, mean):

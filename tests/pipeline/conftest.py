@@ -81,6 +81,19 @@ class OpCast(Operator):
         out[...] = self.image.read(roi)
 
 
+class OpPeak(Operator):
+    """Find the largest pixel."""
+
+    image = InputSlot()
+    peak = OutputSlot(value=float)
+
+    def compute_value(self, slot):
+        return float(self.image.read().max())
+
+    def propagate_dirty(self, slot, roi):
+        self.peak.mark_dirty()
+
+
 class FakeRegistry:
     """The operators and writers above."""
 
@@ -89,6 +102,7 @@ class FakeRegistry:
         "filters.smooth": OpSmooth,
         "array.add": OpAdd,
         "array.cast": OpCast,
+        "stats.peak": OpPeak,
     }
 
     def get_operator(self, id):

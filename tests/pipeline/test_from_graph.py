@@ -35,6 +35,17 @@ class OpScale(Operator):
         self.output.mark_dirty(roi)
 
 
+class OpPeak(Operator):
+    image = InputSlot()
+    peak = OutputSlot(value=float)
+
+    def compute_value(self, slot):
+        return float(self.image.read().max())
+
+    def propagate_dirty(self, slot, roi):
+        self.peak.mark_dirty()
+
+
 class OpTotal(Operator):
     images = InputSlot(level=1)
     output = OutputSlot()
@@ -52,7 +63,8 @@ class OpTotal(Operator):
 @pytest.fixture
 def registry():
     manager = PluginManager(only=())
-    for id, operator in {"t.ramp": OpRamp, "t.scale": OpScale, "t.total": OpTotal}.items():
+    for operator in (OpRamp, OpScale, OpTotal, OpPeak):
+        id = f"t.{operator.__name__[2:].lower()}"
         manager.register(id, operator)
     return manager
 
@@ -90,9 +102,47 @@ def test_what_is_no_data_is_refused_in_a_sentence(graph, registry):
     scale.factors.value = np.ones(2)
     with pytest.raises(PipelineError, match=r"scale\.factors = array.* cannot be written as data"):
         Pipeline.from_graph(graph, registry)
-    scale.factors.connect(OpScale(graph=graph, name="other", image=scale.output).factors)
-    with pytest.raises(PipelineError, match=r"scale\.factors is connected to other\.factors"):
+
+    class OpParts(Operator):
+        def __init__(self, **slots):
+            super().__init__(**slots)
+            self.part = OpRamp(parent=self)
+
+    scale.factors.connect(OpParts(graph=graph).part.length)
+    with pytest.raises(PipelineError, match=r"scale\.factors takes from OpRamp\.length, which belongs to no"):
         Pipeline.from_graph(graph, registry)
+
+
+def test_the_order_of_making_is_no_part_of_the_description(graph, registry):
+    scale = OpScale(graph=graph, name="scale")
+    OpRamp(graph=graph, name="unused")
+    scale.image.connect(OpRamp(graph=graph, name="ramp").output)
+    pipeline = Pipeline.from_graph(graph, registry)
+    assert [step.name for step in pipeline.steps] == ["unused", "ramp", "scale"]
+    with Graph() as rebuilt:
+        pipeline.build(rebuilt, registry)
+        assert Pipeline.from_graph(rebuilt, registry) == pipeline
+
+
+def test_connected_parameters_go_there_and_back_too(graph, registry):
+    ramp = OpRamp(graph=graph, name="ramp", length=4)
+    peak = OpPeak(graph=graph, name="peak", image=ramp.output)
+    scale = OpScale(graph=graph, name="scale", image=ramp.output, factors=peak.peak)
+    OpRamp(graph=graph, name="twin", length=ramp.length, label=ramp.label)
+    pipeline = Pipeline.from_graph(graph, registry)
+    assert pipeline.step("twin").settings == {"length": "ramp.length", "label": {"from": "ramp.label"}}
+    assert pipeline.step("scale").settings["factors"] == {"from": "peak.peak"}  # it could be a text as well
+    read = Pipeline.from_toml(pipeline.to_toml())
+    assert read == pipeline
+    with Graph() as rebuilt:
+        built = read.build(rebuilt, registry)
+        assert Pipeline.from_graph(rebuilt, registry) == pipeline
+        assert np.array_equal(built.slot("scale.output").read(), scale.output.read())
+        assert built.slot("scale.output").read().tolist() == [0, 3, 6, 9]
+        built.operators["ramp"].length.value = 2
+        assert built.slot("twin.output").meta.shape == (2,)
+        assert built.slot("scale.output").read().tolist() == [0, 1]
+        assert built.source_of("scale.output") is built.slot("ramp.output")
 
 
 def test_an_operator_without_an_id_is_refused(graph, registry):

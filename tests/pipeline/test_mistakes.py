@@ -149,6 +149,38 @@ MISTAKES = {
         "p.toml:5 [smooth]: the connections go in a circle: smooth → smooth; a step cannot take from itself, "
         "not even through others.",
     ),
+    "a value where an array is needed": (
+        ('image = "volume.output"', 'image = "peak.peak"\n[peak]\noperator = "stats.peak"\nimage = "volume.output"'),
+        "p.toml:7 [smooth]: image = 'peak.peak': step 'peak' has one float as its 'peak', which parameters take; "
+        "this needs an array. Its outputs: none.",
+    ),
+    "an array where a value is needed": (
+        ("sigma = 1.5", 'sigma = "volume.output"'),
+        "p.toml:8 [smooth]: sigma = 'volume.output': step 'volume' has an array as its 'output'; a parameter takes "
+        "one value. Its values: path, dataset.",
+    ),
+    "a value of another type": (
+        ("sigma = 1.5", 'sigma = "volume.path"'),
+        "p.toml:8 [smooth]: sigma = 'volume.path': 'path' of step 'volume' is str, not float.",
+    ),
+    "a missing value": (
+        ("sigma = 1.5", 'mode = {from = "volume.pth"}'),
+        "p.toml:8 [smooth]: mode = 'volume.pth': step 'volume' has no value 'pth'; did you mean 'path'? "
+        "Its values: path, dataset.",
+    ),
+    "a value of a missing step": (
+        ("sigma = 1.5", 'sigma = "otsu.level"'),
+        "p.toml:8 [smooth]: sigma = 'otsu.level': no step 'otsu'. Steps: volume, smooth.",
+    ),
+    "a connection of a value that is none": (
+        ("sigma = 1.5", "sigma = {from = 3}"),
+        "p.toml:8 [smooth]: sigma = '3' is not a connection, which is a text such as 'otsu.level'.",
+    ),
+    "a circle through a parameter": (
+        ("sigma = 1.5", 'sigma = "smooth.sigma"'),
+        "p.toml:5 [smooth]: the connections go in a circle: smooth → smooth; a step cannot take from itself, "
+        "not even through others.",
+    ),
     "a missing input file": (
         ('path = "cells.npy"', 'path = "cell.npy"'),
         "p.toml:3 [volume]: path = 'cell.npy': there is no file 'cell.npy'; "
