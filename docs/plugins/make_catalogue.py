@@ -45,16 +45,29 @@ def entry(spec: OperatorSpec) -> Iterator[str]:
     for cls, kind in _KINDS:
         for name, slot in operator.declarations.items():
             if isinstance(slot, cls):
-                cells = (f"`{name}`", kind, slot.describe(), slot.doc)
+                cells = (f"`{name}`", kind, code(shortened(slot.describe())), code(slot.doc))
                 yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
     for title in ("Regions", "Memory"):
         texts = (section(inspect.cleandoc(cls.__doc__ or ""), title) for cls in operator.__mro__)
         text = next(filter(None, texts), "")  # a subclass without the section means that of its base
         if text:
-            text = re.sub(r"^(pull|push)\s+", r"*\1:* ", text, flags=re.MULTILINE)
-            yield from (f"**{title}.** " + text.replace("``", "`"), "")
+            # A line per arrow; what belongs to it is indented.
+            text = re.sub(r"^(pull|push)\s+", r"- *\1:* ", text, flags=re.MULTILINE)
+            begin = f"**{title}.**" + ("\n\n" if text.startswith("- ") else " ")
+            yield from (begin + text.replace("``", "`"), "")
     yield from (f"Source: `{spec.target}`", "")
+
+
+def code(text: str) -> str:
+    """Return a text in which what is quoted is code: quotes in prose would be made round."""
+    return re.sub(r"'([^']*)'", r"`'\1'`", text)
+
+
+def shortened(text: str) -> str:
+    """Return what a slot takes; a default that is a table of its own has no place in this one."""
+    begin, default, value = text.partition("default ")
+    return text if len(value) < 80 else f"{begin}{default}of {value.count('),') + 1} entries"
 
 
 def section(doc: str, title: str) -> str:
