@@ -35,9 +35,7 @@ def cancel(request: Request[Any], *, force: bool = False, reason: str | None = N
                 continue
             current._cancelled = True
             # Order matters: the dependents are looked at after their reason to live was taken away.
-            links = current._links
-            if links is not None and links.children:
-                todo += links.children
+            todo += current._children or ()
             waiting = current._waiting
             # Only a request it waits for, never the owner of a lock it waits for.
             awaited = waiting.target if type(waiting) is Waiter else waiting
@@ -56,7 +54,7 @@ def cancel(request: Request[Any], *, force: bool = False, reason: str | None = N
 
 def is_wanted(request: Request[Any]) -> bool:
     """Return whether somebody who was not cancelled waits for it. The caller holds the mutex."""
-    host = request._host
+    host = getattr(request, "_host", None)
     if host is not None and not host._cancelled:
         return True
     links = request._links

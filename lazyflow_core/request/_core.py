@@ -16,13 +16,13 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lazyflow_core.errors import CancelledError, InternalError
+from lazyflow_core.errors import CancelledError
 
 from ._failure import keep_error
 from ._links import DELIVERED, Failure, Links, logger
 from ._mutex import mutex
 from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
-from ._state import LEGAL_MOVES, NOTHING, Priority, RequestState
+from ._state import MOVES_TO, NOTHING, Priority, RequestState
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -37,22 +37,24 @@ RUNNING = RequestState.RUNNING
 FINISHED = RequestState.FINISHED
 FAILED = RequestState.FAILED
 CANCELLED = RequestState.CANCELLED
+TO_RUNNING = MOVES_TO[RUNNING]
+TO_FINISHED = MOVES_TO[FINISHED]
 
 
 class RequestCore(Generic[T]):
     """Fields and inner methods of a request; `Request` adds what users call."""
 
-    # Slots, not a dict, and few: a million pending requests are 300 MB with 300 bytes each.
+    # Slots, not a dict, and few: a million pending requests are 300 MB with 300 bytes each, and the cyclic
+    # collector looks into every slot of every one several times.
     __slots__ = (
         "__weakref__",
         "_cancelled",
+        "_children",
         "_claimable",
         "_context",
         "_host",
         "_links",
         "_name",
-        "_open_end",
-        "_out",
         "_outcome",
         "_parent",
         "_priority",
@@ -63,6 +65,11 @@ class RequestCore(Generic[T]):
         "_workload",
     )
 
+    #: The right to run what is queued; set by `submit`, taken by deleting it.
+    _claimable: bool
+    #: Who runs it inline and so waits for it. There only meanwhile.
+    _host: Interest
+
     def __init__(
         self,
         workload: Callable[..., T] | None,
@@ -71,37 +78,37 @@ class RequestCore(Generic[T]):
         scheduler: Scheduler | None = None,
         priority: Priority | None = None,
     ) -> None:
-        #: Dropped as soon as it has run: a closure keeps arrays alive.
+        #: There until somebody ends the request, which is to delete it: see `_take_end`. Besides, a closure
+        #: keeps arrays alive.
         self._workload = workload
         self._name = name
         #: None until somebody starts it and none was given.
         self._scheduler = scheduler
         self._priority = priority
-        #: Written by `_move` only.
+        #: Whoever writes it takes it out of `MOVES_TO`.
         self._state = NEW
         #: The right to start it, by submitting or by running it; taken by deleting it, once.
         self._ticket = True
-        # _claimable, the right to run what is queued, is set by `_enqueue` and taken in the same way. Not one
-        # slot for both: a second submission that takes the ticket, only to find that it came second, would
-        # make a worker pass the queued request over.
-        #: There until somebody ends it; taken by deleting it. See `_take_end`.
-        self._open_end = True
-        #: The result (FINISHED), a `Failure` (FAILED) or None. Written before the state says so.
-        self._outcome: Any = None
+        # Not one slot for _ticket and _claimable: a second submission that takes the ticket, only to find
+        # that it came second, would make a worker pass the queued request over.
+        #: Until the end where to compute into, or `NOTHING`; then the result (FINISHED), a `Failure`
+        #: (FAILED), a reason or None (CANCELLED). Written before the state says so.
+        self._outcome: Any = NOTHING
         #: None, a `Links` or `DELIVERED`. Made under the mutex.
         self._links: Links | None = None
-        #: Of the submitter, from submit until it runs. A request that is waited for directly has none.
-        self._context: Context | None = None
-        self._out: Any = NOTHING
+        #: The submitter's `Context`, from submit to the end; None if that has no variables. `NOTHING` before:
+        #: what is waited for directly sees the variables of its waiter.
+        self._context: Any = NOTHING
         #: Somebody asked it to stop and was not refused. Never reset.
         self._cancelled = False
         #: What this request waits for now: a `Waiter`, a request it runs inline, or None. Written by the
         #: party that runs it.
         self._waiting: Any = None
-        #: Who runs it inline and so waits for it; None in a worker's loop.
-        self._host: Interest | None = None
-        #: The request in whose `Links.children` this one stands, from submit to outcome.
+        #: The request among whose children this one stands, from submit to outcome.
         self._parent: RequestCore[Any] | None = None
+        #: Requests submitted by this one that have no outcome yet; cancellation spreads to them. Made by the
+        #: party that runs it. Adding, removing and copying a set are single steps.
+        self._children: set[RequestCore[Any]] | None = None
 
     # ------------------------------------------------------------------------------- overridden by `Request`
 
@@ -118,60 +125,32 @@ class RequestCore(Generic[T]):
     # ------------------------------------------------------------------------------------------------- state
 
     def _move(self, state: RequestState) -> None:
-        """Change the state. The only writer; the caller holds the request's ticket, or runs it."""
-        if state not in LEGAL_MOVES[self._state]:
-            raise InternalError(
-                f"{self.describe()} cannot become {state.name}. "
-                "This is a bug in lazyflow_core, please report it."
-            )
-        self._state = state
+        """Change the state; the caller runs the request. Where every request passes it is written in line."""
+        self._state = MOVES_TO[state][self._state]
 
     def _claim(self) -> bool:
         """Take the right to run it; exactly one caller ever gets it."""
         state = self._state
         # Deleting a slot is one step of the interpreter: of two threads one gets the AttributeError.
         try:
-            if state is NEW:
-                del self._ticket
-            elif state is QUEUED:
+            if state is QUEUED:
                 del self._claimable
+            elif state is NEW:
+                del self._ticket
             else:
                 return False
         except AttributeError:
             return False  # claimed, or just being submitted by somebody else
-        self._move(RUNNING)
+        self._state = TO_RUNNING[state]
         return True
 
     def _take_end(self) -> bool:
         """Take the right to end it; exactly one caller ever gets it."""
         try:
-            del self._open_end
+            del self._workload
         except AttributeError:
             return False
         return True
-
-    def _enqueue(self, scheduler: Scheduler, parent: RequestCore[Any] | None) -> None:
-        """Queue a new request; do nothing if somebody else starts it at this moment."""
-        try:
-            del self._ticket
-        except AttributeError:
-            return
-        try:
-            self._context = copy_context()
-            self._move(QUEUED)
-            if parent is not None:
-                self._join_family(parent)
-            self._claimable = True
-            # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
-            # claimed; whoever claims it looks again before the workload begins.
-            if self._cancelled or (parent is not None and parent._cancelled):
-                self.cancel()  # type: ignore[attr-defined]
-            scheduler.enqueue(self)  # type: ignore[arg-type]
-        except BaseException:
-            # Ctrl-C in the middle: nobody would ever find it, so it ends here.
-            if self._state is NEW or self._claim():
-                self._finish(CANCELLED, None, current_party())
-            raise
 
     def _adopt(self, parent: RequestCore[Any]) -> None:
         """Take scheduler and priority of the request that starts this one, unless they were given."""
@@ -179,22 +158,6 @@ class RequestCore(Generic[T]):
             self._scheduler = parent._scheduler
         if self._priority is None:
             self._priority = parent._priority
-
-    def _join_family(self, parent: RequestCore[Any]) -> None:
-        """Stand among the children of ``parent``, which runs this, until the outcome."""
-        links = parent._links
-        if links is None or links.children is None:
-            with mutex:
-                links = parent._links
-                if links is DELIVERED:
-                    return  # given up by a scheduler that closed, yet still running
-                if links is None:
-                    links = parent._links = Links()
-                if links.children is None:
-                    links.children = set()
-        # Adding to and removing from a set are single steps; `cancel` copies it in one.
-        links.children.add(self)  # type: ignore[arg-type]
-        self._parent = parent
 
     # ----------------------------------------------------------------------------------------------- running
 
@@ -204,12 +167,15 @@ class RequestCore(Generic[T]):
         ``host`` is who counts as waiting when it comes to cancelling; None: the one who runs on ``party``.
         """
         me = party.request
-        # A context of its own: what the workload sets does not leak into the waiter.
-        context = copy_context() if self._context is None else self._context
+        context = self._context
         fiber = party if type(party) is Fiber else None
         if fiber is not None:
             outer_context = fiber.gr_context
-            fiber.gr_context = context
+            if context is NOTHING:
+                # A copy: what the workload sets does not leak into the waiter.
+                context = None if outer_context is None else copy_context()
+            if context is not outer_context:
+                fiber.gr_context = context
         edge: WaiterHost = party if me is None else me
         self._host = edge if host is None else host
         edge._waiting = self
@@ -224,7 +190,7 @@ class RequestCore(Generic[T]):
                 # Not Context.run: it would put a C call on the stack, which is copied at every switch.
                 self._execute(party)
             else:
-                context.run(self._execute, party)
+                (copy_context() if context is NOTHING else context or Context()).run(self._execute, party)
         except BaseException as error:
             # A Ctrl-C between two statements of ours, or the end of the stack. There may be no room to end
             # the request here; the outermost level does it.
@@ -234,7 +200,7 @@ class RequestCore(Generic[T]):
             party.depth -= 1
             party.request = me
             edge._waiting = None
-            self._host = None
+            del self._host
             if fiber is not None:
                 fiber.gr_context = outer_context
             if party.torn and me is None:
@@ -243,13 +209,19 @@ class RequestCore(Generic[T]):
     def _execute(self, party: Party) -> None:
         """Run the claimed request to its outcome. Does not raise, whatever the workload does."""
         scheduler = self._scheduler
-        if scheduler is not None and scheduler.observers:
-            scheduler.observe("started", self)  # type: ignore[arg-type]
+        observer = scheduler if scheduler is not None and scheduler.observers else None
+        if observer is not None:
+            observer.observe("started", self)  # type: ignore[arg-type]
         # One of the two places that catch BaseException: a SystemExit in a workload is the workload's
         # failure, not the end of the worker and of everybody who waits.
         try:
-            # A cancellation may have come between the claim and here; nothing of it runs then.
-            outcome: Any = None if self._cancelled else self._run(self._out)
+            if self._cancelled:
+                # The cancellation came between the claim and here; nothing of it runs.
+                outcome: Any = None
+            elif self._outcome is NOTHING and self._workload is not None:
+                outcome = self._workload()
+            else:
+                outcome = self._run(self._outcome)
             state = FINISHED
         except CancelledError as error:
             # Raised without anybody having cancelled *this* request, it is a failure like any other.
@@ -262,37 +234,48 @@ class RequestCore(Generic[T]):
             if self._cancelled:
                 state = CANCELLED
                 outcome = None
-        self._finish(state, outcome, party)
-        if scheduler is not None and scheduler.observers:
-            scheduler.observe("ended", self)  # type: ignore[arg-type]
+        if state is FINISHED and self._parent is None:
+            # The same as `_finish`, without a call and a look at what cannot be.
+            try:
+                del self._workload
+            except AttributeError:
+                return
+            self._context = None
+            self._outcome = outcome
+            self._state = TO_FINISHED[self._state]
+            self._children = None
+            links = self._links
+            if links is not None:
+                self._deliver(links, party)
+        else:
+            self._finish(state, outcome, party)
+        if observer is not None:
+            observer.observe("ended", self)  # type: ignore[arg-type]
 
     # ------------------------------------------------------------------------------------------------ ending
 
     def _finish(self, state: RequestState, outcome: Any, party: Party) -> None:
         """Publish the outcome, run the callbacks, wake those who wait - in this order."""
+        if state is not FINISHED and self._name is None:
+            self._name = self._describe_work()  # the workload goes, the name stays for reports
         # Deleted here and not by calling _take_end: this is on the way of every request.
         try:
-            del self._open_end
+            del self._workload
         except AttributeError:
             return  # its scheduler was closed and gave up on it; the waiters have been told
-        if state is not FINISHED:
-            if self._name is None:
-                self._name = self._describe_work()  # the workload goes, the name stays for reports
-            if state is FAILED:
-                outcome = Failure(keep_error(outcome, self._scheduler), self._name)
-        self._workload = None
+        if state is FAILED:
+            outcome = Failure(keep_error(outcome, self._scheduler), self._name)
         self._context = None
-        self._out = NOTHING
         # The outcome before the state: readers look at the state first.
         self._outcome = outcome
-        self._move(state)
+        self._state = MOVES_TO[state][self._state]
+        self._children = None
         parent = self._parent
         if parent is not None:
             self._parent = None
-            links = parent._links
-            # Checked, since the parent may have ended before its child.
-            if links is not None and links.children is not None:
-                links.children.discard(self)
+            children = parent._children
+            if children is not None:  # the parent may have ended before its child
+                children.discard(self)
         # The state was written before the links are read; `_hang_on` writes the links before it reads the
         # state. So whoever hung something on this request is seen here, or sees that it is over.
         links = self._links
@@ -370,7 +353,7 @@ class RequestCore(Generic[T]):
     def _finish_interrupted(self, error: BaseException, party: Party) -> None:
         """Bring to its end what a Ctrl-C tore out of `_execute`, so that nobody waits for ever."""
         if not self._state.is_terminal:
-            self._open_end = True
+            self._workload = None
             self._finish(FAILED, error, party)
         elif self._links is not None:
             self._deliver(self._links, party)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from ._core import finish_torn
-from ._party import current_party
+from ._party import Party
 from ._scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -34,14 +34,13 @@ class InlineScheduler(Scheduler):
     def __init__(self, *, name: str = "inline", observers: tuple[Any, ...] = ()) -> None:
         super().__init__(name=name, observers=observers)
 
-    def enqueue(self, request: Request[Any]) -> None:
+    def enqueue(self, request: Request[Any], party: Party) -> None:
         """Run it right here."""
         if request._claim():
-            context = request._context
-            (copy_context() if context is None else context).run(self._run, request)
+            context: Any = request._context or Context()
+            context.run(self._run, request, party)
 
-    def _run(self, request: Request[Any]) -> None:
-        party = current_party()
+    def _run(self, request: Request[Any], party: Party) -> None:
         outer = party.request
         party.request = request
         party.depth += 1

@@ -1,4 +1,4 @@
-"""What hangs on a request besides its outcome: callbacks, waiters, children. Made only when needed."""
+"""What hangs on a request besides its outcome: callbacks and waiters. Made only when needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from ._state import RequestState
 
 if TYPE_CHECKING:
     from ._party import Party, Waiter
-    from ._request import Request
 
 __all__ = ["DELIVERED", "Failure", "Links"]
 
@@ -18,21 +17,19 @@ logger = logging.getLogger("lazyflow_core")
 
 
 class Links:
-    """The callbacks, waiters and children of one request. Guarded by the mutex.
+    """The callbacks and waiters of one request. Guarded by the mutex.
 
     `RequestCore._links` is None (nothing hangs on it), a `Links`, or `DELIVERED`: the outcome is there, all
     callbacks have run, nobody waits any more.
     """
 
-    __slots__ = ("callbacks", "children", "deliverer", "waiters")
+    __slots__ = ("callbacks", "deliverer", "waiters")
 
     def __init__(self) -> None:
         #: (outcome it is for or None for any, function), in the order of subscription.
         self.callbacks: list[tuple[RequestState | None, Callable[..., object]]] | None = None
         #: Parties to be woken after the callbacks. A dict for its order and O(1) removal.
         self.waiters: dict[Waiter, None] = {}
-        #: Requests submitted by this one that have no outcome yet; cancellation spreads to them.
-        self.children: set[Request[Any]] | None = None
         #: Who runs the callbacks right now. It may wait for the request without waiting for itself.
         self.deliverer: Party | None = None
 

@@ -87,12 +87,18 @@ class WaiterHost(Protocol):
 class Fiber(greenlet):
     """A greenlet that runs requests for a carrier, one after another."""
 
+    __slots__ = ("_waiting", "carrier", "depth", "lazyflow_party", "request", "scheduler", "torn")
+
     _cancelled = False
 
     def __init__(self, carrier: Carrier) -> None:
         super().__init__(_run_fiber, carrier.hub)
+        #: Itself while it runs, so that `current_party` need not ask what kind of greenlet it is on.
+        self.lazyflow_party = self
         #: Whose thread may resume this fiber. Never changes.
         self.carrier = carrier
+        #: For whom it runs requests.
+        self.scheduler = carrier.scheduler
         #: The request whose code runs on this stack right now, the innermost of the inline ones.
         self.request: Request[Any] | None = None
         #: How many requests run inside each other on this stack.
@@ -106,10 +112,10 @@ class Fiber(greenlet):
         found: list[Request[Any]] = []
         inner: Any = self.request
         # Between two requests may stand the consent of a pool, which is none.
-        while inner is not None and hasattr(inner, "_host"):
+        while inner is not None:
             if hasattr(inner, "_state"):
                 found.append(inner)
-            inner = inner._host
+            inner = getattr(inner, "_host", None)
         return found
 
 
@@ -119,6 +125,8 @@ class ThreadParty:
     __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread_name", "torn")
 
     _cancelled = False
+    #: A thread of the application's carries nobody's requests.
+    scheduler: Scheduler | None = None
 
     def __init__(self) -> None:
         self.request: Request[Any] | None = None
@@ -141,12 +149,10 @@ current_stack = getcurrent
 def current_party() -> Party:
     """Return the stack this code runs on."""
     here = getcurrent()
-    if type(here) is Fiber:
-        return here
-    # Kept on the thread's main greenlet (or on somebody else's greenlet): it dies with it.
     try:
         return here.lazyflow_party  # type: ignore[attr-defined, no-any-return]
     except AttributeError:
+        # Kept on the thread's main greenlet (or on somebody else's greenlet): it dies with it.
         party = here.lazyflow_party = ThreadParty()  # type: ignore[attr-defined]
         return party
 
@@ -327,3 +333,4 @@ def _run_fiber() -> Any:
         return fiber.carrier.run_loop(fiber)
     finally:
         fibers.discard(fiber)
+        del fiber.lazyflow_party

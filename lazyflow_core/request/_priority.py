@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._mutex import mutex
+from ._party import current_party
 from ._state import Priority, RequestState
 from ._waitgraph import dependencies
 
@@ -25,8 +26,7 @@ def raise_priority(request: Request[Any], priority: Priority) -> None:
             current._priority = priority
             is_queued = current._state is RequestState.QUEUED
             todo += (needed for needed in dependencies(current._waiting) if hasattr(needed, "_priority"))
-            if current._links is not None and current._links.children:
-                todo += current._links.children
+            todo += current._children or ()
         if is_queued:
             # The entry in the slower queue stays behind; whoever takes it finds the request claimed.
-            current._scheduler.enqueue(current)
+            current._scheduler.enqueue(current, current_party())

@@ -8,6 +8,7 @@ in the schedulers. ``DESIGN.md`` beside it tells the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyflow_core.errors import (
@@ -22,10 +23,10 @@ from ._cancel import cancel
 from ._core import RequestCore
 from ._failure import describe_failure, pass_on_interrupt, waiter_error
 from ._mutex import mutex
-from ._party import Fiber, current_party
+from ._party import Fiber, Party, current_party, current_stack
 from ._priority import raise_priority
 from ._scheduler import default_scheduler, runs_here
-from ._state import MAX_INLINE_DEPTH, NOTHING, Priority, RequestState
+from ._state import MAX_INLINE_DEPTH, MOVES_TO, NOTHING, Priority, RequestState
 from ._wait import wait_until_delivered
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ RUNNING = RequestState.RUNNING
 FINISHED = RequestState.FINISHED
 FAILED = RequestState.FAILED
 CANCELLED = RequestState.CANCELLED
+TO_QUEUED = MOVES_TO[QUEUED]
 
 
 class Request(RequestCore[T]):
@@ -102,7 +104,7 @@ class Request(RequestCore[T]):
         return RequestError(describe_failure(self, cause))
 
     def _describe_work(self) -> str:
-        workload = self._workload
+        workload = getattr(self, "_workload", None)
         return getattr(workload, "__qualname__", None) or type(workload or self).__qualname__
 
     # ----------------------------------------------------------------------------------------- the handle
@@ -172,7 +174,7 @@ class Request(RequestCore[T]):
             raise RequestStateError(
                 f"{self.describe()} has been started; write_into() must come before submit() and wait()"
             )
-        self._out = destination
+        self._outcome = destination
         return self
 
     # ------------------------------------------------------------------------------------ starting, waiting
@@ -187,18 +189,47 @@ class Request(RequestCore[T]):
         """
         if self._state is not NEW:
             return self
-        party = current_party()
+        try:
+            party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
+        except AttributeError:
+            party = current_party()
         parent = party.request
         if parent is not None:
             self._adopt(parent)
         scheduler = self._scheduler
         if scheduler is None:
             # On a worker without a request runs a callback; what it starts stays with that scheduler.
-            scheduler = party.carrier.scheduler if type(party) is Fiber else default_scheduler()
+            scheduler = party.scheduler or default_scheduler()
             self._scheduler = scheduler
         if not scheduler.is_open:
             raise SchedulerClosedError(f"{self.describe()} cannot be submitted: {scheduler.why_closed}")
-        self._enqueue(scheduler, parent)
+        # As in `_claim`: one step of the interpreter, which one caller gets.
+        try:
+            del self._ticket
+        except AttributeError:
+            return self  # somebody else starts it at this moment
+        try:
+            # An empty context is not kept: the worker's own is as good, and it would be every other object
+            # of a million pending requests.
+            self._context = copy_context() or None
+            self._state = TO_QUEUED[self._state]
+            if parent is not None:
+                self._parent = parent
+                siblings = parent._children
+                if siblings is None:
+                    siblings = parent._children = set()
+                siblings.add(self)
+            self._claimable = True
+            # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
+            # claimed; whoever claims it looks again before the workload begins.
+            if self._cancelled or (parent is not None and parent._cancelled):
+                self.cancel()
+            scheduler.enqueue(self, party)
+        except BaseException:
+            # Ctrl-C in the middle: nobody would ever find it, so it ends here.
+            if self._state is NEW or self._claim():
+                self._finish(CANCELLED, None, party)
+            raise
         return self
 
     def wait(self, timeout: float | None = None) -> T:
@@ -228,7 +259,10 @@ class Request(RequestCore[T]):
         CancelledError
             If the request that calls this was cancelled itself.
         """
-        party = current_party()
+        try:
+            party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
+        except AttributeError:
+            party = current_party()
         me = party.request
         if me is not None and me._cancelled:
             raise CancelledError(f"{me.describe()} was cancelled")
@@ -237,15 +271,18 @@ class Request(RequestCore[T]):
             # Only the awaited request is run inline, never other work: that could need a lock which is
             # held further down on this very stack.
             scheduler = self._scheduler
-            if (scheduler is None or runs_here(scheduler, party, state)) and self._claim():
+            if (
+                scheduler is None or scheduler is party.scheduler or runs_here(scheduler, party, state)
+            ) and self._claim():
                 if state is QUEUED:
                     party.carrier.forget(self)  # type: ignore[union-attr]
                 elif me is not None:
                     self._adopt(me)
                 self._execute_inline(party)
-                if self._state is FAILED and type(party) is not Fiber:
+                state = self._state
+                if state is FAILED and type(party) is not Fiber:
                     pass_on_interrupt(self._outcome)
-        if self._state is FINISHED and self._links is None:
+        if state is FINISHED and self._links is None:
             return self._outcome  # type: ignore[no-any-return]
         if not self._is_settled():
             wait_until_delivered(self, party, timeout)

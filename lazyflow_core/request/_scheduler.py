@@ -70,8 +70,11 @@ class Scheduler:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}{'' if self.is_open else ', closed'}>"
 
-    def enqueue(self, request: Request[Any]) -> None:
-        """Run a queued request, soon. Called once per submission, and again when its priority is raised."""
+    def enqueue(self, request: Request[Any], party: Party) -> None:
+        """Run a queued request, soon. Called once per submission, and again when its priority is raised.
+
+        ``party`` is the stack that calls this.
+        """
         raise NotImplementedError
 
     def block_thread(self, waiter: Waiter) -> None:
@@ -109,7 +112,7 @@ def runs_here(scheduler: Scheduler, party: Party, state: RequestState) -> bool:
     A foreign thread runs only what was not submitted: who submits wants it run by a worker.
     """
     if type(party) is Fiber:
-        return party.carrier.scheduler is scheduler
+        return party.scheduler is scheduler
     if state is not RequestState.NEW:
         return False
     me = party.request

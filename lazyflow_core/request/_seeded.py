@@ -23,7 +23,7 @@ from lazyflow_core.errors import CircularWaitError, SchedulerClosedError
 
 from ._cancel import cancel
 from ._mutex import mutex
-from ._party import STOP, Carrier, Fiber, Verdict, Waiter, current_party
+from ._party import STOP, Carrier, Fiber, Party, Verdict, Waiter, current_party
 from ._scheduler import Scheduler
 from ._state import RequestState
 from ._waitgraph import describe_blocked
@@ -109,11 +109,10 @@ class SeededScheduler(Scheduler):
         """Run until nothing can run any more. Virtual time stands still."""
         self._carrier.drive(None)
 
-    def enqueue(self, request: Request[Any]) -> None:
+    def enqueue(self, request: Request[Any], party: Party) -> None:
         """Make a request one of those that may run next; perhaps before whoever submits it goes on."""
         carrier = self._carrier
         carrier.add(request)
-        party = current_party()
         if type(party) is Fiber and party.carrier is carrier:
             carrier.checkpoint(party)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _closing
 from ._cpus import usable_cpu_count
 from ._mutex import mutex
-from ._party import Fiber, current_party
+from ._party import Party
 from ._scheduler import Scheduler
 from ._state import Priority
 from ._worker import Worker
@@ -85,17 +85,16 @@ class ThreadedScheduler(Scheduler):
         #: Set when the scheduler begins to close.
         self.closing = threading.Event()
 
-    def enqueue(self, request: Request[Any]) -> None:
+    def enqueue(self, request: Request[Any], party: Party) -> None:
         """Put a queued request where the next free worker finds it."""
         if not self.workers:
             self._start()
         priority = request._priority
         if priority is None or priority is Priority.NORMAL:
-            if request._parent is None:
-                self.inbox.append(request)
+            if request._parent is not None and party.scheduler is self:
+                party.carrier.local.append(request)  # type: ignore[union-attr]
             else:
-                worker = _current_worker(self)
-                (self.inbox if worker is None else worker.local).append(request)
+                self.inbox.append(request)
         else:
             queue = self.urgent if priority is Priority.INTERACTIVE else self.leisure
             if request._parent is None:
@@ -143,10 +142,3 @@ class ThreadedScheduler(Scheduler):
                 except IndexError:
                     break
         return taken
-
-
-def _current_worker(scheduler: ThreadedScheduler) -> Worker | None:
-    party = current_party()
-    if type(party) is Fiber and party.carrier.scheduler is scheduler:
-        return party.carrier  # type: ignore[return-value]
-    return None

@@ -24,7 +24,7 @@ MAX_STAND_INS = 1000
 _STUB = compile("raise", "stub", "exec").co_code
 
 
-_REQUEST_MODULE = __name__.rpartition(".")[0] + "._request"
+_OUR_MODULES = tuple(__name__.rpartition(".")[0] + name for name in ("._core", "._request"))
 
 
 def lighten(error: BaseException) -> None:
@@ -47,7 +47,7 @@ def lighten(error: BaseException) -> None:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__") == _REQUEST_MODULE and frame.f_code.co_name in ("_execute", "_run")
+    return frame.f_globals.get("__name__") in _OUR_MODULES and frame.f_code.co_name in ("_execute", "_run")
 
 
 def _light_copy(traceback: TracebackType | None) -> TracebackType | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import CancelledError, RequestTimeoutError, SchedulerClosedError
@@ -11,7 +12,7 @@ from . import _debug
 from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, Waiter
 from ._scheduler import runs_here
-from ._state import MAX_INLINE_DEPTH, RequestState
+from ._state import MAX_INLINE_DEPTH, NOTHING, RequestState
 from ._waitgraph import check_no_circle, parked
 
 if TYPE_CHECKING:
@@ -122,6 +123,8 @@ def wait_until_delivered(
     if must_hop and request._claim():
         # Claimed only now that nothing can raise any more: a claimed request must be run.
         assert type(party) is Fiber
+        if request._context is NOTHING:
+            request._context = copy_context() or None
         party.carrier.hop = request
     queue = links.waiters
     try:

@@ -108,11 +108,12 @@ class Worker(Carrier):
         local = self.local
         # The right end is ours alone; the left one we share with thieves, so look at what was really taken.
         try:
-            while local[-1]._state > RequestState.QUEUED:
+            while local and local[-1]._state > RequestState.QUEUED:
                 local.pop()
-            while (first := local.popleft())._state > RequestState.QUEUED:
-                pass
-            local.appendleft(first)
+            while local and local[0]._state > RequestState.QUEUED:
+                first = local.popleft()
+                if first._state <= RequestState.QUEUED:
+                    local.appendleft(first)  # a thief took the one we looked at
         except IndexError:
             pass
 
@@ -124,31 +125,62 @@ class Worker(Carrier):
 
     def run_loop(self, fiber: Fiber) -> Any:
         """Take and run work on this fiber until the scheduler closes; see `Carrier.run_loop`."""
+        # A million requests pass here, so whatever never changes is a local variable.
         scheduler = self.scheduler
+        urgent = scheduler.urgent
+        inbox = scheduler.inbox
+        local = self.local
+        others = self.others
         ready = self.ready
         idle = self.idle
+        torn = fiber.torn
+        # A fiber that is too deep to run a request inline leaves it for whoever is switched to next: a fiber
+        # that begins here, or one that comes back from its place among the idle.
+        request = self._take_hop()
         while True:
-            request = self.hop
-            if request is not None:
-                self.hop = None  # claimed by the fiber that hopped
-            else:
+            if request is None:
                 if self.deadlines:
                     self._expire_deadlines()
                 if ready:
                     following = ready.popleft()
+                    fiber.request = fiber.gr_context = None
                     if len(idle) >= MAX_IDLE_FIBERS:
                         return following
                     idle.append(fiber)
                     following.switch()
-                    continue  # taken from idle by a fiber that parked
-                request = self._next_request()
+                    request = self._take_hop()
+                    continue
+                # Each pop may lose against another thread, and then all is looked at again.
+                try:
+                    if not self.ticks % FAIRNESS_PERIOD:
+                        request = self._next_from_far_end()
+                    if request is not None:
+                        pass
+                    elif urgent:
+                        request = urgent.popleft()
+                    elif local:
+                        request = local.pop()
+                    else:
+                        for other in others:
+                            if other.local:
+                                request = other.local.popleft()
+                                break
+                        else:
+                            if inbox:
+                                request = inbox.popleft()
+                            elif scheduler.leisure:
+                                request = scheduler.leisure.popleft()
+                except IndexError:
+                    continue
                 if request is None:
+                    fiber.request = fiber.gr_context = None
                     if scheduler.is_open or not self._is_over():
                         self._sleep()
                         continue
                     return STOP
                 if not request._claim():
-                    continue  # somebody who waited for it ran it, or it was cancelled
+                    request = None  # somebody who waited for it ran it, or it was cancelled
+                    continue
                 if scheduler.is_waking:
                     self._pass_on_waking()
             self.ticks += 1
@@ -161,36 +193,21 @@ class Worker(Carrier):
             except BaseException as error:
                 # The other place that catches everything: a bug of ours must not cost the worker.
                 logger.critical("internal error in %s", self.thread.name, exc_info=True)
-                fiber.torn.append((request, error))
-            fiber.request = None
-            if fiber.torn:
+                torn.append((request, error))
+            if torn:
                 finish_torn(fiber)
-            fiber.gr_context = None
-            del request  # or an idle worker keeps the last result alive
+            request = None
 
-    def _next_request(self) -> Request[Any] | None:
-        """Return the next request to try, or None if there is none anywhere."""
-        scheduler = self.scheduler
-        # Each pop may lose against another thread, and then the next place is looked at.
-        try:
-            if not self.ticks % FAIRNESS_PERIOD:
-                if scheduler.leisure:
-                    return scheduler.leisure.popleft()
-                if scheduler.inbox:
-                    return scheduler.inbox.popleft()
-            if scheduler.urgent:
-                return scheduler.urgent.popleft()
-            if self.local:
-                return self.local.pop()
-            for other in self.others:
-                if other.local:
-                    return other.local.popleft()
-            if scheduler.inbox:
-                return scheduler.inbox.popleft()
-            if scheduler.leisure:
-                return scheduler.leisure.popleft()
-        except IndexError:
-            return self._next_request()
+    def _take_hop(self) -> Request[Any] | None:
+        request = self.hop
+        self.hop = None
+        return request
+
+    def _next_from_far_end(self) -> Request[Any] | None:
+        """Return the next request in the order that lets nobody wait for ever."""
+        for queue in (self.scheduler.leisure, self.scheduler.inbox):
+            if queue:
+                return queue.popleft()
         return None
 
     def _has_work(self) -> bool:

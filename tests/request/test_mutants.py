@@ -58,8 +58,13 @@ MUTANTS = {
         "two_wait_for_one_that_is_being_submitted",
         (
             "_core",
-            "        self._outcome = outcome\n        self._move(state)\n        parent = self._parent",
-            "        self._move(state)\n        self._outcome = outcome\n        parent = self._parent",
+            "        self._outcome = outcome\n        self._state = MOVES_TO[state][self._state]\n",
+            "        self._state = MOVES_TO[state][self._state]\n        self._outcome = outcome\n",
+        ),
+        (
+            "_core",
+            "            self._outcome = outcome\n            self._state = TO_FINISHED[self._state]\n",
+            "            self._state = TO_FINISHED[self._state]\n            self._outcome = outcome\n",
         ),
     ),
     "waiters return before the callbacks have run": (
@@ -108,14 +113,14 @@ MUTANTS = {
         "everybody_submits_the_same",
         (
             "_core",
-            "            elif state is QUEUED:\n                del self._claimable",
-            "            elif state is QUEUED:\n                del self._ticket",
+            "            if state is QUEUED:\n                del self._claimable",
+            "            if state is QUEUED:\n                del self._ticket",
         ),
-        ("_core", "        self._claimable = True\n", "        self._ticket = True\n"),
+        ("_request", "            self._claimable = True\n", "            self._ticket = True\n"),
     ),
     "cancelling forgets the children": (
         "cancel_reaches_grandchildren",
-        ("_cancel", "                todo += links.children\n", "                pass\n"),
+        ("_cancel", "            todo += current._children or ()\n", ""),
         (
             "_core",
             "        if edge._cancelled:\n            self.cancel()  # type: ignore[attr-defined]\n",

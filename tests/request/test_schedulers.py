@@ -230,6 +230,42 @@ def test_context_variables_stay_with_a_request_across_suspensions(scheduler):
     assert all(gather(*[Request(lambda k=k: work(k), scheduler=scheduler) for k in range(20)]))
 
 
+@pytest.mark.parametrize("submit", [False, True])
+def test_context_variables_reach_requests_that_are_nested_too_deep_for_one_stack(threaded, submit):
+    def level(n):
+        if n == 0:
+            return variable.get()
+        request = Request(lambda: level(n - 1))
+        return (request.submit() if submit else request).wait()
+
+    token = variable.set("main")
+    try:
+        assert Request(lambda: level(100), scheduler=threaded).submit().wait() == "main"
+    finally:
+        variable.reset(token)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_submitted_without_context_variables_does_not_see_those_of_its_waiter(seed):
+    with SeededScheduler(seed) as seeded:
+        submitted = Request(variable.get, scheduler=seeded)
+        contextvars.Context().run(submitted.submit)
+
+        def waiter():
+            variable.set("waiter")
+            return submitted.wait()
+
+        assert Request(waiter, scheduler=seeded).submit().wait() == "unset"
+
+
+def test_variables_set_by_a_request_are_gone_in_the_next_on_the_same_worker():
+    with ThreadedScheduler(1) as scheduler:
+        first = Request(lambda: variable.set("first") and None, scheduler=scheduler).submit()
+        second = Request(lambda: variable.get("unset"), scheduler=scheduler).submit()
+        first.wait()
+        assert second.wait() == "unset"
+
+
 def test_the_decimal_context_goes_with_the_request(scheduler):
     with decimal.localcontext() as context:
         context.prec = 5
@@ -505,6 +541,15 @@ def test_an_os_lock_held_at_a_wait_is_found():
             seeded.run(work)
         assert type(caught.value.__cause__) is RequestStateError
         assert not lock.locked()
+
+
+def test_the_traceback_of_a_failure_begins_with_the_workload(threaded):
+    def work():
+        raise ValueError
+
+    with pytest.raises(RequestError) as caught:
+        Request(work, scheduler=threaded).submit().wait()
+    assert caught.value.__cause__.__traceback__.tb_frame.f_code.co_name == "work"
 
 
 def test_a_failure_under_an_inline_scheduler_keeps_its_variables():
