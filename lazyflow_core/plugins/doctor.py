@@ -84,12 +84,13 @@ def requirements(distributions: Iterable[Any]) -> list[Check]:
     ----------
     distributions
         As `importlib_metadata` describes them. Without the package ``packaging``, which alone reads versions
-        right, nothing is said.
+        right, that is all that is said.
     """
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return []
+        hint = "pip install 'lazyflow-core[doctor]'"
+        return [Check("requirements of plugins", None, "not compared: packaging is not installed", hint)]
     import importlib_metadata
 
     found = []

@@ -1,5 +1,6 @@
 """What users decide: allow, deny, prefer; short names; runtime registration; many threads at once."""
 
+import sys
 import threading
 
 import pytest
@@ -137,6 +138,12 @@ def test_requirements_that_are_not_met_are_shown_by_the_doctor(good):
         "pip install 'surely-not-installed'",
     ]
     assert found[1].detail == "it needs surely-not-installed, but surely-not-installed is not installed"
+
+
+def test_without_packaging_the_doctor_says_that_it_compared_nothing(good, monkeypatch):
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    (check,) = [c for c in PluginManager().doctor() if "requirements" in c.name]
+    assert (check.ok, check.hint) == (None, "pip install 'lazyflow-core[doctor]'")
 
 
 def test_operators_that_exist_at_run_time_are_found_when_no_entry_point_has_the_id(good):

@@ -47,6 +47,17 @@ def test_a_broken_plugin_leaves_the_others_usable_and_is_told_about_once(good, c
     )
 
 
+def test_the_text_about_a_broken_plugin_letter_by_letter(good, caplog):
+    install_broken(good, "import cupy_is_missing")
+    PluginManager().readers()
+    assert [record.getMessage() for record in caplog.records] == [
+        "lazyflow: plugin 'broken' (acme-broken 1.0) is disabled: "
+        "ModuleNotFoundError: No module named 'cupy_is_missing'\n"
+        "          run 'lazyflow plugins show broken' for the traceback, "
+        "or LAZYFLOW_DISABLE_PLUGINS=broken to silence this."
+    ]
+
+
 def test_in_strict_mode_a_broken_plugin_is_an_error(good, monkeypatch):
     monkeypatch.setenv("LAZYFLOW_STRICT_PLUGINS", "1")
     install_broken(good, "1 / 0")
