@@ -231,22 +231,24 @@ def copy_chunks(
     roi, out
         The region, and the array of its shape to write it to.
     """
-    # Per axis: position in the grid, place in the region, place in the chunk.
-    pieces = []
+    # Per axis: positions in the grid, places in the region, places in the chunk.
+    numbers, targets, sources = [], [], []
     for a, b, c in zip(roi.start, roi.stop, chunks, strict=True):
-        along = []
-        for i in range(a // c, -(-b // c)):
-            first, last = max(a, i * c), min(b, i * c + c)
-            along.append((i, slice(first - a, last - a), slice(first - i * c, last - i * c)))
-        pieces.append(along)
-    for piece in product(*pieces):
-        index, there, here = zip(*piece, strict=True)
+        along = range(a // c, -(-b // c))
+        ends = [(max(a, i * c), min(b, i * c + c)) for i in along]
+        numbers.append(along)
+        targets.append([slice(first - a, last - a) for first, last in ends])
+        sources.append(
+            [slice(first - i * c, last - i * c) for i, (first, last) in zip(along, ends, strict=True)]
+        )
+    every = slice(None)
+    for index, there, here in zip(product(*numbers), product(*targets), product(*sources), strict=True):
         part = out[there]
         rows = load(index, here[0], part)
         if rows is None:
             part[...] = fill
         elif rows is not part:
-            part[...] = rows[(slice(None), *here[1:])]
+            part[...] = rows[(every, *here[1:])]
 
 
 def plain_rows(chunks: Sequence[int], rows: slice, dtype: np.dtype[Any]) -> tuple[int, int]:

@@ -134,13 +134,14 @@ class TiffReader(ArrayReader):
         self._shape, self._kept, self._leading = shape, kept, leading
         self._chunks = chunks
         self._segment_bytes = prod(segment) * stored.itemsize
-        #: Depth, length, width and samples of a stored segment; the last strip of a page is shorter.
-        self._shape_all = self._shape_last = segment[1:]
+        #: Stored shape of a segment and its shape in the array; the last strip of a page is shorter.
+        self._usual = self._last = (segment[1:], self._chunk_shape(segment[1:]))
         self._row_axis, self._last_row = 0, -1
         if not page.is_tiled and 2 in self._five:
             self._row_axis = leading + self._five.index(2)
             self._last_row = self._page_grid.counts[2] - 1
-            self._shape_last = (1, page.imagelength - self._last_row * segment[2], *segment[3:])
+            last = (1, page.imagelength - self._last_row * segment[2], *segment[3:])
+            self._last = (last, self._chunk_shape(last))
         self._own = _own_decoder(page, stored)
         self._decode = page.decode
         self._jpeg = {}
@@ -189,15 +190,21 @@ class TiffReader(ArrayReader):
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))
         if self._own is not None:
-            shape = self._shape_last if index[self._row_axis] == self._last_row else self._shape_all
-            pixels = self._own(data, shape)
+            pixels = self._own(data, self._last if index[self._row_axis] == self._last_row else self._usual)
         else:
             pixels, _, _ = self._decode(data, place % len(self._page_grid), **self._jpeg)
             if pixels is None:
                 return None
-        # Separate samples are one segment each; what a page does not have as a dimension is one pixel.
-        five = (1, *pixels.shape)
-        return np.asarray(pixels).reshape([1] * self._leading + [five[i] for i in self._five])[rows]
+            pixels = np.asarray(pixels).reshape(self._chunk_shape(pixels.shape))
+        return pixels[rows]
+
+    def _chunk_shape(self, segment: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a segment's depth, length, width and samples as a shape with the dimensions of the array.
+
+        Separate samples are one segment each; what a page does not have as a dimension is one pixel.
+        """
+        five = (1, *segment)
+        return (*[1] * self._leading, *(five[i] for i in self._five))
 
     def _release(self) -> None:
         self._file.close()
@@ -243,13 +250,14 @@ def _own_decoder(page: Any, stored: np.dtype[Any]) -> Any:
     if not simple:
         return None
 
-    def decode(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def decode(data: bytes, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> npt.NDArray[Any]:
+        shape, in_array = shapes
         size = prod(shape) * stored.itemsize
         plain = inflate(data, size) if page_deflated else data[:size]
-        pixels = np.frombuffer(plain, stored).reshape(shape)
+        pixels = np.frombuffer(plain, stored)
         if summed:
-            pixels = np.cumsum(pixels, axis=-2, dtype=native(stored))
-        return pixels
+            pixels = np.cumsum(pixels.reshape(shape), axis=-2, dtype=native(stored))
+        return pixels.reshape(in_array)
 
     page_deflated = page.compression in _DEFLATE
     summed = page.predictor == _HORIZONTAL
