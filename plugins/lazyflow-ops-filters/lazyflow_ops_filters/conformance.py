@@ -5,6 +5,7 @@ Here and not in the tests, so that users can try them where they are installed: 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from lazyflow_core import Operator
@@ -82,8 +83,16 @@ CASES = [
     ),
     Case(OpDistanceTransform, MASK, {"largest": 4.0}, change={"largest": 6.0}),
     Case(OpDistanceTransform, LABELS, {"largest": 3.0}, change={"in_2d": True}),
+    Case(OpDistanceTransform, LABELS, {"largest": inf}, change={"in_2d": True}, tags={"global"}),
     Case(OpHysteresisThreshold, PLANE, {"low": 60.0, "high": 200.0, "reach": 5}, change={"low": 90.0}),
     Case(OpHysteresisThreshold, MOVIE, {"low": 0.0, "high": 30.0, "reach": 4}, change={"high": 50.0}),
+    Case(
+        OpHysteresisThreshold,
+        PLANE,
+        {"low": 60.0, "high": 200.0, "reach": inf},
+        change={"high": 250.0},
+        tags={"global"},
+    ),
     Case(OpOtsuThreshold, PLANE, tags={"global"}),
     Case(OpOtsuThreshold, MOVIE, tags={"global"}),
     Case(OpPixelFeatures, PLANE, {"selection": FEATURES}, change={"compat": "ilastik"}),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf
 from typing import Any
 
 import numpy as np
-from lazyflow_core import ArrayMeta, Axis, ParameterSlot
+from lazyflow_core import ArrayMeta, Axis, OutputSlot, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_filters.base import OpFilter
+from lazyflow_ops_filters.base import OpFilter, Plan
 from lazyflow_ops_filters.kernels.filters import Filter
 from lazyflow_ops_filters.kernels.neighborhood import DistanceTransform, HysteresisThreshold
 from lazyflow_ops_filters.units import PIXEL, in_pixels
@@ -18,7 +18,55 @@ from lazyflow_ops_filters.units import PIXEL, in_pixels
 __all__ = ["OpDistanceTransform", "OpHysteresisThreshold"]
 
 
-class OpDistanceTransform(OpFilter):
+class _OpReaching(OpFilter):
+    """A filter whose result may depend on all of the image, unless a parameter bounds its reach.
+
+    Outputs
+    -------
+    whole : OutputSlot[numpy.ndarray]
+        All of the result; without a bound, ``output`` is cut from it.
+
+    Regions
+    -------
+    pull   with a bound as in `OpFilter`; without, the first request reads the whole image.
+    push   with a bound as in `OpFilter`; without, all of the frame or slice.
+
+    Memory
+    ------
+    Without a bound the whole image, the whole result, which is kept, and per pixel in between what
+    ``ram_per_pixel`` says: all of it at the same time.
+    """
+
+    whole = OutputSlot(value=np.ndarray, doc="all of the result")
+
+    def is_bounded(self) -> bool:
+        """Return whether the result of a region depends on a neighbourhood only."""
+        raise NotImplementedError(f"{type(self).__name__} has to define is_bounded.")
+
+    def compute_value(self, slot: Any) -> np.ndarray[Any, Any]:
+        meta = self.output.meta
+        result = np.empty(meta.shape, meta.dtype)
+        self._compute(self._plan(), meta.roi, result)
+        result.flags.writeable = False
+        return result
+
+    def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        if self.is_bounded():
+            super().execute(slot, roi, out)
+        else:
+            out[...] = self.whole.value[roi.slicing]
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.whole.mark_dirty()
+        super().propagate_dirty(slot, roi)
+
+    def _ram_per_pixel(self, plan: Plan) -> float:
+        if self.is_bounded():
+            return super()._ram_per_pixel(plan)
+        return 2 * self.output_dtype(plan.meta).itemsize + plan.meta.dtype.itemsize + 4 * self.scratch
+
+
+class OpDistanceTransform(_OpReaching):
     """Measure how far each pixel that is not zero is from the nearest pixel that is.
 
     Inputs
@@ -26,7 +74,8 @@ class OpDistanceTransform(OpFilter):
     image : InputSlot
         A mask; what lies beyond its border is not background.
     largest : ParameterSlot[float]
-        Distances beyond this are this; required. Any region is exact, and needs this halo.
+        Distances beyond this are this; required. Any region is exact, and needs this halo. With infinity
+        distances have no bound: they are measured over the whole image at once, and kept.
     unit : ParameterSlot[str]
         What distances are in: ``"pixel"``, or a length such as ``"micrometer"``, which takes different
         pixel sizes along the axes into account.
@@ -34,7 +83,14 @@ class OpDistanceTransform(OpFilter):
     Outputs
     -------
     output : OutputSlot, shape and axes of ``image``, float32
-        0 on the background.
+        0 on the background; infinite where there is none.
+    whole : OutputSlot[numpy.ndarray]
+        All of it as one array; without a bound ``output`` is cut from it.
+
+    Memory
+    ------
+    With a bound as in `OpFilter`. Without, all at once: the image, 8 bytes per pixel of the result, and 56
+    bytes per pixel of one frame while it is measured.
 
     All else as in `OpFilter`.
     """
@@ -43,10 +99,13 @@ class OpDistanceTransform(OpFilter):
 
     largest: ParameterSlot[float] = ParameterSlot(
         float,
-        check=lambda v: None if isfinite(v) and v > 0 else "must be a positive number",
-        doc="upper bound",
+        check=lambda v: None if v > 0 else "must be a positive number",
+        doc="upper bound; infinity for none",
     )
     unit = ParameterSlot(str, default=PIXEL, doc="unit of distances: 'pixel', or a length")
+
+    def is_bounded(self) -> bool:
+        return self.largest.value != inf
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         pixel = tuple(
@@ -55,22 +114,34 @@ class OpDistanceTransform(OpFilter):
         return DistanceTransform(self.largest.value, pixel)
 
 
-class OpHysteresisThreshold(OpFilter):
+def _check_reach(value: float) -> str | None:
+    return None if value >= 0 and (value == inf or value == int(value)) else "is no number of steps"
+
+
+class OpHysteresisThreshold(_OpReaching):
     """Select pixels above a low threshold that are connected to one above a high threshold.
 
     Inputs
     ------
     low, high : ParameterSlot[float]
         The thresholds, ``low <= high``; a pixel equal to one is above it.
-    reach : ParameterSlot[int]
+    reach : ParameterSlot[float]
         A pixel is selected if a path of at most this many steps leads from it to a pixel above ``high``,
         each step to a neighbour along one axis that is above ``low``. Any region is exact, and needs
-        this halo.
+        this halo. With infinity whole objects are selected: they are found in the whole image at once, and
+        kept.
 
     Outputs
     -------
     output : OutputSlot, shape and axes of ``image``, uint8
         1 where a pixel is selected, else 0.
+    whole : OutputSlot[numpy.ndarray]
+        All of it as one array; without a bound ``output`` is cut from it.
+
+    Memory
+    ------
+    With a bound as in `OpFilter`. Without, all at once: the image, 2 bytes per pixel of the result, and 16
+    bytes per pixel of one frame while its objects are found.
 
     All else as in `OpFilter`.
     """
@@ -78,11 +149,11 @@ class OpHysteresisThreshold(OpFilter):
     low: ParameterSlot[float] = ParameterSlot(float, doc="lower threshold")
     high: ParameterSlot[float] = ParameterSlot(float, doc="upper threshold")
     reach = ParameterSlot(
-        int,
-        default=16,
-        check=lambda v: None if v >= 0 else "must not be negative",
-        doc="most steps of a path",
+        float, default=16, check=_check_reach, doc="most steps of a path; infinity for whole objects"
     )
+
+    def is_bounded(self) -> bool:
+        return self.reach.value != inf
 
     def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
         return np.dtype(np.uint8)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from filter_cases import speckled
-from lazyflow_core import ArrayMeta, Axes, Axis, Graph
+from lazyflow_core import ArrayMeta, Axes, Axis, BlockGrid, Graph, Roi
 from lazyflow_core.errors import ParameterError, SetupError
 from scipy import ndimage
 
@@ -157,6 +159,77 @@ def test_hysteresis_in_2d_does_not_leave_a_slice(graph):
     assert not result[[0, 2]].any()
 
 
+@pytest.mark.parametrize("in_2d", [False, True])
+def test_distances_without_a_bound_are_scipys_over_the_whole_frame(in_2d, graph):
+    mask = np.stack([speckled((7, 21, 22), seed) > 0.0008 for seed in (0, 1)])
+    mask[0, 2] = True  # a slice without background
+    expected = np.empty(mask.shape)
+    for t in range(2):
+        parts = mask[t] if in_2d else mask[t : t + 1]
+        distances = [
+            np.full(p.shape, np.inf) if p.all() else ndimage.distance_transform_edt(p) for p in parts
+        ]
+        expected[t] = np.stack(distances) if in_2d else distances[0]
+    operator = OpDistanceTransform(graph=graph, largest=np.inf, in_2d=in_2d)
+    operator.image.assign(mask, ArrayMeta(mask.shape, mask.dtype, "tzyx"))
+    assert np.allclose(operator.output.read(), expected, rtol=1e-6)
+    roi = Roi((1, 2, 3, 4), (2, 6, 9, 20))
+    assert np.allclose(operator.output.read(roi), expected[roi.slicing], rtol=1e-6)
+
+
+@pytest.mark.parametrize("in_2d", [False, True])
+def test_hysteresis_without_a_bound_selects_whole_objects_over_all_blocks(in_2d, graph):
+    image = ndimage.gaussian_filter(speckled((20, 24, 26)), 1.5)
+    low, high = (float(q) for q in np.quantile(image, [0.7, 0.95]))
+    structure = ndimage.generate_binary_structure(3, 1)
+    if in_2d:
+        structure[[0, 2]] = False
+    labels, _ = ndimage.label(image >= low, structure)
+    expected = np.isin(labels, np.setdiff1d(labels[image >= high], 0))
+    operator = OpHysteresisThreshold(graph=graph, low=low, high=high, reach=np.inf, in_2d=in_2d)
+    operator.image.assign(image, ArrayMeta(image.shape, image.dtype, "zyx"))
+    for roi in BlockGrid(image.shape, (7, 9, 11)):
+        assert np.array_equal(operator.output.read(roi), expected[roi.slicing])
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters"),
+    [
+        (OpDistanceTransform, {"largest": np.inf}),
+        (OpHysteresisThreshold, {"low": 0.5, "high": 1, "reach": np.inf}),
+    ],
+)
+def test_without_a_bound_all_is_computed_once_within_the_memory_stated_until_a_pixel_changes(
+    cls, parameters, graph, monkeypatch
+):
+    mask = (speckled((48, 50, 52)) > 0.02).astype(np.uint8)
+    operator = cls(graph=graph, **parameters)
+    operator.image.assign(mask, ArrayMeta(mask.shape, mask.dtype, "zyx"))
+    computed = []
+    original = cls.compute_value
+    monkeypatch.setattr(
+        cls, "compute_value", lambda self, slot: computed.append(slot) or original(self, slot)
+    )
+    tracemalloc.start()
+    try:
+        before = operator.output.read()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= operator.output.meta.ram_per_pixel * mask.size
+    for roi in BlockGrid(mask.shape, (24, 25, 26)):
+        assert np.array_equal(operator.output.read(roi), before[roi.slicing])
+    assert len(computed) == 1
+
+    told = []
+    operator.output.dirty.subscribe(lambda slot, roi: told.append(roi))
+    mask[:24] = 0
+    operator.image.mark_dirty(Roi((0, 0, 0), (24, 50, 52)))
+    assert told == [operator.output.meta.roi]
+    assert not np.array_equal(operator.output.read(), before)
+    assert len(computed) == 2
+
+
 @pytest.mark.parametrize(
     ("cls", "parameters", "words"),
     [
@@ -166,6 +239,8 @@ def test_hysteresis_in_2d_does_not_leave_a_slice(graph):
         (OpMorphology, {"operation": "melt"}, "melt"),
         (OpDistanceTransform, {"largest": 0}, "positive number"),
         (OpHysteresisThreshold, {"low": 2, "high": 1}, r"low=2 must not be above high=1"),
+        (OpHysteresisThreshold, {"low": 0, "high": 1, "reach": 2.5}, r"2\.5.*is no number of steps"),
+        (OpHysteresisThreshold, {"low": 0, "high": 1, "reach": float("nan")}, r"nan.*is no number of steps"),
         (OpMedian, {"radius": (1, 1)}, "has 2 numbers, but 3 axes are filtered"),
         (OpMedian, {"unit": "nm"}, "axis z has no pixel size"),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,7 +234,8 @@ class DistanceTransform(Neighborhood):
     Attributes
     ----------
     largest
-        Distances beyond are this. It bounds the halo, and so the result is exact by region.
+        Distances beyond are this. It bounds the halo, and so the result is exact by region. Infinity bounds
+        nothing: any pixel depends on all others, and where nothing is zero the distance is infinite.
     pixel
         Size of a pixel along each axis, in the unit of ``largest``; None to stay within slices.
     """
@@ -248,11 +249,16 @@ class DistanceTransform(Neighborhood):
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(
-            0 if p is None or n == 1 else ceil(self.largest / p)
+            0 if p is None or n == 1 else n if self.largest == inf else ceil(self.largest / p)
             for p, n in zip(self.pixel, shape, strict=True)
         )
 
     def over(self, image: Array, border: str) -> Array:
+        if self.largest == inf and None in self.pixel:
+            axis = self.pixel.index(None)
+            flat = DistanceTransform(inf, self.pixel[:axis] + self.pixel[axis + 1 :])
+            slices = [flat.over(part, border) for part in np.moveaxis(image, axis, 0)]
+            return np.stack(slices, axis) if slices else np.zeros(image.shape, np.float32)
         inside = image != 0
         if inside.all():
             return np.full(image.shape, self.largest, np.float32)
@@ -269,14 +275,15 @@ class HysteresisThreshold(Neighborhood):
     Attributes
     ----------
     reach
-        Most steps of the path, each to a neighbour along one axis. It bounds the halo.
+        Most steps of the path, each to a neighbour along one axis. It bounds the halo. Infinity bounds
+        nothing: any pixel depends on all others.
     axes
         Whether a step may go along each axis.
     """
 
     low: float
     high: float
-    reach: int
+    reach: float
     axes: tuple[bool, ...]
 
     @property
@@ -284,7 +291,9 @@ class HysteresisThreshold(Neighborhood):
         return len(self.axes)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple(self.reach if a and n > 1 else 0 for a, n in zip(self.axes, shape, strict=True))
+        return tuple(
+            int(min(self.reach, n)) if a and n > 1 else 0 for a, n in zip(self.axes, shape, strict=True)
+        )
 
     def over(self, image: Array, border: str) -> Array:
         structure = ndimage.generate_binary_structure(self.ndim, 1)
@@ -294,6 +303,11 @@ class HysteresisThreshold(Neighborhood):
         seeds = image >= self.high
         if self.reach == 0 or not seeds.any():
             return np.asarray(seeds)
+        if self.reach == inf:
+            labels, count = ndimage.label(image >= self.low, structure)
+            chosen = np.zeros(count + 1, bool)
+            chosen[labels[seeds]] = True
+            return np.asarray(chosen[labels])
         return np.asarray(
-            ndimage.binary_dilation(seeds, structure, iterations=self.reach, mask=image >= self.low)
+            ndimage.binary_dilation(seeds, structure, iterations=int(self.reach), mask=image >= self.low)
         )

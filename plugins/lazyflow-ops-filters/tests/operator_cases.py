@@ -1,0 +1,61 @@
+"""Every operator with parameters that suit images of 9 and more pixels along each axis."""
+
+from __future__ import annotations
+
+from lazyflow_core import ArrayMeta
+
+from lazyflow_ops_filters.edges import OpGaussianGradientMagnitude, OpLaplacianOfGaussian
+from lazyflow_ops_filters.features import OpPixelFeatures, feature_grid
+from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS
+from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
+from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
+from lazyflow_ops_filters.smoothing import (
+    OpBackgroundSubtraction,
+    OpDifferenceOfGaussians,
+    OpGaussianSmoothing,
+    OpUnsharpMask,
+)
+from lazyflow_ops_filters.tensor import (
+    OpGaussianDerivative,
+    OpHessianOfGaussian,
+    OpHessianOfGaussianEigenvalues,
+    OpStructureTensorEigenvalues,
+    OpStructureTensorOrientation,
+)
+
+CASES = [
+    (OpGaussianSmoothing, {"sigma": 0.8}),
+    (OpGaussianSmoothing, {"sigma": 0.8, "backend": "scipy", "border": "nearest"}),
+    (OpDifferenceOfGaussians, {"sigma0": 0.7, "sigma1": 1.0}),
+    (OpUnsharpMask, {"sigma": 0.8, "amount": 0.5}),
+    (OpBackgroundSubtraction, {"sigma": 1.2}),
+    (OpGaussianGradientMagnitude, {"sigma": 0.8}),
+    (OpLaplacianOfGaussian, {"sigma": 0.8}),
+    (OpGaussianDerivative, {"sigma": 0.8, "order": (1, 2), "in_2d": True}),
+    (OpHessianOfGaussian, {"sigma": 0.8}),
+    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8}),
+    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8, "only_largest": True, "in_2d": True}),
+    (OpStructureTensorEigenvalues, {"inner_sigma": 0.7, "outer_sigma": 0.5}),
+    (OpStructureTensorOrientation, {"inner_sigma": 0.7, "outer_sigma": 0.5, "in_2d": True}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.7, 0.9])}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9]), "compat": "ilastik"}),
+    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9], in_2d=True)}),
+    (OpMinimum, {"radius": 2}),
+    (OpMaximum, {"radius": 2, "shape": "ball", "border": "zero"}),
+    (OpMedian, {"radius": 1, "in_2d": True}),
+    (OpPercentile, {"radius": 1, "percentile": 20}),
+    *((OpMorphology, {"radius": 1, "operation": operation}) for operation in OPERATIONS),
+    (OpDistanceTransform, {"largest": 3.0}),
+    (OpHysteresisThreshold, {"low": 0.4, "high": 1.5, "reach": 3}),
+]
+
+
+def make(cls, parameters, graph, array, axes):
+    operator = cls(graph=graph, **parameters)
+    operator.image.assign(array, ArrayMeta(array.shape, array.dtype, axes))
+    return operator
+
+
+def thresholded(image, cls):
+    """Return a mask for operators of masks: with more holes than the mean would leave."""
+    return image > 0.15 if cls is OpDistanceTransform else image
