@@ -68,7 +68,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ovule")
     shutil.copy(EXAMPLES / "ovule.toml", folder)
     shutil.copytree(EXAMPLES / "data", folder / "data")
-    result = lazyflow("run", "ovule.toml", "--json", "--memory=1MiB", "--preview=ovule.png", cwd=folder)
+    result = lazyflow("run", "ovule.toml", "--json", "--memory=3MiB", "--preview=ovule.png", cwd=folder)
     assert result.returncode == 0, result.stderr
     return folder, [json.loads(line) for line in result.stdout.splitlines()]
 
