@@ -112,7 +112,8 @@ class OpPixelFeatures(OpGaussianFilter):
         ``"ilastik"`` follows the recipe of ilastik with fastfilters, for classifiers that were trained
         there: per scale s the image is smoothed once at √(s² - 1) (at s if s ≤ 1) within 3.5 sigmas, and the
         filters run on that at min(s, 1) within 2 sigmas, so the smallest scales are smoothed twice; the two
-        scales of the structure tensor are swapped. ``window`` is then not used.
+        scales of the structure tensor are swapped. ``"ilastik-vigra"`` is the same without that swap: ilastik
+        where it has no fastfilters. ``window`` is then not used.
     precision : ParameterSlot[str]
         How exact eigenvalues of 3×3 matrices are at least: ``"double"``, to 3e-6 of the largest magnitude, or
         ``"single"``, to 2e-4 and faster with the native kernels. The other kernels, and planes, make no
@@ -147,7 +148,9 @@ class OpPixelFeatures(OpGaussianFilter):
         tuple, default=feature_grid(), check=_check_selection, doc="entries (feature, scale[, '2d'])"
     )
     features = OutputSlot(level=1, doc="each entry of the selection alone")
-    compat = ParameterSlot(str, default="none", choices=("none", "ilastik"), doc="whose values to reproduce")
+    compat = ParameterSlot(
+        str, default="none", choices=("none", "ilastik", "ilastik-vigra"), doc="whose values to reproduce"
+    )
     precision = precision_slot()
 
     def make_filter(self, axes: Sequence[Axis]) -> FilterSet:
@@ -194,7 +197,7 @@ class OpPixelFeatures(OpGaussianFilter):
             return make(sigma, self.window.value)
         before = tuple(None if s is None else (sqrt(s * s - 1) if s > 1 else s) for s in sigma)
         inner = make(tuple(None if s is None else min(s, 1.0) for s in sigma), 2.0)
-        if isinstance(inner, f.StructureTensorEigenvalues):
+        if isinstance(inner, f.StructureTensorEigenvalues) and self.compat.value == "ilastik":
             inner = replace(inner, sigma=inner.outer, outer=inner.sigma)
         return Presmoothed(f.GaussianSmoothing(before, 3.5), inner)
 

@@ -17,7 +17,12 @@ _HINTS = {
 @hookimpl
 def lazyflow_doctor() -> Iterator[Check]:
     """Say which kernels run on this machine, and why others do not."""
-    from lazyflow_ops_filters.kernels.selection import describe_backends
+    from lazyflow_ops_filters.kernels.selection import describe_auto, describe_backends
+
+    name, why = describe_auto()
+    yield Check(
+        "filters: kernels that run", bool(name), why, "" if name else "set it to another, or unset it"
+    )
 
     for name, problem, detail in describe_backends():
         yield Check(

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tolerances import ILASTIK, markdown
 
 PAGE = Path(__file__).parents[3] / "docs" / "filters.md"
 
@@ -33,3 +34,10 @@ def test_every_operator_is_on_the_page_with_its_picture():
         assert f"`{id}`" in text
         assert f"images/filters_{name}.png" in text
         assert (PAGE.parent / "images" / f"filters_{name}.png").exists()
+
+
+def test_the_tables_of_the_page_are_the_tolerances_of_the_tests():
+    text = PAGE.read_text(encoding="utf-8")
+    assert markdown() in text
+    for feature, tolerance in ILASTIK.items():
+        assert f"| `{feature}` | {tolerance:g} |" in text

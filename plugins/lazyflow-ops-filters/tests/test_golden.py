@@ -9,7 +9,7 @@ from scipy import ndimage
 from tolerances import TOLERANCES
 
 from lazyflow_ops_filters import kernels as k
-from lazyflow_ops_filters.kernels.filters import GaussianDerivative
+from lazyflow_ops_filters.kernels.filters import GaussianDerivative, StructureTensorOrientation
 
 PAD = {"mirror": "reflect", "reflect": "symmetric", "nearest": "edge", "zero": "constant"}
 
@@ -119,6 +119,25 @@ def test_derivatives_of_any_order(order, backend):
     image = speckled((40, 42))
     results = k.run(GaussianDerivative((1.5, 1.5), order=order), image, backend=backend)
     assert relative_error(results, [convolved(image, (1.5, 1.5), order, "mirror")]) <= 3e-6
+
+
+def test_coherence_and_orientation_are_those_of_the_eigenvectors(backend):
+    image = speckled((40, 42))
+    filter = StructureTensorOrientation((1.2, 0.9), outer=(2.0, 1.7))
+    coherence, orientation = k.run(filter, image, backend=backend)
+    gradient = [convolved(image, (1.2, 0.9), order, "mirror") for order in ((1, 0), (0, 1))]
+    yy, yx, xx = (
+        convolved(gradient[i] * gradient[j], (2.0, 1.7), (0, 0), "mirror")
+        for i, j in ((0, 0), (0, 1), (1, 1))
+    )
+    values, vectors = np.linalg.eigh(np.stack([yy, yx, yx, xx], -1).reshape(*yy.shape, 2, 2))
+    expected = (values[..., 1] - values[..., 0]) / values.sum(-1)
+    assert np.abs(coherence - expected).max() <= 1e-5
+    # Where a direction prevails; angles are the same modulo half a turn.
+    clear = expected > 0.1
+    angle = np.arctan2(vectors[..., 0, 1], vectors[..., 1, 1])
+    difference = (orientation - angle + np.pi / 2) % np.pi - np.pi / 2
+    assert np.abs(difference[clear]).max() <= 1e-4
 
 
 @pytest.mark.parametrize("name", FILTERS)

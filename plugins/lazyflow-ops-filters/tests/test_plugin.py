@@ -99,3 +99,18 @@ def test_the_environment_chooses_what_auto_means(monkeypatch):
     monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "nonsense")
     with pytest.raises(k.functions.ParameterError, match="'nonsense' cannot be used"):
         k.get_backend()
+
+
+def test_doctor_says_what_auto_means_and_why(monkeypatch):
+    from lazyflow_ops_filters.plugin import lazyflow_doctor
+
+    monkeypatch.delenv("LAZYFLOW_FILTERS_BACKEND", raising=False)
+    first = next(lazyflow_doctor())
+    assert first.ok
+    assert first.detail in ("native, the fastest", "scipy, since native is not there")
+    monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "scipy")
+    assert next(lazyflow_doctor()).detail == "scipy, as LAZYFLOW_FILTERS_BACKEND says"
+    monkeypatch.setenv("LAZYFLOW_FILTERS_BACKEND", "nonsense")
+    refused = next(lazyflow_doctor())
+    assert not refused.ok
+    assert "'nonsense' cannot be used" in refused.detail

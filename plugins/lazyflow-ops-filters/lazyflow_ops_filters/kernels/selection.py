@@ -13,7 +13,7 @@ from lazyflow_core.errors import ParameterError
 
 from lazyflow_ops_filters.kernels.backend import Backend
 
-__all__ = ["AUTO", "CHOICE_VARIABLE", "describe_backends", "get_backend"]
+__all__ = ["AUTO", "CHOICE_VARIABLE", "describe_auto", "describe_backends", "get_backend"]
 
 AUTO = "auto"
 
@@ -54,6 +54,18 @@ def describe_backends() -> list[tuple[str, str, str]]:
     """Return name, why it cannot be used or "", and version or "", of every built-in backend."""
     found = [(name, _load(name)) for name in _BUILT_IN]
     return [(n, b, "") if isinstance(b, str) else (n, "", b.describe()) for n, b in found]
+
+
+def describe_auto() -> tuple[str, str]:
+    """Return which backend ``auto`` means on this machine, or "" if it cannot be used, and why."""
+    wanted = os.environ.get(CHOICE_VARIABLE)
+    try:
+        name = get_backend().name
+    except ParameterError as error:
+        return "", f"{CHOICE_VARIABLE}={wanted}: {error}"
+    if wanted:
+        return name, f"{name}, as {CHOICE_VARIABLE} says"
+    return name, "native, the fastest" if name == "native" else f"{name}, since native is not there"
 
 
 @cache
