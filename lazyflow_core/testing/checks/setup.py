@@ -30,8 +30,8 @@ def loads(trial: Trial) -> None:
         trial.fail(str(error))
     if not (isinstance(cls, type) and issubclass(cls, Operator)):
         trial.fail(f"{cls!r} is no operator class.")
-    # A graph is rebuilt elsewhere from a description that names the class; not all have a name, those of tests
-    # and examples, say.
+    # A graph is rebuilt elsewhere from a description that names the class; those of tests and of examples may
+    # have no name.
     named = cls.__module__ in sys.modules and "<locals>" not in cls.__qualname__
     if named and pickle.loads(pickle.dumps(cls)) is not cls:
         trial.fail(f"{cls!r} is not what {cls.__module__}:{cls.__qualname__} gives.")
