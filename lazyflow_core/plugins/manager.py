@@ -7,7 +7,6 @@ about once, and harms no other.
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,9 @@ from lazyflow_core.errors import (
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
-from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
 from lazyflow_core.plugins.loading import API, PluginInfo, load_target, sentence
 from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.texts import conflict_text, unknown_text
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
@@ -136,7 +135,7 @@ class PluginManager:
                 offers = chosen
             if offers:
                 return offers[0]
-        raise UnknownOperatorError(self._unknown(id))
+        raise UnknownOperatorError(unknown_text(id, {spec.id for spec in self.operators()}))
 
     def register(self, id: str, operator: type[Operator], *, replace: bool = False) -> None:
         """Offer an operator for the rest of the process; it wins over installed ones.
@@ -174,23 +173,6 @@ class PluginManager:
                 raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
             self._loaded[spec.target] = loaded
             return loaded
-
-    def _unknown(self, id: str) -> str:
-        ids = sorted({spec.id for spec in self.operators()})
-        near = difflib.get_close_matches(id, ids, n=3)
-        if "." not in id:
-            short = difflib.get_close_matches(id, {i.partition(".")[2]: i for i in ids}, n=3)
-            near = near or [i for i in ids if i.partition(".")[2] in short]
-        namespace = id.partition(".")[0]
-        if near:
-            return f"no operator {id!r}; did you mean {' or '.join(map(repr, near))}?"
-        offered = [i for i in ids if i.startswith(f"{namespace}.")]
-        if offered:
-            return f"no operator {id!r}; {namespace!r} offers {', '.join(offered)}."
-        text = f"no operator {id!r}: no installed distribution provides the namespace {namespace!r}."
-        if namespace in DISTRIBUTION_OF_NAMESPACE:
-            text += f" Try: pip install {DISTRIBUTION_OF_NAMESPACE[namespace]}"
-        return text
 
     def _conflict(self, kind: str, offers: list[OperatorSpec]) -> str:
         owners = {info.namespace: info.distribution for info in self.plugins()}
@@ -401,14 +383,3 @@ class PluginManager:
     def close(self) -> None:
         """Let plugins release what they took when they were configured. Closing twice is fine."""
         self._hooks.close()
-
-
-def conflict_text(kind: str, id: str, offers: list[tuple[str, str, str]]) -> str:
-    """Return what is said where several distributions offer one id; offers are (name, version, target)."""
-    count = {2: "two", 3: "three", 4: "four"}.get(len(offers), str(len(offers)))
-    width = max(len(f"{name} {version}") for name, version, _ in offers)
-    lines = [f"{kind} id {id!r} is provided by {count} distributions:"]
-    lines += [f"    {f'{name} {version}':{width}}   {target}" for name, version, target in offers]
-    others = "other" if len(offers) == 2 else "others"
-    lines.append(f"  choose one:  LAZYFLOW_PREFER={id}={offers[-1][0]}   or uninstall the {others}.")
-    return "\n".join(lines)
