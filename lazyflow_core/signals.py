@@ -60,6 +60,8 @@ class Signal:
 
     def subscribe(self, function: Callable[..., object]) -> Callable[[], None]:
         """Call ``function`` at each emission from now on; return the function that ends it."""
+        if not callable(function):
+            raise TypeError(f"{self.name} calls functions; {function!r} is none.")
         with _changing:
             self._subscribers = (*self._subscribers, function)
 

@@ -21,6 +21,7 @@ from lazyflow_core.graph.pull import (
     SlotRequest,
     copy_result,
     executing,
+    no_region,
     on_fresh_stack,
     push_data,
     read_from_outside,
@@ -99,6 +100,8 @@ class ArraySlot(Slot):
         meta = self.meta
         if roi is None:
             roi = meta.roi
+        elif not isinstance(roi, Roi):
+            raise no_region(self, roi)
         elif not roi.fits(meta.shape):
             raise self._outside(roi)
         return SlotRequest(self, roi)
@@ -137,15 +140,18 @@ class ArraySlot(Slot):
         meta, source = self._meta, self._source
         if meta is None or source is None:
             raise NotReadyError(why_not_ready(self))
-        if roi is None:
-            roi = meta.roi
-        elif roi._within is not meta.shape and not roi.fits(meta.shape):
-            raise self._outside(roi)
-        # Dtypes that numpy knows are one object each, so the comparison proper is rare.
-        if out is not None and (
-            out.shape != roi.shape or (out.dtype is not meta.dtype and out.dtype != meta.dtype)
-        ):
-            raise wrong_destination(self, meta, roi, out)
+        try:
+            if roi is None:
+                roi = meta.roi
+            elif roi._within is not meta.shape and not roi.fits(meta.shape):
+                raise self._outside(roi)
+            # Dtypes that numpy knows are one object each, so the comparison proper is rare.
+            if out is not None and (
+                out.shape != roi.shape or (out.dtype is not meta.dtype and out.dtype != meta.dtype)
+            ):
+                raise wrong_destination(self, meta, roi, out)
+        except AttributeError:
+            raise no_region(self, roi, out) from None
         if type(source) is AssignedArray:
             return source.read(roi, out)
         if out is None:
@@ -215,6 +221,8 @@ class ArraySlot(Slot):
             return  # nobody can have computed anything from it
         if roi is None:
             roi = meta.roi
+        elif not isinstance(roi, Roi):
+            raise no_region(self, roi)
         elif roi.is_empty:
             return
         elif roi._within is not meta.shape and not roi.fits(meta.shape):
@@ -335,6 +343,8 @@ class Output(ArraySlot):
     def meta(self, meta: ArrayMeta | None) -> None:
         if meta is not None and not isinstance(meta, ArrayMeta):
             raise GraphError(f"{self}.meta = {meta!r}: it is an ArrayMeta, or None for not ready.")
+        if self.operator.closed:
+            raise GraphError(f"{self} belongs to an operator that is closed.")
         if self._upstream is not None:
             raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")
         source = None if meta is None else self

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.slots import Slot
 
 __all__ = ["why_not_ready"]
+
+
+#: Slots of a long way that are named, at either end.
+_ENDS: Final = 6
 
 
 def why_not_ready(slot: Slot) -> str:
@@ -26,12 +30,14 @@ def why_not_ready(slot: Slot) -> str:
             way.append(last.upstream)
             continue
         operator = last.operator
-        if not last.feeds_operator:
+        if operator.closed:
+            cause = "belongs to an operator that is closed"
+        elif not last.feeds_operator:
             missing = operator.first_missing()
             if missing is not None:
                 way.append(missing)
                 continue
-            cause = "was not set up: the operator is closed" if operator.closed else "was declared not ready"
+            cause = "was declared not ready"
         else:
             cause = "is an empty list" if last.level else "has no value"
         break
@@ -39,4 +45,7 @@ def why_not_ready(slot: Slot) -> str:
     if len(way) == 1:
         return f"{slot} is not ready: it {cause}."
     note = " (not connected, required)" if cause == "has no value" else ""
-    return f"{slot} is not ready: {culprit}.\n  {' ← '.join(map(str, way))}{note}"
+    names = list(map(str, way))
+    if len(names) > 2 * _ENDS:
+        names[_ENDS:-_ENDS] = [f"… ({len(names) - 2 * _ENDS} more) …"]
+    return f"{slot} is not ready: {culprit}.\n  {' ← '.join(names)}{note}"

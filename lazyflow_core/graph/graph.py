@@ -51,6 +51,8 @@ class Graph:
 
     def __init__(self, scheduler: Scheduler | None = None) -> None:
         Graph.made += 1
+        if scheduler is not None and not isinstance(scheduler, Scheduler):
+            raise TypeError(f"Graph({scheduler!r}): that is no scheduler, such as ThreadedScheduler(4).")
         #: None for that of the process, which is made when somebody needs it.
         self.own_scheduler = scheduler
         self.gate = Gate()
@@ -79,7 +81,8 @@ class Graph:
     def transaction(self) -> Transaction:
         """Batch changes: operators are set up once, at the end; if anything raises, nothing was changed.
 
-        Transactions nest; the outermost one is the whole.
+        Transactions nest; the outermost one is the whole. Where an inner one raises and that is caught, what
+        it had changed is taken back, and the outer one goes on.
 
         Raises
         ------

@@ -7,6 +7,7 @@ every element connected to that.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -149,7 +150,9 @@ class MultiSlot(Slot, Generic[S]):
         elif isinstance(value, (list, tuple)):
             self.assign(value)
         else:
-            raise ConnectError(f"{self}: {value!r} is neither a slot nor a list of slots and arrays.")
+            raise ConnectError(
+                f"{self}: {reprlib.repr(value)} is neither a slot nor a list of slots and arrays."
+            )
 
     def _check_own_length(self) -> None:
         if isinstance(self._upstream, MultiSlot):

@@ -53,8 +53,8 @@ class OperatorType(type):
         **keywords: Any,
     ) -> Any:
         if parent is not None:
-            graph = parent.graph
-        if graph is None:
+            graph = getattr(parent, "graph", None)
+        if graph is None or not hasattr(graph, "transaction"):
             raise TypeError(f"{cls.__name__}(...) needs graph=, or parent= for the child of an operator.")
         with graph.transaction() as setup:
             operator: Any = object.__new__(cast("type[Any]", cls))

@@ -8,6 +8,7 @@ and what is seldom needed on its way.
 
 from __future__ import annotations
 
+import reprlib
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, final
 
@@ -21,6 +22,7 @@ from lazyflow_core.errors import (
     LazyflowError,
     RequestError,
     ResultError,
+    RoiError,
 )
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request
@@ -39,6 +41,7 @@ __all__ = [
     "enter",
     "is_executing",
     "leave",
+    "no_region",
     "on_fresh_stack",
     "push_data",
     "read_from_outside",
@@ -82,7 +85,7 @@ class AssignedArray:
     def __init__(self, array: Any, meta: ArrayMeta | None, axes: Axes | str | None, where: str) -> None:
         if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
             if isinstance(array, (str, bytes, dict, set)) or not np.ndim(array):
-                raise ConnectError(f"{where}: {array!r} is neither a slot nor an array.")
+                raise ConnectError(f"{where}: {reprlib.repr(array)} is neither a slot nor an array.")
             array = np.asarray(array)
         if np.dtype(array.dtype).hasobject:
             raise ConnectError(f"{where}: an array of Python objects (dtype object) has no pixels.")
@@ -91,6 +94,8 @@ class AssignedArray:
             array.flags.writeable = False
         if meta is None:
             meta = ArrayMeta(tuple(array.shape), array.dtype, axes)
+        elif not isinstance(meta, ArrayMeta):
+            raise ConnectError(f"{where}: meta={reprlib.repr(meta)} is no ArrayMeta.")
         elif meta.shape != tuple(array.shape) or meta.dtype != array.dtype:
             raise ConnectError(
                 f"{where}: the array has shape {tuple(array.shape)} and dtype {array.dtype}, "
@@ -197,6 +202,15 @@ def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
             pending += [s for s in slot.downstream if s.feeds_operator]  # type: ignore[misc]
     finally:
         graph.gate.leave()
+
+
+def no_region(slot: ArraySlot, roi: Any, out: Any = None) -> LazyflowError:
+    """Return what to raise for a ``roi`` that is no ROI, or an ``out`` that is no array."""
+    if roi is None or isinstance(roi, Roi):
+        return ResultError(f"{slot}: `out` is of type {type(out).__name__}; a numpy array is needed.")
+    return RoiError(
+        f"{slot}: {reprlib.repr(roi)} is no Roi; ask for slot[10:20, :], or make one by Roi.from_slicing."
+    )
 
 
 def wrong_destination(slot: ArraySlot, meta: ArrayMeta, roi: Roi, out: Array) -> ResultError:

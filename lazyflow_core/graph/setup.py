@@ -46,17 +46,21 @@ _MOST_SETUPS: Final = 50
 class Transaction:
     """``with graph.transaction()``: begins a setup, or joins the one the caller is in already."""
 
-    __slots__ = ("_graph", "_setup", "_token")
+    __slots__ = ("_graph", "_joined", "_mark", "_setup", "_token")
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         #: What this block has to bring to its end; None where it joined another one.
         self._setup: Setup | None = None
+        #: The one it joined, and how far that was.
+        self._joined: Setup | None = None
+        self._mark: tuple[int, ...] = ()
 
     def __enter__(self) -> Setup:
         graph = self._graph
         joined = graph.current_setup()
         if joined is not None:
+            self._joined, self._mark = joined, joined.mark()
             return joined
         if is_executing(graph):
             raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
@@ -70,6 +74,8 @@ class Transaction:
     ) -> None:
         setup = self._setup
         if setup is None:
+            if error is not None and self._joined is not None:
+                self._joined.roll_back_to(self._mark)  # whoever catches it goes on with a whole graph
             return
         try:
             if error is None:
@@ -108,6 +114,8 @@ class Setup:
         #: (slot, signal, position) of elements that came and went.
         self._events: list[tuple[MultiSlot[Any], str, int]] = []
         self._born: dict[Operator, None] = {}
+        #: Operators that were made in a block that failed, inside of this one.
+        self._stillborn: list[Operator] = []
         self._closed: list[Operator] = []
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
         self._current: Operator | None = None
@@ -126,6 +134,8 @@ class Setup:
     def add(self, operator: Operator) -> None:
         """Take a new operator into the graph."""
         siblings = operator.graph if operator.parent is None else operator.parent
+        if operator.parent is not None and operator.parent.closed:
+            raise GraphError(f"{operator.name} cannot be a child of {operator.parent.name}, which is closed.")
         self.set(siblings, "_operators", (*siblings._operators, operator))
         self._born[operator] = None
         self.affect(operator)
@@ -134,6 +144,8 @@ class Setup:
         """Let ``slot`` take from ``upstream``."""
         if slot._upstream is upstream or self._restoring:
             return
+        _check_open(slot)
+        _check_open(upstream)
         raise_ranks(upstream, slot)
         self._detach(slot)
         self.set(slot, "_upstream", upstream)
@@ -152,6 +164,7 @@ class Setup:
         """Let ``slot`` take an array."""
         if self._restoring:
             return
+        _check_open(slot)
         self._detach(slot)
         self.set_meta(slot, source.meta, source)
         self.mark_dirty(slot, None)
@@ -160,6 +173,7 @@ class Setup:
         """Let ``parameter`` have a value, which is known to be of its type."""
         if self._restoring:
             return
+        _check_open(parameter)
         self._detach(parameter)
         self.set(parameter, "_assigned", True)
         self.set_value(parameter, True, value)
@@ -213,6 +227,7 @@ class Setup:
 
     def insert_element(self, multi: MultiSlot[Any], index: int) -> Slot:
         """Make an element of a multi-level slot, and of all that have its length."""
+        _check_open(multi)
         element = multi._make_element()
         element._container = multi
         element.rank = 0 if multi.feeds_operator else multi.operator.rank
@@ -294,10 +309,31 @@ class Setup:
             self._walk.mark(stale, roi)
         self._walk.run()
 
+    def mark(self) -> tuple[int, ...]:
+        """Return how far it is, for `roll_back_to`."""
+        noted = (self._undo, self._born, self._closed, self._events, self._dirty, self._changed)
+        return tuple(map(len, noted))
+
+    def roll_back_to(self, mark: tuple[int, ...]) -> None:
+        """Put everything back as it was at a mark. No operator was set up since; that happens at the end."""
+        undo, born, closed, events, dirty, changed = mark
+        self._take_back(undo)
+        while len(self._born) > born:
+            operator, _ = self._born.popitem()
+            operator.closed = True
+            self._stillborn.append(operator)
+        del self._closed[closed:], self._events[events:], self._dirty[dirty:]
+        while len(self._changed) > changed:
+            self._changed.popitem()
+
+    def _take_back(self, length: int) -> None:
+        while len(self._undo) > length:
+            target, attribute, value = self._undo.pop()
+            setattr(target, attribute, value)
+
     def roll_back(self) -> None:
         """Put everything back as it was."""
-        for target, attribute, value in reversed(self._undo):
-            setattr(target, attribute, value)
+        self._take_back(0)
         self._restoring = True
         for operator in self._runs:
             if operator not in self._born and operator.first_missing() is None:
@@ -314,7 +350,7 @@ class Setup:
 
     def notify(self) -> None:
         """Call subscribers and let closed operators release what they hold. Called outside the gate."""
-        for operator in self._closed:
+        for operator in (*self._stillborn, *self._closed):
             try:
                 operator.release()
             except Exception:
@@ -417,6 +453,11 @@ class Setup:
             self._current = None
         if not operator.is_set_up:
             self.set(operator, "is_set_up", True)
+
+
+def _check_open(slot: Slot) -> None:
+    if slot.operator.closed:
+        raise GraphError(f"{slot} belongs to an operator that is closed; make a new one.")
 
 
 def is_computed(value: Any) -> bool:

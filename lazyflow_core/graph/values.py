@@ -83,8 +83,8 @@ class Parameter(Slot, Generic[T]):
         if type(value) is ValueOutput:
             if self.graph.current_setup() is not None:
                 raise GraphError(
-                    f"{self} is computed by {value}, which takes pixels; setup_outputs cannot know it yet. Give "
-                    "it a value, or connect it where it is needed in execute only."
+                    f"{self} is computed by {value}, which takes pixels; setup_outputs cannot know it yet. "
+                    "Give it a value, or connect it where it is needed in execute only."
                 )
             return self.declaration.accept(value.value, str(self))
         return cast(T, value)
@@ -103,7 +103,9 @@ class Parameter(Slot, Generic[T]):
         try:
             yield
         finally:
-            if upstream is not None:
+            if self.operator.closed:
+                pass  # by the block; there is nothing to put back
+            elif upstream is not None:
                 self.connect(upstream)
             elif assigned:
                 self.value = old

@@ -6,6 +6,7 @@ import pytest
 
 from lazyflow_core.errors import (
     ExecuteError,
+    LazyflowError,
     NotReadyError,
     ResultError,
     RoiBoundsError,
@@ -72,6 +73,26 @@ def test_a_region_of_another_dimension_is_refused(graph):
         op.output.request(Roi((0,), (1,)))
     with pytest.raises(RoiError):
         op.output.read(Roi((0,), (1,)))
+
+
+@pytest.mark.parametrize("region", [(0, 1), (slice(0, 1), slice(0, 1)), 3])
+def test_a_region_that_is_no_roi_is_refused_in_a_sentence(graph, region):
+    op = OpAdd(graph=graph, image=IMAGE)
+
+    class OpAsks(OpAdd):
+        def execute(self, slot, roi, out):
+            self.image.read(region)
+
+    asks = OpAsks(graph=graph, image=op.output)
+    for mistake in (op.output.read, op.output.request, op.image.mark_dirty, lambda _: asks.output.read()):
+        with pytest.raises(LazyflowError, match=r"OpA\w+\.\w+: .* is no Roi; ask for slot\[10:20, :\]"):
+            mistake(region)
+
+
+def test_a_destination_that_is_no_array_is_refused_in_a_sentence(graph):
+    op = OpAdd(graph=graph, image=IMAGE)
+    with pytest.raises(ResultError, match=r"OpAdd\.output: `out` is of type list; a numpy array is needed"):
+        op.output.read(out=[1, 2])
 
 
 def test_an_empty_region_gives_an_empty_array_and_bothers_no_operator(graph):

@@ -39,7 +39,7 @@ def test_setup_and_push_through_a_thousand_operators_need_no_stack(kind):
         assert operators[-1].output.meta.shape == (2, 2)
         operators[0].image.disconnect()
         assert not operators[-1].output.ready
-        assert len(operators[-1].output.why_not_ready()) > 1000
+        assert 100 < len(operators[-1].output.why_not_ready()) < 1000
 
 
 def test_a_chain_built_from_its_end_works_too():

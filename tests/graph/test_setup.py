@@ -540,3 +540,57 @@ def test_an_operator_that_keeps_changing_its_own_inputs_is_stopped(graph):
     with pytest.raises(SetupError, match="changes its own inputs again and again"):
         OpRestless(graph=graph, image=IMAGE)
     assert graph.operators == ()
+
+
+def test_a_block_that_fails_inside_a_transaction_is_taken_back_alone(graph):
+    op = OpAdd(graph=graph, name="op", image=IMAGE)
+    last = OpAdd(graph=graph, name="last", image=op.output)
+    heard = []
+    last.output.dirty.subscribe(lambda slot, roi: heard.append(roi))
+    with graph.transaction():
+        op.amount.value = 2.0
+        with pytest.raises(SetupError, match="changed my mind"), graph.transaction():
+            op.amount.value = 3.0
+            made = OpAdd(graph=graph, image=last.output)
+            last.close()
+            raise SetupError("changed my mind")
+        with pytest.raises(ConnectError):
+            op.image.assign("no array")
+    assert (op.amount.value, last.closed, last.released) == (2.0, False, 0)
+    assert (made.closed, made.released) == (True, 1)
+    assert graph.operators == (op, last)
+    assert np.array_equal(last.output.read(), IMAGE + 3)
+    assert heard == [op.output.meta.roi]
+
+
+def test_a_closed_operator_is_not_changed_any_more(graph):
+    op = OpAdd(graph=graph, name="op", image=IMAGE)
+    other = OpAdd(graph=graph, name="other", image=IMAGE)
+    op.close()
+    for change in (
+        lambda: op.image.connect(other.output),
+        lambda: other.image.connect(op.output),
+        lambda: op.image.assign(IMAGE),
+        lambda: setattr(op.amount, "value", 2.0),
+        lambda: setattr(op.output, "meta", other.output.meta),
+    ):
+        with pytest.raises(GraphError, match=r"op\.\w+ belongs to an operator that is closed"):
+            change()
+    with pytest.raises(GraphError, match="OpAdd cannot be a child of op, which is closed"):
+        OpAdd(parent=op)
+    assert op.output.why_not_ready() == "op.output is not ready: it belongs to an operator that is closed."
+    assert np.array_equal(other.output.read(), IMAGE + 1)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (lambda op: OpAdd(graph="g"), r"OpAdd\(\.\.\.\) needs graph="),
+        (lambda op: OpAdd(parent="g"), r"OpAdd\(\.\.\.\) needs graph="),
+        (lambda op: Graph(4), r"Graph\(4\): that is no scheduler"),
+        (lambda op: op.output.dirty.subscribe("refresh"), r"dirty of OpAdd\.output calls functions"),
+    ],
+)
+def test_what_is_of_another_kind_is_a_type_error_in_a_sentence(graph, mistake, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        mistake(OpAdd(graph=graph))
