@@ -134,4 +134,6 @@ class FutureRequest(Request[T]):
 
 def request_of_future(future: Any, name: str | None) -> Request[Any]:
     """See `Request.from_future`."""
+    if not hasattr(future, "add_done_callback"):
+        raise TypeError(f"{future!r} is no future; give one of concurrent.futures or asyncio")
     return FutureRequest(future, name)

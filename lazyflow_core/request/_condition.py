@@ -11,7 +11,7 @@ from lazyflow_core.errors import CancelledError
 
 from ._lock import RequestLock
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, current_party
+from ._party import Fiber, Party, Verdict, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestCondition"]
@@ -83,6 +83,7 @@ class RequestCondition:
         However the wait ends, also by a cancellation, the lock is held again. A notification is consumed only
         by one who returns True for it.
         """
+        check_timeout(timeout)
         party = current_party()
         self._check_owned(party, "wait on")
         check_not_cancelled(party)
@@ -100,6 +101,7 @@ class RequestCondition:
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until ``predicate()`` is true; return its last value, which is false only after a timeout."""
+        check_timeout(timeout)
         party = current_party()
         now = party.carrier.now if type(party) is Fiber else time.monotonic
         deadline = None if timeout is None else now() + timeout

@@ -84,6 +84,8 @@ class RequestCore(Generic[T]):
         self._name = name
         #: None until somebody starts it and none was given.
         self._scheduler = scheduler
+        if priority is not None and type(priority) is not Priority:
+            raise ValueError(f"priority is {priority!r}; it must be one of {', '.join(map(repr, Priority))}")
         self._priority = priority
         #: Whoever writes it takes it out of `MOVES_TO`.
         self._state = NEW

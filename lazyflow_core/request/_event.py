@@ -7,7 +7,7 @@ from typing import Any
 from lazyflow_core.errors import CancelledError
 
 from ._mutex import mutex
-from ._party import Verdict, current_party
+from ._party import Verdict, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestEvent"]
@@ -63,6 +63,7 @@ class RequestEvent:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it happens; return whether it did within the timeout."""
+        check_timeout(timeout)
         party = current_party()
         check_not_cancelled(party)
         with mutex:

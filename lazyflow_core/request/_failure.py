@@ -15,13 +15,17 @@ from lazyflow_core.errors import (
 
 from ._links import Failure
 from ._state import RequestState
-from ._traceback import lighten
+from ._traceback import lighten, was_raised_by_the_call
 
 if TYPE_CHECKING:
     from ._request import Request
     from ._scheduler import Scheduler
 
 __all__ = ["describe_failure", "keep_error", "pass_on_interrupt", "waiter_error"]
+
+HOW_WORKLOADS_ARE_CALLED = (
+    "A request calls its workload without arguments, or as workload(out=destination) after write_into()."
+)
 
 
 def describe_failure(request: Request[Any], cause: BaseException) -> str:
@@ -67,6 +71,8 @@ def keep_error(error: BaseException, scheduler: Scheduler | None) -> BaseExcepti
     With a scheduler that `keeps_frames` the traceback stays as it is, for a debugger.
     """
     root = root_cause(error)
+    if type(root) is TypeError and was_raised_by_the_call(root):
+        root.add_note(HOW_WORKLOADS_ARE_CALLED)
     if scheduler is None or not scheduler.keeps_frames:
         lighten(root)
     return root

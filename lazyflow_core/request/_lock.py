@@ -10,7 +10,7 @@ from lazyflow_core.errors import CancelledError
 
 from . import _debug
 from ._mutex import mutex
-from ._party import Party, Verdict, current_party
+from ._party import Party, Verdict, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestLock", "timeout_of"]
@@ -18,6 +18,7 @@ __all__ = ["RequestLock", "timeout_of"]
 
 def timeout_of(blocking: bool, timeout: float | None) -> float | None:
     """Translate the arguments of `threading.Lock.acquire` to a timeout: None for ever, 0 not at all."""
+    check_timeout(timeout)
     if not blocking:
         if timeout not in (None, -1):
             raise ValueError(f"timeout={timeout!r} makes no sense with blocking=False; leave one of them out")

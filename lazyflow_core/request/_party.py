@@ -16,11 +16,14 @@ succeeded.
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
+from numbers import Real
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -41,6 +44,7 @@ __all__ = [
     "Verdict",
     "Waiter",
     "WaiterHost",
+    "check_timeout",
     "current_party",
     "current_stack",
 ]
@@ -122,7 +126,7 @@ class Fiber(greenlet):
 class ThreadParty:
     """A thread that is no worker, as one that may wait and run requests directly."""
 
-    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread_name", "torn")
+    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread_id", "thread_name", "torn")
 
     _cancelled = False
     #: A thread of the application's carries nobody's requests.
@@ -134,6 +138,7 @@ class ThreadParty:
         self._waiting: Any = None
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
+        self.thread_id = threading.get_ident()
         self.thread_name = threading.current_thread().name
 
     def __repr__(self) -> str:
@@ -157,6 +162,15 @@ def current_party() -> Party:
         return party
 
 
+def stack_of(party: Party | Any) -> FrameType | None:
+    """Return the innermost frame of a party that waits, or None if it cannot be known."""
+    if type(party) is Fiber:
+        return party.gr_frame
+    if type(party) is ThreadParty:
+        return sys._current_frames().get(party.thread_id)
+    return None
+
+
 def run_on_empty_stack(function: Callable[..., T], *arguments: Any) -> T:
     """Call a function in a greenlet of its own, so that its frames have nobody above them."""
     return greenlet(function).switch(*arguments)  # type: ignore[no-any-return]
@@ -166,6 +180,12 @@ def current_fiber() -> Fiber | None:
     """Return the fiber this code runs on, or None in a foreign thread."""
     here = getcurrent()
     return here if type(here) is Fiber else None
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise ValueError unless a timeout is None or a number of seconds."""
+    if timeout is not None and (not isinstance(timeout, Real) or timeout != timeout):
+        raise ValueError(f"timeout is {timeout!r}; give seconds as a number, or None to wait for ever")
 
 
 class Waiter:

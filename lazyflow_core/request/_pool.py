@@ -8,9 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestStateError
+from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestError, RequestStateError
 
-from ._failure import waiter_error
+from ._failure import describe_failure, waiter_error
 from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, current_party
 from ._queue import WaitQueue, check_not_cancelled
@@ -33,8 +33,11 @@ class RequestPool(Generic[T]):
     """Requests that are waited for together.
 
     Leaving the ``with`` block waits for all members. The first that fails cancels the others; its error is
-    raised when every one of them has ended, so nothing of the pool runs afterwards. If the block itself
-    raises, the members are cancelled and joined, too. A member that is cancelled from outside is no error.
+    raised when every one of them has ended, so nothing of the pool runs afterwards. If others failed before
+    the cancellation reached them, the error says so in its notes, and `failures` has them all. If the block
+    itself raises, the members are cancelled and joined, too; so they are if the request that owns the pool is
+    cancelled, which sees its `CancelledError` at the end of the block at the latest. A member that is
+    cancelled from outside is no error.
 
     Parameters
     ----------
@@ -73,8 +76,8 @@ class RequestPool(Generic[T]):
         scheduler: Scheduler | None = None,
         keep_results: bool = True,
     ) -> None:
-        if max_in_flight is not None and max_in_flight < 1:
-            raise ValueError(f"max_in_flight is {max_in_flight}; at least 1 is needed, or None for no limit")
+        if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
+            raise ValueError(f"max_in_flight is {max_in_flight!r}; give 1 or more, or None for no limit")
         self._max_in_flight = max_in_flight
         self._name = name
         self._scheduler = scheduler
@@ -84,8 +87,8 @@ class RequestPool(Generic[T]):
         self._unfinished: dict[Request[T], None] = {}
         #: Members with an outcome that nobody has taken yet, in order of completion.
         self._finished: deque[Request[T]] = deque()
-        #: The member that failed first.
-        self._failed: Request[T] | None = None
+        #: The members that failed, the first one first.
+        self._failed: list[Request[T]] = []
         self._is_cancelled = False
         self._is_left = False
         self._for_room = WaitQueue(_Part(self, "room in", waits_for_all=False))
@@ -112,7 +115,9 @@ class RequestPool(Generic[T]):
         finally:
             self._is_left = True
         if error is None:
-            self._raise_failure()
+            self._raise_failures()
+        elif self._failed and error.__cause__ is self._failed[0]._outcome.error:
+            self._note_others(error)  # raised by `submit` or a result, while others could still fail
 
     def join(self) -> None:
         """Wait for all members there are; more may be submitted afterwards.
@@ -125,7 +130,7 @@ class RequestPool(Generic[T]):
             If the pool was cancelled.
         """
         self._wait_for_all(shield=False)
-        self._raise_failure()
+        self._raise_failures()
         if self._is_cancelled:
             raise RequestCancelledError(f"{self.describe()} was cancelled")
 
@@ -158,8 +163,10 @@ class RequestPool(Generic[T]):
             while True:
                 party = current_party()
                 check_not_cancelled(party)
+                self._check_open()  # not with the mutex: an error asks for names, which may run any code
                 with mutex:
-                    self._check_open()
+                    if self._failed or self._is_cancelled or self._is_left:
+                        continue
                     if limit is None or len(self._unfinished) < limit:
                         self._unfinished[request] = None
                         break
@@ -222,6 +229,11 @@ class RequestPool(Generic[T]):
             elif member._state is RequestState.FINISHED:
                 yield member._outcome
 
+    @property
+    def failures(self) -> tuple[Request[T], ...]:
+        """The members that have failed so far, in the order in which they did."""
+        return tuple(self._failed)
+
     def __len__(self) -> int:
         """Return how many members have no outcome yet."""
         return len(self._unfinished)
@@ -244,9 +256,9 @@ class RequestPool(Generic[T]):
         with mutex:
             self._unfinished.pop(member, None)
             if member._state is RequestState.FAILED:
-                if self._failed is None:
-                    self._failed = member
+                if not self._failed:
                     siblings = list(self._unfinished)
+                self._failed.append(member)
             elif self._keeps_results:
                 self._finished.append(member)
             self._for_room.wake_one()
@@ -263,18 +275,17 @@ class RequestPool(Generic[T]):
         while True:
             party = current_party()
             check_not_cancelled(party)
+            self._raise_failure()
             with mutex:
-                failed = self._failed
-                if failed is None:
-                    if self._finished:
-                        return self._finished.popleft()
-                    if not self._unfinished:
-                        return None
-                    if self._is_cancelled:
-                        raise RequestCancelledError(f"{self.describe()} was cancelled")
-                    waiter = self._for_next.enter(party)
-            if failed is not None:
-                raise waiter_error(failed, party.request)
+                if self._failed:
+                    continue
+                if self._finished:
+                    return self._finished.popleft()
+                if not self._unfinished:
+                    return None
+                if self._is_cancelled:
+                    raise RequestCancelledError(f"{self.describe()} was cancelled")
+                waiter = self._for_next.enter(party)
             self._park(self._for_next, waiter)
 
     def _wait_for_all(self, *, shield: bool) -> None:
@@ -286,9 +297,11 @@ class RequestPool(Generic[T]):
         while True:
             with mutex:
                 if not self._unfinished:
-                    return
+                    break
                 waiter = self._for_all.enter(party, shield=shield)
             self._park(self._for_all, waiter)
+        if not shield:
+            check_not_cancelled(party)  # the cancellation may be what has ended the members
 
     def _help(self, party: Fiber) -> None:
         """Run members that have not begun inside the request that waits for all of them anyway."""
@@ -319,8 +332,25 @@ class RequestPool(Generic[T]):
             raise RequestCancelledError(f"{self.describe()} was cancelled and takes no more work")
 
     def _raise_failure(self) -> None:
-        if self._failed is not None:
-            raise waiter_error(self._failed, current_party().request)
+        if self._failed:
+            raise waiter_error(self._failed[0], current_party().request)
+
+    def _raise_failures(self) -> None:
+        try:
+            self._raise_failure()
+        except RequestError as error:
+            self._note_others(error)
+            raise
+
+    def _note_others(self, error: BaseException) -> None:
+        """Say in the error of the first member that failed that others failed as well."""
+        told = {id(self._failed[0]._outcome.error)}
+        for member in self._failed[1:]:
+            failure = member._outcome
+            failure.retrieved = True
+            if id(failure.error) not in told:  # else both waited for the same that failed
+                told.add(id(failure.error))
+                error.add_note(f"also failed: {describe_failure(member, failure.error)}")
 
 
 class _Part:
@@ -354,7 +384,7 @@ class _Consent:
     def _cancelled(self) -> bool:
         pool = self._pool
         owner = self._host
-        return pool._is_cancelled or pool._failed is not None or (owner is not None and owner._cancelled)
+        return pool._is_cancelled or bool(pool._failed) or (owner is not None and owner._cancelled)
 
 
 def gather(*work: Callable[[], T] | Request[T]) -> list[T]:

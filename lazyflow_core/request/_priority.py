@@ -17,6 +17,8 @@ __all__ = ["raise_priority"]
 
 def raise_priority(request: Request[Any], priority: Priority) -> None:
     """Make a request at least this urgent, with its unfinished children and what it waits for."""
+    if type(priority) is not Priority:
+        raise ValueError(f"priority is {priority!r}; it must be one of {', '.join(map(repr, Priority))}")
     todo: list[Any] = [request]
     while todo:
         current = todo.pop()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lazyflow_core.errors import (
     CancelledError,
-    InternalError,
     RequestError,
     RequestStateError,
     SchedulerClosedError,
@@ -93,7 +92,9 @@ class Request(RequestCore[T]):
         """Compute the result. Override this and pass None as workload to spare a closure per request."""
         workload = self._workload
         if workload is None:
-            raise InternalError(f"{self.describe()} has neither a workload nor a _run of its own")
+            raise RequestStateError(
+                f"{self.describe()} has nothing to do; give it a workload, or derive a class with a _run"
+            )
         if out is NOTHING:
             return workload()
         workload(out=out)
@@ -331,6 +332,8 @@ class Request(RequestCore[T]):
         return self._subscribe(None, function)
 
     def _subscribe(self, outcome: RequestState | None, function: Callable[..., object]) -> Self:
+        if not callable(function):
+            raise TypeError(f"{self.describe()} cannot call {function!r} back; give a function")
         with mutex:
             links = self._hang_on()
             if links is not None:

@@ -39,8 +39,8 @@ class RequestSemaphore:
     __slots__ = ("__weakref__", "_bound", "_name", "_queue", "_value")
 
     def __init__(self, value: int = 1, *, is_bounded: bool = False, name: str | None = None) -> None:
-        if value < 0:
-            raise ValueError(f"a semaphore cannot begin with {value} permits")
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"a semaphore cannot begin with {value!r} permits; give 0 or more")
         #: Free permits. Invariant: 0 while somebody waits. Guarded by the mutex.
         self._value = value
         self._bound = value if is_bounded else None

@@ -1,4 +1,4 @@
-"""A watchdog that tells which workload holds a worker without ever waiting."""
+"""A watchdog that tells which workload holds a worker without a wait, and who waits when nothing moves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 from ._links import logger
+from ._waitgraph import describe_blocked
 
 if TYPE_CHECKING:
+    from ._party import Waiter
     from ._threaded import ThreadedScheduler
     from ._worker import Worker
 
@@ -18,7 +20,11 @@ __all__ = ["watch"]
 
 
 def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
-    """Log the stack of each worker that has been running one workload for ``patience`` seconds.
+    """Watch a scheduler for two kinds of stalls; log each once, after ``patience`` seconds.
+
+    * A worker runs one workload without a wait: its stack.
+    * All workers sleep, and requests that have begun wait without a deadline: who waits for what, and where.
+      That may be a circle through something without an owner, or all wait for the world outside.
 
     Returns the thread that does; it ends when the scheduler closes.
     """
@@ -30,6 +36,8 @@ def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
 
 def _watch(scheduler: ThreadedScheduler, patience: float) -> None:
     seen: dict[Worker, tuple[int, float]] = {}
+    waits: list[Waiter] = []
+    waits_since = 0.0
     while scheduler.is_open:
         now = time.monotonic()
         for worker in scheduler.workers:
@@ -38,12 +46,32 @@ def _watch(scheduler: ThreadedScheduler, patience: float) -> None:
                 seen[worker] = (worker.ticks, now)
             elif now - since >= patience:
                 seen[worker] = (ticks, float("inf"))  # once per workload
-                frame = sys._current_frames().get(worker.thread.ident or 0)
-                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-                logger.warning(
-                    "%s has been running one workload for %.3g s without a wait:\n%s",
-                    worker.thread.name,
-                    now - since,
-                    stack,
-                )
+                _report_worker(worker, now - since)
+        before, waits = waits, _hopeless_waits(scheduler)
+        if waits != before:
+            waits_since = now
+        elif waits and now - waits_since >= patience:
+            logger.warning(
+                "%s has not moved for %.3g s; who waits for what:\n%s",
+                scheduler.name,
+                now - waits_since,
+                describe_blocked(),
+            )
+            waits_since = float("inf")  # once for these waits
         scheduler.closing.wait(patience / 4)
+
+
+def _report_worker(worker: Worker, seconds: float) -> None:
+    frame = sys._current_frames().get(worker.thread.ident or 0)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+    logger.warning(
+        "%s has been running one workload for %.3g s without a wait:\n%s", worker.thread.name, seconds, stack
+    )
+
+
+def _hopeless_waits(scheduler: ThreadedScheduler) -> list[Waiter]:
+    """Return the waits that no worker and no deadline will end, or nothing if a worker is awake."""
+    if len(scheduler.sleepers) < len(scheduler.workers):
+        return []
+    waits = [waiter for worker in scheduler.workers for waiter in list(worker.parked.values())]
+    return [] if any(waiter.timeout is not None for waiter in waits) else waits

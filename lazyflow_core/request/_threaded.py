@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _closing
 from ._cpus import usable_cpu_count
 from ._mutex import mutex
 from ._party import Party
 from ._scheduler import Scheduler
-from ._state import Priority
+from ._state import Priority, RequestState
 from ._worker import Worker
 
 if TYPE_CHECKING:
     from ._request import Request
 
-__all__ = ["ThreadedScheduler"]
+__all__ = ["SchedulerStatistics", "ThreadedScheduler"]
+
+
+class SchedulerStatistics(NamedTuple):
+    """How a `ThreadedScheduler` is doing, see `ThreadedScheduler.statistics`."""
+
+    workers: int
+    #: Workers that do not sleep.
+    busy: int
+    #: Requests that were submitted and have not begun.
+    queued: int
+    #: Stacks that wait; on each stand a suspended request and those that run it inline.
+    suspended: int
+    #: Requests that workers took from a queue since the beginning, without those that ran inside a waiter.
+    begun: int
 
 
 class ThreadedScheduler(Scheduler):
@@ -34,7 +48,8 @@ class ThreadedScheduler(Scheduler):
     debug
         Keep the local variables of failed workloads for a debugger.
     stall_warning
-        Log the stack of a worker that has been running one workload for this many seconds without a wait.
+        Log the stack of a worker that has been running one workload for this many seconds without a wait, and
+        who waits for what and where if for as long nothing moves at all.
 
     Notes
     -----
@@ -63,11 +78,13 @@ class ThreadedScheduler(Scheduler):
     ) -> None:
         super().__init__(name=name, observers=observers)
         self.worker_count = min(usable_cpu_count(), 8) if worker_count is None else worker_count
-        if self.worker_count < 1:
+        if not isinstance(self.worker_count, int) or self.worker_count < 1:
             raise ValueError(
-                f"worker_count is {worker_count}; at least 1 is needed. "
+                f"worker_count is {worker_count!r}; it must be an integer of at least 1. "
                 "Use InlineScheduler() to run everything in the calling thread."
             )
+        if stall_warning is not None and not stall_warning > 0:
+            raise ValueError(f"stall_warning is {stall_warning!r}; give seconds, or None for no warnings")
         self.keeps_frames = debug
         #: Roots of normal priority that no worker has taken yet. Appended and taken by any thread.
         self.inbox: deque[Request[Any]] = deque()
@@ -112,6 +129,26 @@ class ThreadedScheduler(Scheduler):
             if self.sleepers and not self.is_waking:
                 self.is_waking = True
                 self.sleepers.pop().gate.release()
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return what is going on at this moment; counted now, so that requests pay nothing for it.
+
+        Examples
+        --------
+        >>> with ThreadedScheduler(2) as scheduler:
+        ...     scheduler.statistics()
+        SchedulerStatistics(workers=2, busy=0, queued=0, suspended=0, begun=0)
+        """
+        workers = self.workers
+        queues = (self.urgent, self.inbox, self.leisure, *(worker.local for worker in workers))
+        return SchedulerStatistics(
+            workers=self.worker_count,
+            busy=max(0, len(workers) - len(self.sleepers)),
+            # What a waiter has claimed may still stand in a queue. A copy is one step of the interpreter.
+            queued=sum(each._state is RequestState.QUEUED for queue in queues for each in list(queue)),
+            suspended=sum(len(worker.parked) for worker in workers),
+            begun=sum(worker.ticks for worker in workers),
+        )
 
     def close(self, grace: float = 5.0) -> None:
         """See `Scheduler.close`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from ._party import run_on_empty_stack
 
-__all__ = ["lighten"]
+__all__ = ["lighten", "was_raised_by_the_call"]
 
 #: A stand-in frame per code object. Emptied when full: code made at run time must not be kept for ever.
 _stand_ins: dict[CodeType, FrameType] = {}
@@ -44,6 +44,14 @@ def lighten(error: BaseException) -> None:
         while traceback is not None and traceback.tb_next is not None and _is_ours(traceback.tb_frame):
             traceback = traceback.tb_next
         each.__traceback__ = _light_copy(traceback)
+
+
+def was_raised_by_the_call(error: BaseException) -> bool:
+    """Return whether a workload raised before any Python code of its own ran: perhaps it cannot be called."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and _is_ours(traceback.tb_frame)
 
 
 def _is_ours(frame: FrameType) -> bool:

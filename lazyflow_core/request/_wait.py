@@ -10,7 +10,7 @@ from lazyflow_core.errors import CancelledError, RequestTimeoutError, SchedulerC
 
 from . import _debug
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, Waiter
+from ._party import Fiber, Party, Verdict, Waiter, check_timeout
 from ._scheduler import runs_here
 from ._state import MAX_INLINE_DEPTH, NOTHING, RequestState
 from ._waitgraph import check_no_circle, parked
@@ -93,6 +93,7 @@ def wait_until_delivered(
 
     The first line of `Request.wait` has looked for a cancelled caller and for an outcome already there.
     """
+    check_timeout(timeout)
     must_hop = False
     state = request._state
     if state is NEW or state is QUEUED:

@@ -12,9 +12,11 @@ from typing import Any
 
 from lazyflow_core.errors import CircularWaitError
 
-from ._party import Waiter
+from ._party import Waiter, stack_of
 
 __all__ = ["check_no_circle", "dependencies", "describe_blocked", "parked"]
+
+_OUR_PACKAGE = __name__.rpartition(".")[0] + "."
 
 #: Every wait that is going on in this process. Guarded by the mutex.
 parked: set[Waiter] = set()
@@ -88,8 +90,21 @@ def _name(thing: Any) -> str:
     return describe() if describe is not None else repr(thing)
 
 
+def _place(waiter: Waiter) -> str:
+    """Return the innermost line of code outside this package on the stack that waits."""
+    frame = stack_of(waiter.party)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_OUR_PACKAGE):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return f", at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
 def describe_blocked() -> str:
-    """Return one line for every wait that is going on: who, for what, with or without a deadline.
+    """Return one line for every wait that is going on: who, for what, where, with or without a deadline.
+
+    Semaphores, conditions and events have no owner, so whoever waits for them in a circle is not told so;
+    here they stand, each with the line of code at which it waits.
 
     Examples
     --------
@@ -103,7 +118,7 @@ def describe_blocked() -> str:
     lines = []
     for waiter in waits:
         limit = "" if waiter.timeout is None else f" (for at most {waiter.timeout:g} s)"
-        lines.append(f"{_name(waiter.host)} waits for {_name(waiter.target)}{limit}")
+        lines.append(f"{_name(waiter.host)} waits for {_name(waiter.target)}{limit}{_place(waiter)}")
         for needed in waiter.target._wait_dependencies():
             lines.append(f"    which depends on {_name(needed)}")
     return "\n".join(sorted(lines) if len(waits) == 1 else lines)

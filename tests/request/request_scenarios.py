@@ -503,6 +503,56 @@ def a_pool_is_cancelled_while_others_wait_for_it(lab):
 
 
 @scenario
+def an_owner_is_cancelled_while_it_leaves_its_pool(lab):
+    asked, ended_later, went_on = [], [], []
+
+    def member():
+        lab.package.checkpoint()
+        ended_later.append(bool(asked))
+
+    def own():
+        with lab.package.RequestPool() as pool:
+            for _ in range(2):
+                pool.submit(lab.request(member))
+        went_on.append(True)
+
+    owner = lab.request(own).submit()
+
+    def cancel():
+        if owner.cancel():
+            asked.append(True)
+
+    lab.all(cancel)
+    ignore(owner.wait)
+    assert not (any(ended_later) and went_on), "the owner was cancelled before the pool was empty"
+
+
+@scenario
+def two_members_of_a_pool_fail_together(lab):
+    def fail(error):
+        raise error
+
+    pool = lab.package.RequestPool()
+    errors = [ValueError("one"), KeyError("other")]
+    try:
+        with pool:
+            for error in errors:
+                request = lab.request(lambda error=error: fail(error))
+                try:
+                    pool.submit(request)
+                except RequestError:
+                    lab.forget(request)  # the pool refused it
+                    raise
+    except RequestError as error:
+        told = [error.__cause__, *getattr(error, "__notes__", ())]
+    else:
+        raise AssertionError("the failures were lost")
+    assert len(told) == len(pool.failures)
+    assert told[0] is pool.failures[0]._outcome.error
+    assert len(pool) == 0
+
+
+@scenario
 def results_of_a_pool_come_as_they_are_ready(lab):
     with lab.package.RequestPool(max_in_flight=2) as pool:
         results = sorted(pool.map(lambda k: k * k, range(5)))

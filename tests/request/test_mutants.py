@@ -93,6 +93,14 @@ MUTANTS = {
         "a_pool_joins_its_members",
         ("_pool", "            self._wait_for_all(shield=error is not None)\n", "            pass\n"),
     ),
+    "an owner that is cancelled leaves its pool as if nothing had happened": (
+        "an_owner_is_cancelled_while_it_leaves_its_pool",
+        (
+            "_pool",
+            "            check_not_cancelled(party)  # the cancellation may be what has ended the members\n",
+            "            pass\n",
+        ),
+    ),
     "a failure leaves the siblings alone": (
         "a_pool_with_a_failure_leaves_nobody_running",
         ("_pool", "        for sibling in siblings:\n            sibling.cancel()", "        pass"),

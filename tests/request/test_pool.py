@@ -1,5 +1,6 @@
 """Pools: scopes that requests cannot outlive."""
 
+import gc
 import threading
 
 import pytest
@@ -12,6 +13,7 @@ from lazyflow_core.request import (
     RequestState,
     SeededScheduler,
     ThreadedScheduler,
+    checkpoint,
     gather,
 )
 
@@ -250,3 +252,88 @@ def test_a_ctrl_c_right_after_a_request_became_a_member_leaves_nobody_behind():
         with pytest.raises(KeyboardInterrupt), pool:
             pool.submit(lambda: 1)
         assert len(pool) == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_an_owner_that_is_cancelled_hears_of_it_when_it_leaves_the_block(seed):
+    with SeededScheduler(seed) as seeded:
+        left = []
+
+        def owner():
+            with RequestPool() as pool:
+                for _ in range(3):
+                    pool.submit(lambda: [checkpoint() for _ in range(5)])
+            left.append(request._cancelled)
+
+        request = Request(owner, scheduler=seeded).submit()
+        Request(request.cancel, scheduler=seeded).submit()
+        seeded.run_until_blocked()
+    assert left in ([], [False])
+    assert request.state is (RequestState.FINISHED if left else RequestState.CANCELLED)
+
+
+def test_members_that_end_because_their_owner_is_cancelled_do_not_let_it_go_on(threaded):
+    started = threading.Event()
+    went_on = []
+
+    def owner():
+        with RequestPool() as pool:
+
+            def member():
+                started.set()
+                while True:
+                    checkpoint()
+
+            pool.submit(member)
+        went_on.append(True)
+
+    request = Request(owner, scheduler=threaded).submit()
+    assert started.wait(10)
+    assert request.cancel()
+    with pytest.raises(RequestCancelledError):
+        request.wait()
+    assert went_on == []
+
+
+def test_other_members_that_failed_are_named_in_the_error_and_not_logged_as_unasked(threaded, caplog):
+    both = threading.Barrier(2)
+
+    def fail_together(error):
+        both.wait(10)
+        raise error
+
+    with pytest.raises(RequestError) as caught, RequestPool(scheduler=threaded) as pool:
+        for name, error in (("left", ValueError("l")), ("right", KeyError("r"))):
+            pool.submit(Request(lambda error=error: fail_together(error), name=name, scheduler=threaded))
+    first, second = pool.failures
+    assert caught.value.__cause__ is first._outcome.error
+    assert [second.describe() in note for note in caught.value.__notes__] == [True]
+    del pool, first, second
+    gc.collect()
+    assert "nobody asked" not in caplog.text
+
+
+def test_failures_that_come_after_the_error_was_raised_inside_the_block_are_named_too(threaded):
+    go_on = threading.Event()
+
+    def late():
+        go_on.wait(10)
+        raise KeyError("late")
+
+    with pytest.raises(RequestError, match="broken") as caught, RequestPool(scheduler=threaded) as pool:
+        pool.submit(late)
+        pool.submit(fail)
+        try:
+            list(pool)
+        finally:
+            go_on.set()
+    assert "KeyError: 'late'" in caught.value.__notes__[0]
+
+
+def test_members_that_failed_for_the_same_reason_are_not_named_twice(scheduler):
+    shared = Request(fail, scheduler=scheduler)
+    with pytest.raises(RequestError) as caught, RequestPool(scheduler=scheduler) as pool:
+        for _ in range(3):
+            pool.submit(lambda: shared.wait())
+    assert type(caught.value.__cause__) is ValueError
+    assert not hasattr(caught.value, "__notes__")

@@ -3,8 +3,10 @@
 import contextvars
 import decimal
 import json
+import logging
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +22,10 @@ from lazyflow_core.request import (
     InlineScheduler,
     Priority,
     Request,
+    RequestCondition,
     RequestEvent,
     RequestLock,
+    RequestSemaphore,
     RequestState,
     SeededScheduler,
     ThreadedScheduler,
@@ -498,6 +502,116 @@ def test_a_stalled_worker_is_reported_with_its_stack(caplog):
     with ThreadedScheduler(1, stall_warning=0.02) as scheduler:
         Request(spin_without_a_checkpoint, scheduler=scheduler).submit().wait(timeout=20)
     assert "without a wait" in caplog.text
+
+
+def wait_for_semaphore(semaphore):
+    semaphore.acquire()  # line of the semaphore
+
+
+def wait_for_condition(condition):
+    with condition:
+        condition.wait()  # line of the condition
+
+
+def wait_for_event(event):
+    event.wait()  # line of the event
+
+
+def line_of(what):
+    for number, line in enumerate(Path(__file__).read_text().splitlines(), 1):
+        if line.endswith(f"# line of the {what}"):
+            return f"{__file__}:{number} in wait_for_{what}"
+    raise AssertionError(what)
+
+
+def test_waits_that_nobody_owns_are_reported_with_their_place(threaded):
+    semaphore = RequestSemaphore(0, name="slots")
+    condition = RequestCondition(name="changed")
+    event = RequestEvent("loaded")
+    for wait, thing in (
+        (wait_for_semaphore, semaphore),
+        (wait_for_condition, condition),
+        (wait_for_event, event),
+    ):
+        Request(lambda wait=wait, thing=thing: wait(thing), name=wait.__name__, scheduler=threaded).submit()
+    thread = threading.Thread(target=wait_for_event, args=(event,), name="outsider")
+    thread.start()
+    wait_all_blocked(4)
+    report = describe_blocked().splitlines()
+    semaphore.release()
+    with condition:
+        condition.notify()
+    event.set()
+    thread.join(10)
+
+    def told(who):
+        (line,) = [line for line in report if who in line]
+        return line
+
+    assert told("'wait_for_semaphore'").endswith(
+        f"waits for RequestSemaphore 'slots' with 0 permits, at {line_of('semaphore')}"
+    )
+    assert told("'wait_for_condition'").endswith(
+        f"waits for RequestCondition 'changed' with 1 waiting, at {line_of('condition')}"
+    )
+    assert told("'wait_for_event'").endswith(
+        f"waits for RequestEvent 'loaded' (not set), at {line_of('event')}"
+    )
+    assert told("'outsider'").endswith(line_of("event"))
+
+
+def test_a_circle_through_semaphores_is_reported_by_the_watchdog(caplog):
+    left, right = RequestSemaphore(0, name="left"), RequestSemaphore(0, name="right")
+    reported = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if "has not moved" in record.getMessage():
+                reported.set()
+
+    def exchange(mine, other):
+        other.acquire()
+        mine.release()
+
+    listener = Listener()
+    logging.getLogger("lazyflow_core").addHandler(listener)
+    try:
+        with ThreadedScheduler(2, stall_warning=0.02) as scheduler:
+            both = [
+                Request(lambda: exchange(left, right), name="lefty", scheduler=scheduler).submit(),
+                Request(lambda: exchange(right, left), name="righty", scheduler=scheduler).submit(),
+            ]
+            assert reported.wait(20)
+            left.release()  # out of the circle
+            for each in both:
+                each.wait()
+    finally:
+        logging.getLogger("lazyflow_core").removeHandler(listener)
+    assert "'lefty' (SUSPENDED) waits for RequestSemaphore 'right'" in caplog.text
+    assert "'righty' (SUSPENDED) waits for RequestSemaphore 'left'" in caplog.text
+    assert "in exchange" in caplog.text
+
+
+def test_a_scheduler_tells_what_is_going_on():
+    with ThreadedScheduler(1) as scheduler:
+        event, gate, running = RequestEvent(), threading.Event(), threading.Event()
+        suspended = Request(event.wait, scheduler=scheduler).submit()
+        wait_all_blocked(1)
+
+        def hold():
+            running.set()
+            gate.wait(10)
+
+        pending = [Request(hold, scheduler=scheduler).submit() for _ in range(4)]
+        assert running.wait(10)
+        numbers = scheduler.statistics()
+        gate.set()
+        event.set()
+        for each in (suspended, *pending):
+            each.wait()
+        assert numbers == (1, 1, 3, 1, 2)
+        assert numbers._fields == ("workers", "busy", "queued", "suspended", "begun")
+        assert scheduler.statistics().begun == 5
 
 
 # -------------------------------------------------------------------------------------------------- debugging
