@@ -148,8 +148,7 @@ struct Convolver {
         return widest;
     }
 
-    // Compute a box and call sink(z, y, x, n, rows): for n pixels of a row, from the x-th of the box, a row per term,
-    // padded to whole vectors.
+    // Compute a box and call sink(z, y, rows): one row per term, of x.size() pixels padded to whole vectors.
     // Return false if memory ran out.
     template <class Sink>
     bool run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const;
@@ -158,8 +157,6 @@ struct Convolver {
 // Planes filtered along z at once: they share the planes they read, and all of them should stay in cache.
 constexpr long SLAB_FLOATS = 1 << 18;
 constexpr long MOST_PLANES = 16;
-// Pixels of a row that go through the rest at once.
-constexpr long PIECE = 256;
 
 // A distance between rows, or planes, that does not put the same pixels of all of them into the same few places of
 // the cache, as powers of two do.
@@ -184,7 +181,7 @@ bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) cons
     const long width = wide_x.size(), stride = spread(width), plane_size = spread(wide_y.size() * stride);
     // A row with room for what lies beyond both ends; position 0 is pixel x.start - reach_x.
     const long row_size = whole_vectors(x.size() + 2 * reach_x);
-    const long term_size = whole_vectors(min_of(x.size(), 2 * PIECE));
+    const long term_size = whole_vectors(x.size());
     const long planes =
         max_of(1, min_of(min_of(MOST_PLANES, z.size()), SLAB_FLOATS / max_of(1, along_z.count * plane_size)));
     long taps = 1;
@@ -203,55 +200,6 @@ bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) cons
     const float** const source_planes = scratch.planes.data;
     float* term_rows[LF_MOST_TERMS];
     for (int i = 0; i < count; i++) term_rows[i] = results + term[i] * term_size;
-
-    const long before = wide_x.start - (x.start - reach_x);  // pixels beyond the image
-    const auto fill_beyond = [&](long start, long stop) {
-        for (long i = start; i < stop; i++) {
-            const long source = beyond(x.start - reach_x + i, nx, spec.border);
-            for (int s = 0; s < along_y.count; s++) {
-                float* row = rows + s * row_size;
-                row[i] = source < 0 ? 0.0f : row[source - x.start + reach_x];
-            }
-        }
-    };
-    // Pixels start..stop of the wide row.
-    const auto pass_y = [&](const auto& plane, long yi, long start, long stop) {
-        long distance;
-        if (start == stop) return;
-        for (int i = 0; i < along_y.count; i++)
-            if (along_y.kernel[i] < 0) {
-                const float* base = plane(along_y.source[i], &distance);
-                std::memcpy(rows + i * row_size + before + start, base + yi * distance + start,
-                            (stop - start) * sizeof(float));
-            }
-        for (int g = 0; g < along_y.groups; g++) {
-            const Pass::Group& group = along_y.group[g];
-            Kernels kernels = along_y.kernels(spec, group);
-            const float* base = plane(group.source, &distance);
-            const long r = kernels.radius[0];
-            for (long j = 0; j <= 2 * r; j++) {
-                const long source = beyond(yi - r + j, ny, spec.border);
-                from[j] = source < 0 ? scratch.zeros.data : base + source * distance + start;
-            }
-            for (int m = 0; m < group.count; m++)
-                kernels.out[m] = rows + group.member[m] * row_size + before + start;
-            weighted_sums(kernels, Anywhere{from}, stop - start);
-        }
-    };
-    // n pixels of the results, from x0.
-    const auto pass_x = [&](long x0, long n) {
-        for (int i = 0; i < along_x.count; i++)
-            if (along_x.kernel[i] < 0)
-                std::memcpy(results + i * term_size, rows + along_x.source[i] * row_size + reach_x + x0,
-                            n * sizeof(float));
-        for (int g = 0; g < along_x.groups; g++) {
-            const Pass::Group& group = along_x.group[g];
-            Kernels kernels = along_x.kernels(spec, group);
-            for (int m = 0; m < group.count; m++) kernels.out[m] = results + group.member[m] * term_size;
-            const float* row = rows + group.source * row_size + reach_x + x0 - kernels.radius[0];
-            weighted_sums(kernels, Moved{row}, n);
-        }
-    };
 
     for (long z0 = z.start; z0 < z.stop; z0 += planes) {
         const long z1 = min_of(z0 + planes, z.stop);
@@ -285,57 +233,87 @@ bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) cons
         }
 
         for (long zi = z0; zi < z1; zi++) {
-            // Row 0, pixel wide_x.start, of a result of the pass along z; and the distance of rows.
-            const auto plane = [&](int a, long* distance) {
-                if (along_z.kernel[a] < 0) {
-                    const Planes& image = images[along_z.source[a]];
-                    *distance = image.stride;
-                    return image.plane[zi] + wide_x.start;
-                }
-                *distance = stride;
-                return (const float*)slab + (a * planes + zi - z0) * plane_size - wide_y.start * stride;
-            };
             for (long yi = y.start; yi < y.stop; yi++) {
-                // Along y and x by pieces of the row, so that what is made of one stays in the first cache.
-                long ready = 0;  // pixels of the wide row that the pass along y has made
-                for (long x0 = 0; x0 < x.size();) {
-                    const long x1 = x.size() - x0 < 2 * PIECE ? x.size() : x0 + PIECE;
-                    long fresh = min_of(width, x1 + 2 * reach_x - before);
-                    if (width - fresh < 8) fresh = width;  // no remainder shorter than a vector
-                    pass_y(plane, yi, ready, fresh);
-                    if (ready == 0) fill_beyond(0, before);
-                    if (fresh == width && ready < width) fill_beyond(before + width, x.size() + 2 * reach_x);
-                    ready = fresh;
-                    pass_x(x0, x1 - x0);
-                    sink(zi, yi, x0, x1 - x0, term_rows);
-                    x0 = x1;
+                const long before = wide_x.start - (x.start - reach_x);  // pixels beyond the image
+                // Row 0, pixel wide_x.start, of a result of the pass along z; and the distance of rows.
+                const auto plane = [&](int a, long* distance) {
+                    if (along_z.kernel[a] < 0) {
+                        const Planes& image = images[along_z.source[a]];
+                        *distance = image.stride;
+                        return image.plane[zi] + wide_x.start;
+                    }
+                    *distance = stride;
+                    return (const float*)slab + (a * planes + zi - z0) * plane_size - wide_y.start * stride;
+                };
+                long distance;
+                for (int i = 0; i < along_y.count; i++)
+                    if (along_y.kernel[i] < 0) {
+                        const float* base = plane(along_y.source[i], &distance);
+                        std::memcpy(rows + i * row_size + before, base + yi * distance, width * sizeof(float));
+                    }
+                for (int g = 0; g < along_y.groups; g++) {
+                    const Pass::Group& group = along_y.group[g];
+                    Kernels kernels = along_y.kernels(spec, group);
+                    const float* base = plane(group.source, &distance);
+                    const long r = kernels.radius[0];
+                    for (long j = 0; j <= 2 * r; j++) {
+                        const long source = beyond(yi - r + j, ny, spec.border);
+                        from[j] = source < 0 ? scratch.zeros.data : base + source * distance;
+                    }
+                    for (int m = 0; m < group.count; m++)
+                        kernels.out[m] = rows + group.member[m] * row_size + before;
+                    weighted_sums(kernels, Anywhere{from}, width);
                 }
+                for (long i = 0; i < x.size() + 2 * reach_x; i++) {
+                    if (i == before) i += width;
+                    if (i >= x.size() + 2 * reach_x) break;
+                    const long source = beyond(x.start - reach_x + i, nx, spec.border);
+                    for (int s = 0; s < along_y.count; s++) {
+                        float* row = rows + s * row_size;
+                        row[i] = source < 0 ? 0.0f : row[source - x.start + reach_x];
+                    }
+                }
+                for (int i = 0; i < along_x.count; i++)
+                    if (along_x.kernel[i] < 0)
+                        std::memcpy(results + i * term_size, rows + along_x.source[i] * row_size + reach_x,
+                                    x.size() * sizeof(float));
+                for (int g = 0; g < along_x.groups; g++) {
+                    const Pass::Group& group = along_x.group[g];
+                    Kernels kernels = along_x.kernels(spec, group);
+                    for (int m = 0; m < group.count; m++) kernels.out[m] = results + group.member[m] * term_size;
+                    const float* row = rows + group.source * row_size + reach_x - kernels.radius[0];
+                    weighted_sums(kernels, Moved{row}, x.size());
+                }
+                sink(zi, yi, term_rows);
             }
         }
     }
     return true;
 }
 
-// Results larger than this, in bytes, are written past the caches.
+// Results larger than this, in bytes, are written past the caches where a row is long enough for its ends, which
+// share lines with other rows, not to count.
 constexpr long STREAMED = 1 << 22;
+constexpr long STREAMED_ROW = 1024;
 
 // Turns rows of terms into rows of results.
 struct Finisher {
     const lf_image& spec;
     const lf_result* results;
     int count;
-    long size;
+    long n;
     bool streams;
     Buffer<float> zeros, values;
 
     Finisher(const lf_image& spec, const lf_result* results, int count)
-        : spec(spec), results(results), count(count), size(2 * PIECE), zeros(size), values(LF_MOST_RESULTS * size) {
+        : spec(spec), results(results), count(count), n(whole_vectors(spec.stop[2] - spec.start[2])),
+          zeros(n), values(LF_MOST_RESULTS * n) {
         zeros.fill(0.0f);
         long wanted = 0;
         for (int i = 0; i < count; i++)
             for (int j = 0; j < LF_MOST_RESULTS; j++) wanted += results[i].out[j] != nullptr;
         for (int axis = 0; axis < 3; axis++) wanted *= range(spec, axis).size();
-        streams = wanted * (long)sizeof(float) > STREAMED;
+        streams = wanted * (long)sizeof(float) > STREAMED && range(spec, 2).size() >= STREAMED_ROW;
     }
     ~Finisher() {
         if (streams) drain();
@@ -343,14 +321,13 @@ struct Finisher {
 
     explicit operator bool() const { return zeros && values; }
 
-    void operator()(long z, long y, long x, long length, float* const* terms) {
-        const long n = whole_vectors(length);
+    void operator()(long z, long y, float* const* terms) {
         for (int i = 0; i < count; i++) {
             const lf_result& result = results[i];
             const float* rows[LF_MOST_INPUTS];
             for (int j = 0; j < result.inputs; j++)
                 rows[j] = result.terms[j] < 0 ? zeros.data : terms[result.terms[j]];
-            float* made[LF_MOST_RESULTS] = {values.data, values.data + size, values.data + 2 * size};
+            float* made[LF_MOST_RESULTS] = {values.data, values.data + n, values.data + 2 * n};
             const float* source[LF_MOST_RESULTS] = {made[0], made[1], made[2]};
             switch (result.kind) {
                 case LF_COPY: source[0] = rows[0]; break;
@@ -367,18 +344,19 @@ struct Finisher {
                     break;
             }
             for (int j = 0; j < LF_MOST_RESULTS; j++)
-                if (result.out[j]) write(result.out[j], result.stride[j], z, y, x, length, source[j]);
+                if (result.out[j]) write(result.out[j], result.stride[j], z, y, source[j]);
         }
     }
 
-    void write(float* out, const int64_t* stride, long z, long y, long x, long length, const float* row) const {
-        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1] + x * stride[2];
+    void write(float* out, const int64_t* stride, long z, long y, const float* row) const {
+        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1];
+        const long length = spec.stop[2] - spec.start[2];
         if (stride[2] == 1) {
             if (streams) stream(out, row, length);
             else std::memcpy(out, row, length * sizeof(float));
             return;
         }
-        for (long i = 0; i < length; i++) out[i * stride[2]] = row[i];
+        for (long x = 0; x < length; x++) out[x * stride[2]] = row[x];
     }
 };
 
@@ -394,7 +372,7 @@ bool convolve(const lf_image& spec, int count, const lf_term* given, int results
     Scratch scratch;
     return Convolver{spec, &image, terms, count}.run(
         scratch, range(spec, 0), range(spec, 1), range(spec, 2),
-        [&](long z, long y, long x, long n, float* const* rows) { finish(z, y, x, n, rows); });
+        [&](long z, long y, float* const* rows) { finish(z, y, rows); });
 }
 
 // Products of the gradient that are kept at once, in floats, where there is a choice.
@@ -489,11 +467,11 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
         const Range fresh = {ready, now.grown(reach[0], spec.shape[0]).stop};
         if (fresh.size() > 0 && count > 0) {
             const bool done = Convolver{spec, &image, derivative, count}.run(
-                scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, long xi, long n, float* const* rows) {
+                scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, float* const* rows) {
                     for (int p = 0; p < pairs; p++) {
-                        float* out = const_cast<float*>(product[p].plane[zi]) + yi * stride + wide_x.start + xi;
+                        float* out = const_cast<float*>(product[p].plane[zi]) + yi * stride + wide_x.start;
                         const float *a = rows[left[p]], *b = rows[right[p]];
-                        for (long x = 0; x < n; x++) out[x] = a[x] * b[x];
+                        for (long x = 0; x < width; x++) out[x] = a[x] * b[x];
                     }
                 });
             if (!done) return false;
@@ -501,7 +479,7 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
         ready = max_of(ready, fresh.stop);
         const bool done = Convolver{spec, product, smooth, pairs}.run(
             scratch.convolver, now, y, range(spec, 2),
-            [&](long zi, long yi, long xi, long n, float* const* rows) { finish(zi, yi, xi, n, rows); });
+            [&](long zi, long yi, float* const* rows) { finish(zi, yi, rows); });
         if (!done) return false;
     }
     return true;
