@@ -193,7 +193,7 @@ class Axes:
 
     def transposed(self, keys: Iterable[str]) -> Axes:
         """Return these axes in another order; raises `AxesError` unless ``keys`` is a permutation."""
-        keys = tuple(keys)
+        keys = tuple(map(str, keys))
         if sorted(keys) != sorted(self._keys):
             raise AxesError(f"axes {self.keys!r} cannot be reordered to {''.join(keys)!r}: other keys.")
         return Axes(self._axes[self._keys.index(k)] for k in keys)
@@ -264,6 +264,9 @@ class Axes:
     ) -> Axes:
         """Return the axes that OME-NGFF multiscales metadata describes.
 
+        A scale of 1 without unit and translation is what has to be written where nothing is known, so it is
+        read as an unknown resolution.
+
         Parameters
         ----------
         axes
@@ -275,12 +278,14 @@ class Axes:
         Raises
         ------
         AxesError
-            If a transformation has another length than the axes.
+            If it is no such metadata, or a transformation has another length than the axes.
 
         Source
         ------
         OME-NGFF 0.4 and 0.5, sections "axes" and "coordinateTransformations".
         """
+        if not all(isinstance(axis, Mapping) and "name" in axis for axis in axes):
+            raise AxesError(f"not the axes of OME-NGFF: {axes!r:.80}; each is a mapping with a name.")
         scale: list[float] = [1.0] * len(axes)
         translation = [0.0] * len(axes)
         for step in transformations:
@@ -294,17 +299,20 @@ class Axes:
                 translation = [t * float(v) for t, v in zip(translation, values, strict=True)]
             elif step["type"] == "translation":
                 translation = [t + float(v) for t, v in zip(translation, values, strict=True)]
-        scaled = any(step.get("type") == "scale" for step in transformations)
-        return cls(
-            Axis(
+
+        def axis_of(axis: Mapping[str, Any], scale: float, translation: float) -> Axis:
+            kind, unit = axis.get("type"), axis.get("unit")
+            is_known = scale != 1 or unit is not None or translation != 0
+            return Axis(
                 key=str(axis["name"]),
-                kind=axis["type"] if axis.get("type") in _VIGRA_FLAGS else None,  # type: ignore[arg-type]
-                unit=axis.get("unit"),
-                resolution=s if scaled and axis.get("type") != "channel" else None,
-                translation=t,
+                kind=kind if kind in _VIGRA_FLAGS else None,  # type: ignore[arg-type]
+                unit=unit,
+                resolution=scale if is_scaled and is_known and kind != "channel" else None,
+                translation=translation,
             )
-            for axis, s, t in zip(axes, scale, translation, strict=True)
-        )
+
+        is_scaled = any(step.get("type") == "scale" for step in transformations)
+        return cls(map(axis_of, axes, scale, translation))
 
     def to_ngff(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return ``(axes, transformations)`` as OME-NGFF 0.4 and 0.5 write them.

@@ -181,10 +181,8 @@ class Roi:
         """Whether it holds no pixel."""
         return 0 in self.shape
 
-    def __contains__(self, other: object) -> bool:
+    def __contains__(self, other: Roi) -> bool:
         """Whether another ROI lies inside this one (an empty one is judged by its corners too)."""
-        if not isinstance(other, Roi):
-            raise TypeError(f"a Roi contains other Rois, not {other!r}.")
         self._check_same_ndim(other)
         return all(map(operator.le, self.start, other.start)) and all(map(operator.ge, self.stop, other.stop))
 
@@ -248,11 +246,15 @@ class Roi:
         >>> Roi((2, 0), (4, 5)).with_halo((3, 1), within=Roi((0, 0), (10, 5)))
         Roi(start=(0, 0), stop=(7, 5))
         """
-        if len(halo_px) != self.ndim or any(h < 0 for h in halo_px):
-            raise RoiError(f"{self}: halo {tuple(halo_px)} is not one number >= 0 per axis.")
+        try:
+            halo = tuple(map(operator.index, halo_px))
+        except TypeError:
+            halo = ()
+        if len(halo) != self.ndim or any(h < 0 for h in halo):
+            raise RoiError(f"{self}: halo {halo_px!r} is not one integer >= 0 per axis.")
         self._check_same_ndim(within)
-        start = tuple(max(w, a - h) for a, h, w in zip(self.start, halo_px, within.start, strict=True))
-        stop = tuple(min(w, b + h) for b, h, w in zip(self.stop, halo_px, within.stop, strict=True))
+        start = tuple(max(w, a - h) for a, h, w in zip(self.start, halo, within.start, strict=True))
+        stop = tuple(min(w, b + h) for b, h, w in zip(self.stop, halo, within.stop, strict=True))
         return Roi._unchecked(start, tuple(map(max, start, stop)))
 
     def difference(self, other: Roi) -> list[Roi]:
@@ -321,15 +323,21 @@ class Roi:
 
     def transposed(self, order: Sequence[int]) -> Roi:
         """Return this ROI with its axes in another order, as ``numpy.transpose`` takes it."""
+        if sorted(order) != list(range(self.ndim)):
+            raise RoiError(f"{self}: {tuple(order)} is no order of its {self.ndim} axes.")
         return Roi._unchecked(tuple(self.start[i] for i in order), tuple(self.stop[i] for i in order))
 
     def with_axis(self, axis: int, start: int, stop: int) -> Roi:
         """Return this ROI with another range along one axis."""
+        if not -self.ndim <= axis < self.ndim:
+            raise RoiError(f"{self} has {self.ndim} axes; there is no axis {axis}.")
         starts, stops = list(self.start), list(self.stop)
         starts[axis], stops[axis] = start, stop
         return Roi(starts, stops)
 
     def _check_same_ndim(self, other: Roi) -> None:
+        if not isinstance(other, Roi):
+            raise TypeError(f"{other!r} is no Roi; make one, for example by Roi.from_slicing.")
         if len(self.start) != len(other.start):
             raise RoiError(f"{self} has {self.ndim} axes and {other} has {other.ndim}.")
 

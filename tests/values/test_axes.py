@@ -75,6 +75,19 @@ def test_ngff_there_and_back_gives_the_same_axes():
         ]
     )
     assert Axes.from_ngff(*axes.to_ngff()) == axes
+    unknown = Axes("tczyx")
+    assert Axes.from_ngff(*unknown.to_ngff()) == unknown
+
+
+@pytest.mark.parametrize("axes", ["zyx", [{"nam": "x"}], [3]])
+def test_what_is_no_ngff_is_refused_in_a_sentence(axes):
+    with pytest.raises(AxesError, match="not the axes of OME-NGFF"):
+        Axes.from_ngff(axes)
+
+
+def test_axes_are_reordered_by_keys_not_positions():
+    with pytest.raises(AxesError, match="cannot be reordered to '10'"):
+        Axes("yx").transposed((1, 0))
 
 
 def test_ngff_transformations_apply_in_order():

@@ -177,3 +177,31 @@ def test_boxes_are_equal_if_their_parts_are():
         Boxes([])
     with pytest.raises(AttributeError, match="frozen"):
         both.start = (0, 0)
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda roi: roi.with_halo((1.5, 0), within=roi),
+        lambda roi: roi.with_halo(1, within=roi),
+        lambda roi: roi.with_halo((1,), within=roi),
+        lambda roi: roi.transposed((1, 1)),
+        lambda roi: roi.transposed((0,)),
+        lambda roi: roi.with_axis(2, 0, 1),
+    ],
+)
+def test_what_does_not_fit_its_axes_is_refused(mistake):
+    with pytest.raises(RoiError, match=r"^\[1:2, 3:4\]"):
+        mistake(Roi((1, 3), (2, 4)))
+
+
+def test_rois_go_with_rois_only():
+    roi = Roi((1, 3), (2, 4))
+    for mistake in (
+        lambda: roi & (1, 2),
+        lambda: roi.intersects(3),
+        lambda: 3 in roi,
+        lambda: roi.clip(None),
+    ):
+        with pytest.raises(TypeError, match="is no Roi"):
+            mistake()
