@@ -101,6 +101,21 @@ def test_discovery_costs_little_more_than_the_bare_scan_it_makes(crowd):
     assert least[ours] < 2.5 * least[bare], least
 
 
+def test_help_imports_neither_numpy_nor_any_plugin(crowd):
+    pytest.importorskip("lazyflow_cli")
+    code = """
+import contextlib, io
+from lazyflow_cli.main import main
+with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+    main(["--help"])
+result = [said.getvalue(), sorted(sys.modules)]
+"""
+    said, modules = run(crowd, code)
+    assert "operators" in said
+    assert not {"numpy", "importlib_metadata", "pluggy"} & set(modules)
+    assert not [name for name in modules if name.startswith("module_")]
+
+
 def test_an_allow_list_is_obeyed_among_hundreds(crowd):
     code = """
 import os

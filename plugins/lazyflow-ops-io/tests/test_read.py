@@ -114,6 +114,12 @@ def test_axes_can_be_named_where_the_file_is_wrong(graph, ovule):
     assert read.output.meta.axes.keys == "zyx"
 
 
+def test_the_slot_says_which_reader_of_which_version_opened_the_file(graph, ovule):
+    read = OpRead(graph=graph, path=str(ovule), dataset="raw")
+    by = read.output.meta.extra["lazyflow.reader"]
+    assert re.fullmatch(r"io\.hdf5 \(lazyflow-ops-io \d+\.\d+\.\d+\)", by)
+
+
 def test_closing_the_operator_closes_the_file(graph, ovule):
     read = OpRead(graph=graph, path=str(ovule), dataset="raw")
     reader = read._reader
