@@ -1,7 +1,8 @@
 """What does a request cost, next to a future, a greenlet switch and the goals we set ourselves?
 
-Each row is measured several times, alternating with its peer, and the fastest run counts: on a busy machine
-the slow ones measure the neighbours. Compare the ratios of one run, never single times of two.
+All rows take turns, round after round, peers among them, so whatever else the machine does meets all. The
+fastest round counts, since the slow ones measure the neighbours; the median shows how much there was of that.
+Compare the ratios of one run, never single times of two.
 
     python benchmarks/requests.py [--quick]
 """
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from greenlet import getcurrent, greenlet
@@ -27,11 +28,6 @@ WORKERS = 2
 
 def nothing() -> None:
     pass
-
-
-def best(function: Callable[[], float], repeats: int) -> float:
-    """Return the fastest of several runs."""
-    return min(function() for _ in range(repeats))
 
 
 def clock(function: Callable[[], object], count: int) -> float:
@@ -228,80 +224,74 @@ def coarse_work(repeats: int) -> tuple[float, float]:
 # -------------------------------------------------------------------------------------------------- the table
 
 
+def measure(functions: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Return what each function says in each round, in rising order. In a round each has its turn once."""
+    figures: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            gc.collect()  # what the one before left behind is not counted
+            figures[name].append(function())
+    return {name: sorted(values) for name, values in figures.items()}
+
+
+def row(what: str, best: float, median: float | None, goal: float, unit: str = "µs") -> None:
+    usual = " " * 9 if median is None else f"{median:9.2f}"
+    digits = 0 if unit == "bytes" else 2
+    verdict = "ok" if best <= goal else "MISSED"
+    print(f"{what:<52}{best:9.{digits}f}{usual} {unit:6}{'≤ ' + format(goal, 'g'):>8}  {verdict}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work; for a first look")
     quick = parser.parse_args().quick
-    scale, repeats = (10, 3) if quick else (1, 7)
-    many = 20_000 // scale
+    scale, rounds = (10, 3) if quick else (1, 15)
+    many, depth = 20_000 // scale, 10_000 // scale
 
-    rows: list[tuple[str, str, float, float | None, str]] = []
     with ThreadedScheduler(WORKERS) as scheduler, ThreadPoolExecutor(WORKERS) as executor:
-        flat(scheduler, 100)
-        ours, peer = float("inf"), float("inf")
-        for _ in range(repeats):
-            ours = min(ours, flat(scheduler, many))
-            peer = min(peer, flat_futures(executor, many))
-        rows.append((f"{many} flat no-ops, submit + wait", "future", ours, peer, "<= 3, >= 6x faster"))
-        switch = best(lambda: switch_there_and_back(many), repeats)
-        rows.append(
-            (
-                "inside: create + wait",
-                "switch",
-                best(lambda: inside(scheduler, many, submit=False), repeats),
-                switch,
-                "<= 2",
-            )
+        figures = measure(
+            {
+                "flat": lambda: flat(scheduler, many),
+                "future": lambda: flat_futures(executor, many),
+                "inline": lambda: inside(scheduler, many, submit=False),
+                "submitted": lambda: inside(scheduler, many, submit=True),
+                "direct": lambda: direct(many),
+                "fan-out": lambda: fan_out(scheduler),
+                "chain": lambda: chain(scheduler, depth),
+                "switch": lambda: switch_there_and_back(many),
+            },
+            rounds,
         )
-        rows.append(
-            (
-                "inside: create + submit + wait",
-                "switch",
-                best(lambda: inside(scheduler, many, submit=True), repeats),
-                switch,
-                "<= 3.5",
-            )
-        )
-        rows.append(
-            ("foreign: write_into + wait", "switch", best(lambda: direct(many), repeats), switch, "<= 4")
-        )
-        rows.append(
-            ("fan-out 100 x 100", "future", best(lambda: fan_out(scheduler), repeats), peer, "<= 3.5")
-        )
-        depth = 10_000 // scale
-        rows.append(
-            (
-                f"chain {depth} deep, per level",
-                "switch",
-                best(lambda: chain(scheduler, depth), repeats),
-                switch,
-                "<= 8",
-            )
-        )
-        rows.append(
-            (
-                "resume on another worker, p50",
-                "",
-                best(lambda: resume_latency(scheduler, 200 // scale), 2),
-                None,
-                "<= 50",
-            )
-        )
-    print(
-        f"\n{WORKERS} workers, CPython {sys.version.split()[0]}; "
-        "microseconds of CPU time (resume, numpy: wall time)\n"
-    )
-    print(f"{'':34} {'ours':>9} {'peer':>9} {'':8} {'ours/peer':>9}   goal")
-    for name, peer_name, ours, peer_value, goal in rows:
-        against = f"{peer_value:9.2f} {peer_name:8} {ours / peer_value:9.2f}" if peer_value else " " * 28
-        print(f"{name:34} {ours:9.2f} {against}   {goal}")
-    print(f"{'bytes per pending request':34} {bytes_per_pending(many):9.0f} {'':28}   <= 300")
-    print(f"{'bytes per suspended request':34} {bytes_per_suspended(2000 // scale):9.0f} {'':28}   <= 8000")
-    ours_ms, futures_ms = coarse_work(repeats)
-    print(
-        f"{'64 blocks of numpy, ms':34} {ours_ms:9.2f} {futures_ms:9.2f} {'future':8} "
-        f"{ours_ms / futures_ms:9.2f}   <= 1.10x"
-    )
+        resume = sorted(resume_latency(scheduler, 200 // scale) for _ in range(3))
+    pending = bytes_per_pending(many)
+    suspended = bytes_per_suspended(2000 // scale)
+    ours, futures = coarse_work(rounds)
+
+    print(f"{WORKERS} workers, CPython {sys.version.split()[0]}, the cyclic collector on; {rounds} rounds.")
+    print("Processor time of the process, but wall time where a thread is woken or numpy computes.\n")
+    print(f"{'':52}{'best':>9}{'median':>9} {'':6}{'goal':>8}")
+
+    def compare(what: str, name: str, goal: float) -> None:
+        values = figures[name]
+        row(what, values[0], values[len(values) // 2], goal)
+
+    compare(f"{many} flat no-ops, submit + wait", "flat", 3)
+    row("   times the price of a future", figures["flat"][0] / figures["future"][0], None, 0.167, "×")
+    compare("inside a request: create + wait", "inline", 2)
+    compare("inside a request: create + submit + wait", "submitted", 3.5)
+    compare("from a foreign thread: write_into + wait", "direct", 4)
+    compare("fan-out 100 x 100", "fan-out", 3.5)
+    compare(f"chain {depth} deep, submit + wait, per level", "chain", 8)
+    row("resume on another worker, median", resume[0], resume[1], 50)
+    row("bytes per pending request", pending, None, 300, "bytes")
+    row("bytes per suspended request", suspended, None, 8000, "bytes")
+    row("64 blocks of numpy, times ThreadPoolExecutor's", ours / futures, None, 1.1, "×")
+    print("\nbeside them, in the same rounds:")
+    for name, what in (
+        ("future", "a future of ThreadPoolExecutor"),
+        ("switch", "a greenlet switch and back"),
+    ):
+        print(f"{what:<52}{figures[name][0]:9.2f}{figures[name][rounds // 2]:9.2f} µs")
 
 
 if __name__ == "__main__":
