@@ -61,6 +61,8 @@ class Hooks:
         self._pm: pluggy.PluginManager | None = None
         #: Errors of plugins, known once the hooks are loaded.
         self._broken: dict[PluginSource, BaseException] = {}
+        #: Milliseconds that importing them took.
+        self._import_ms: dict[PluginSource, float] = {}
         self._has_complained = False
         #: (hook, plugin) pairs whose errors were told.
         self._told: set[tuple[str, str]] = set()
@@ -87,14 +89,15 @@ class Hooks:
         for entry in discovery.entry_points(discovery.PLUGIN_GROUP) if self._discover else ():
             name, version = discovery.distribution_of(entry)
             state, hooks = "installed", _NO_HOOKS
-            error = self._broken.get(PluginSource(entry.name, name, version, entry.value))
+            source = PluginSource(entry.name, name, version, entry.value)
+            error, import_ms = self._broken.get(source), self._import_ms.get(source)
             if not self.config.allows(entry.name, name):
                 state, error = "disabled", None
             elif error is not None:
                 state = "broken"
             elif pm is not None:
                 state, hooks = "loaded", _hooks_of(pm, entry.name)
-            infos.append(PluginInfo(entry.name, name, version, entry.value, state, error, hooks))
+            infos.append(PluginInfo(entry.name, name, version, entry.value, state, error, hooks, import_ms))
         known = {info.namespace for info in infos}
         for namespace, plugin in pm.list_name_plugin() if pm is not None else ():
             if namespace not in known:
@@ -148,14 +151,20 @@ class Hooks:
                 PluginSource(entry.name, name, version, entry.value)
                 for entry, name, version in self.allowed(discovery.PLUGIN_GROUP)
             ]
-            self._broken = load_plugins(manager, sources, self.config)
+            self._broken = load_plugins(manager, sources, self.config, self._import_ms)
             while self._pm is None:
                 with self._lock:
                     pending, self._pending = self._pending, {}
                     if not pending:  # only now, or what is registered meanwhile would be lost
                         self._pm = manager
                 for namespace, plugin in pending.items():
-                    register(manager, plugin, namespace)
+                    try:
+                        register(manager, plugin, namespace)
+                    except Exception as error:
+                        if self.config.strict:
+                            raise
+                        # Whoever asks first has nothing to do with it.
+                        self.tell("registration", namespace, f"it is not used: {sentence(error)}")
         self.answers("lazyflow_configure", config=self.config)
         return manager
 

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,6 +56,8 @@ class PluginInfo:
         Why it is broken.
     hooks
         Names of the hooks it implements, once it is loaded.
+    import_ms
+        Milliseconds of computing that importing its module took, once it was imported.
     """
 
     namespace: str
@@ -64,6 +67,7 @@ class PluginInfo:
     state: str
     error: BaseException | None = None
     hooks: tuple[str, ...] = ()
+    import_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,12 @@ def load_target(target: str) -> Any:
 
 
 def load_plugins(
-    manager: pluggy.PluginManager, sources: list[PluginSource], config: Config
+    manager: pluggy.PluginManager,
+    sources: list[PluginSource],
+    config: Config,
+    import_ms: dict[PluginSource, float],
 ) -> dict[PluginSource, BaseException]:
-    """Load and register plugins; return the errors of those that are broken.
+    """Load and register plugins; return the errors of those that are broken, and note how long each took.
 
     Hooks that plugins add are added first, so that the order of plugins does not decide who may use them.
     """
@@ -119,7 +126,9 @@ def load_plugins(
                 raise PluginError(f"the namespace {source.namespace!r} is reserved.")
             if any(source.namespace == other.namespace for other, _ in modules):
                 raise PluginError(f"the namespace {source.namespace!r} belongs to another plugin already.")
+            begin = time.process_time()
             module = load_target(source.target)
+            import_ms[source] = 1000 * (time.process_time() - begin)
             check_api(module)
             _add_hookspecs(manager, module, source.namespace)
         except (Exception, SystemExit) as error:

@@ -333,8 +333,11 @@ class PluginManager:
         checks: list[Any] = [check for _, check in self._hooks.collect("lazyflow_doctor", Check)]
         for info in self.plugins():
             text = f"{info.distribution} {info.version}"
-            error = f": {sentence(info.error)}" if info.error else ""
-            checks.append(Check(f"plugin {info.namespace}", info.state != "broken", text + error))
+            if info.error:
+                text += f": {sentence(info.error)}"
+            elif info.import_ms is not None:
+                text += f", imported in {info.import_ms:.0f} ms"
+            checks.append(Check(f"plugin {info.namespace}", info.state != "broken", text))
         operators = self._hooks.allowed(discovery.OPERATOR_GROUP)
         offered = [*operators, *self._hooks.allowed(discovery.PLUGIN_GROUP)]
         # Each distribution once, in the order of their entry points.

@@ -1,3 +1,5 @@
+import re
+
 import importlib_metadata
 import pytest
 
@@ -79,6 +81,7 @@ def test_the_doctor_hears_of_broken_plugins(good):
     install_broken(good, "1 / 0")
     checks = {check.name: check for check in PluginManager().doctor()}
     assert checks["plugin good"].ok is True
+    assert re.fullmatch(r"acme-good 1\.0, imported in \d+ ms", checks["plugin good"].detail)
     assert checks["plugin broken"].ok is False
     assert "ZeroDivisionError" in checks["plugin broken"].detail
 

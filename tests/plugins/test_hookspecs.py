@@ -128,6 +128,17 @@ def test_a_hook_that_nobody_asks_breaks_a_plugin_with_the_nearest_name(manager):
     )
 
 
+def test_a_plugin_that_cannot_be_registered_harms_nobody_who_asks(manager, caplog):
+    manager.register_plugin(plugin(lazyflow_reader_spec=nothing), "bad")
+    manager.register_plugin(plugin(lazyflow_reader_specs=lambda: [ReaderSpec("ok.raw", "x:y")]), "ok")
+    for _ in range(2):
+        assert [spec.id for spec in manager.readers()] == ["ok.raw"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "lazyflow: plugin 'bad': it is not used: PluginError: it implements the hook 'lazyflow_reader_spec', "
+        "which nobody asks; did you mean 'lazyflow_reader_specs'?"
+    ]
+
+
 def test_an_optional_hook_of_somebody_who_is_not_there_is_fine(manager):
     mine = types.SimpleNamespace(acme_colors=hookimpl(optionalhook=True)(nothing))
     manager.register_plugin(mine, "mine")

@@ -27,7 +27,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
     """Look at this installation and say what is missing or broken; exit code 1 if anything is."""
     from lazyflow_core import plugins
 
-    checks = [*_ground(), *plugins.default().doctor()]
+    of_plugins = plugins.default().doctor()  # first: it says how long their modules took to import
+    checks = [*_ground(), *of_plugins]
     if as_json:
         entries = [{"name": c.name, "ok": c.ok, "detail": c.detail, "hint": c.hint} for c in checks]
         echo_json({"version": 1, "checks": entries})
