@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import logging
 import os
 import secrets
 import shutil
 import stat
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,13 @@ from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_ops_io._border import foreign_errors
 
 __all__ = ["DiskFile", "Target"]
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
 
 _MANY_FILES = 1000
 
@@ -61,13 +70,22 @@ class Target:
             raise StorageError(f"cannot write {path!r}: this is no file name.")
         with foreign_errors(path, "write"):
             self._check()
-            stem = self._final.name[:40]  # the name with its additions must not become too long
-            self.temporary = self._final.with_name(f".{stem}.{secrets.token_hex(4)}.partial")
+            # The whole name would become too long with what is added to it.
+            name = os.fsencode(self._final.name)
+            stem = f".{self._final.name[:40]}.{zlib.crc32(name):08x}"
+            self._clear_away(stem)
+            self.temporary = self._final.with_name(f"{stem}.{secrets.token_hex(4)}.partial")
             # Made at once: it shows whether the folder can be written to.
             if folder_marks:
                 self.temporary.mkdir()
             else:
                 self.temporary.touch(exist_ok=False)
+            try:
+                #: Shows others that somebody is at work.
+                self._lock = _Lock(self.temporary)
+            except BaseException:
+                _remove(self.temporary)
+                raise
 
     def _check(self) -> None:
         parent = self._final.parent
@@ -92,6 +110,27 @@ class Target:
                 f"(none of {', '.join(self._marks)} is in it); remove it first."
             )
 
+    def _clear_away(self, stem: str) -> None:
+        """Remove what processes that were killed have left of this target; refuse if one is alive."""
+        try:
+            names = os.listdir(self._final.parent)
+        except PermissionError:  # a folder to put things into, not to look into
+            return
+        for name in names:
+            if not (name.startswith(f"{stem}.") and name.endswith(".partial")):
+                continue
+            found = self._final.with_name(name)
+            try:
+                lock = _Lock(found)
+            except (FileNotFoundError, PermissionError):  # ended this moment, or of another user
+                continue
+            if lock.is_held_by_others:
+                raise StorageError(f"cannot write {self.path!r}: it is being written already, to {name!r}.")
+            if lock.is_held:
+                _remove(found)
+                _log.info("removed %s, left behind by a process that was killed", found)
+            lock.release()
+
     def _replaceable_folder(self, is_folder: bool) -> bool:
         if not is_folder:
             return False
@@ -105,6 +144,7 @@ class Target:
         """
         with foreign_errors(self.path, "write"):
             size = _sync(self.temporary)
+            self._lock.share()  # whoever reads the file under its name takes a shared one
             if self._marks:
                 self._commit_folder()
             elif self._overwrite:
@@ -112,6 +152,7 @@ class Target:
             else:
                 self._commit_new_file()
             _sync_folder(self._final.parent)
+            self._lock.release()
             return size
 
     def _commit_new_file(self) -> None:
@@ -152,11 +193,55 @@ class Target:
 
     def abort(self) -> None:
         """Remove what was written. Never raises."""
-        if self._marks:
-            shutil.rmtree(self.temporary, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                self.temporary.unlink()
+        self._lock.release()  # first: its descriptor may be the only one there is
+        _remove(self.temporary)
+
+
+class _Lock:
+    """A lock on a file or folder that the system lets go when the process ends, however it ends.
+
+    Where there is none (Windows, some network disks) it is neither held here nor by others.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.is_held = self.is_held_by_others = False
+        self._fd = -1
+        if fcntl is None:
+            return
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.is_held = True
+        except OSError as error:
+            self.is_held_by_others = error.errno in (errno.EAGAIN, errno.EACCES)
+            self.release()
+
+    def share(self) -> None:
+        """Let others read what is locked, but not lock it for themselves."""
+        if self.is_held and fcntl is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+
+    def release(self) -> None:
+        """Let go; twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = release  # of a writer that was dropped
+
+
+def _remove(path: Path) -> None:
+    """Remove what a writer made, a file or a folder. Never raises.
+
+    Unlike `shutil.rmtree` it has one file open at a time: there may be no room for more.
+    """
+    for folder, folders, files in os.walk(path, topdown=False):
+        for remove, names in ((os.unlink, files), (os.rmdir, folders)):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    remove(os.path.join(folder, name))
+    with contextlib.suppress(OSError):
+        (os.rmdir if path.is_dir() else os.unlink)(path)
 
 
 class DiskFile:

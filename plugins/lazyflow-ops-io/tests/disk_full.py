@@ -1,10 +1,12 @@
-"""Write a volume where there is no room for it; run as a program, since the process itself is limited.
+"""Write a volume where that cannot go well; run as a program, since the process itself is limited or dies.
 
-    python disk_full.py FORMAT PATH BYTES
+    python disk_full.py FORMAT PATH HOW [NUMBER]
 
-BYTES is the largest size a file may have (RLIMIT_FSIZE); 0 if the disk itself is small; -1 to die after a few
-blocks instead. Ends with 0 only if writing failed with a StorageError that names path and reason; the
-interpreter's own end counts too.
+HOW is what happens: ``size`` (no file may have more than NUMBER bytes), ``files`` (NUMBER more files may be
+open), ``nothing``, ``die`` (after NUMBER blocks), or ``die-everywhere`` (one process after the other, each
+at the next call to the system that changes something). Ends with 0 if writing failed with a StorageError
+that names path and reason, with 4 if all was written, with 5 if a dead process left something that it should
+not have; the interpreter's own end counts too.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import numpy as np
 
@@ -21,38 +24,101 @@ from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
 
-TARGETS = {
-    "hdf5": "lazyflow_ops_io.hdf5_writer:create_hdf5",
-    "zarr": "lazyflow_ops_io.zarr_writer:create_zarr",
-    "tiff": "lazyflow_ops_io.tiff_writer:create_tiff",
-    "npy": "lazyflow_ops_io.npy:create_npy",
+MODULES = {
+    "hdf5": ("lazyflow_ops_io.hdf5_writer:create_hdf5", "lazyflow_ops_io.hdf5_reader:open_hdf5"),
+    "zarr": ("lazyflow_ops_io.zarr_writer:create_zarr", "lazyflow_ops_io.zarr_reader:open_zarr"),
+    "tiff": ("lazyflow_ops_io.tiff_writer:create_tiff", "lazyflow_ops_io.tiff_reader:open_tiff"),
+    "npy": ("lazyflow_ops_io.npy:create_npy", "lazyflow_ops_io.npy:open_npy"),
 }
+BLOCK = (32, 32, 32)
+NOISE = np.random.default_rng(0).integers(0, 256, BLOCK, np.uint8)  # nothing packs it
+CALLS = ("pwrite", "ftruncate", "posix_fallocate", "fsync", "mkdir", "link", "unlink", "rename", "replace")
 
 
-def main(name: str, path: str, limit: int) -> None:
-    if limit > 0:
+def function(place: str):
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def write(name: str, path: str, side: int, *, die_after: int | None = None, overwrite: bool = False) -> None:
+    meta = ArrayMeta((side,) * 3, np.uint8, "zyx")
+    chunked = name in ("hdf5", "zarr")
+    options = {"chunks": BLOCK} if chunked else {}
+    writer = function(MODULES[name][0])(path, meta, overwrite=overwrite, **options)
+    blocks = BlockGrid(meta.shape, BLOCK if chunked else (BLOCK[0], side, side))
+    data = NOISE if chunked else np.tile(NOISE, (1, side // BLOCK[1], side // BLOCK[2]))
+    if die_after is not None:
+        for roi, _ in zip(blocks, range(die_after), strict=False):
+            writer.write(roi, data)
+        die()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda roi: writer.write(roi, data), blocks))
+        writer.commit()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def limit_files(more: int) -> None:
+    import resource
+
+    lowest = os.dup(0)  # the limit is of numbers; all below this one are taken
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, lowest + more))
+
+
+def die_at(number: int) -> None:
+    """Let this process die at a call that changes something."""
+    calls = count(1)
+
+    def dying(real):
+        return lambda *a, **k: die() if next(calls) == number else real(*a, **k)
+
+    for call in CALLS:
+        if hasattr(os, call):
+            setattr(os, call, dying(getattr(os, call)))
+
+
+def die_everywhere(name: str, path: str) -> None:
+    """Let a process die at its first call that changes something, one at its second, and so on."""
+    if name == "zarr":
+        importlib.import_module("zarr")  # once, rather than in every child
+    for number in count(1):
+        child = os.fork()
+        if not child:
+            die_at(number)
+            write(name, path, 64, overwrite=True)
+            os._exit(4)
+        _, status = os.waitpid(child, 0)
+        if os.path.lexists(path):
+            with function(MODULES[name][1])(path) as reader:
+                out = np.zeros(reader.meta.shape, np.uint8)
+                reader.read(reader.meta.roi, out)
+            if not (out == np.tile(NOISE, (2, 2, 2))).all():
+                sys.exit(5)
+        if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+            print(number - 1, "deaths")
+            sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def main(name: str, path: str, how: str, number: int) -> None:
+    function(MODULES[name][0])
+    if how == "size":
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    module, _, function = TARGETS[name].partition(":")
-    create = getattr(importlib.import_module(module), function)
-    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 32), np.uint8)  # nothing packs it
-    meta = ArrayMeta((128, 128, 128), np.uint8, "zyx")
-    options = {"chunks": (32, 32, 32)} if name in ("hdf5", "zarr") else {}
+        resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
+    elif how == "files":
+        limit_files(number)
     try:
-        writer = create(path, meta, **options)
-        if limit < 0:
-            for roi, _ in zip(BlockGrid(meta.shape, (32, 32, 32)), range(9), strict=False):
-                writer.write(roi, noise)
-            os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            with ThreadPoolExecutor(2) as pool:
-                list(pool.map(lambda roi: writer.write(roi, noise), BlockGrid(meta.shape, (32, 32, 32))))
-            writer.commit()
-        except BaseException:
-            writer.abort()
-            raise
+        if how == "die-everywhere":
+            die_everywhere(name, path)
+        write(name, path, 128, die_after=number if how == "die" else None)
     except StorageError as error:
         print(error)
         if path not in str(error) or "\n" in str(error):
@@ -62,4 +128,4 @@ def main(name: str, path: str, limit: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]) if len(sys.argv) > 4 else 0)

@@ -175,7 +175,8 @@ def test_what_appears_meanwhile_is_left_alone(storage, tmp_path):
     path = tmp_path / f"a{storage.suffix}"
     writer = begin(storage, path)
     writer.write(WHOLE, DATA)
-    storage.write(path, DATA[::-1].copy())
+    storage.write(tmp_path / f"b{storage.suffix}", DATA[::-1].copy())
+    (tmp_path / f"b{storage.suffix}").rename(path)
     with pytest.raises(TargetExistsError, match="meanwhile"):
         writer.commit()
     np.testing.assert_array_equal(storage.read(path)[0], DATA[::-1])
@@ -214,6 +215,39 @@ def test_a_symbolic_link_is_replaced_and_what_it_names_is_not(tmp_path, storage)
         storage.write(path, DATA, overwrite=True)
         assert not path.is_symlink()
     assert precious.read_text() == "years of work"
+
+
+def test_what_is_being_written_is_refused_to_a_second_writer(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    with begin(storage, path) as writer:
+        for overwrite in (False, True):
+            with pytest.raises(StorageError, match=rf"a{storage.suffix}'.*being written already.*partial"):
+                begin(storage, path, overwrite=overwrite)
+        begin(storage, tmp_path / f"b{storage.suffix}").abort()
+        writer.write(WHOLE, DATA)
+        writer.commit()
+    storage.write(path, DATA, overwrite=True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_only_begin_alike_are_no_others_business(storage, tmp_path):
+    with begin(storage, tmp_path / ("a" * 60 + "1" + storage.suffix)):
+        begin(storage, tmp_path / ("a" * 60 + "2" + storage.suffix)).abort()
+
+
+def test_contents_reach_the_disk_before_the_name_does(storage, tmp_path, monkeypatch):
+    path = tmp_path / f"a{storage.suffix}"
+    writer = begin(storage, path)
+    writer.write(WHOLE, DATA)
+    steps = []
+    for name in ("fsync", "link", "rename", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (steps.append(name), real(*a))[1])
+    writer.commit()
+    named = next(i for i, step in enumerate(steps) if step != "fsync")
+    files = sum(f.is_file() for f in path.rglob("*")) if path.is_dir() else 1
+    assert steps[:named] == ["fsync"] * files
+    assert steps[named + 1 :] == ["fsync"]  # of the folder
 
 
 # --------------------------------------------------------------------------------------- where nothing can be
