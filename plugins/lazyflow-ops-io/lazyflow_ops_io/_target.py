@@ -61,8 +61,10 @@ class Target:
         of another kind has the name.
     """
 
-    def __init__(self, path: str, *, overwrite: bool = False, folder_marks: tuple[str, ...] = ()) -> None:
-        self.path = path
+    def __init__(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, folder_marks: tuple[str, ...] = ()
+    ) -> None:
+        self.path = path = os.fspath(path)
         self._final = Path(os.path.abspath(path))
         self._overwrite = overwrite
         self._marks = folder_marks

@@ -16,7 +16,7 @@ from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import MAX_CHUNK_BYTES, foreign_errors
 from lazyflow_ops_io._target import DiskFile, Target
 
-__all__ = ["ArrayWriter", "PlainWriter", "choose_chunks"]
+__all__ = ["ArrayWriter", "PlainWriter", "check_writable", "choose_chunks"]
 
 #: Chunks of about a mebibyte: 64 pixels cubed of float32, 101 cubed of uint8.
 _CHUNK_BYTES = 2**20
@@ -189,6 +189,22 @@ class PlainWriter(ArrayWriter):
 
     def _discard(self) -> None:
         self._disk.close()
+
+
+def check_writable(path: str, meta: ArrayMeta) -> None:
+    """Refuse what could not be read again: the same that readers refuse.
+
+    Raises
+    ------
+    StorageError
+        If the array holds other values than numbers and bool, or has no axes.
+    """
+    if meta.dtype.kind not in "biufc":
+        raise StorageError(
+            f"{path!r}: values of type {meta.dtype} cannot be written; cast them to numbers or bool."
+        )
+    if not meta.shape:
+        raise StorageError(f"{path!r}: an array without axes cannot be written; give it one of length 1.")
 
 
 def choose_chunks(path: str, meta: ArrayMeta, given: Sequence[int] | int | None) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import deflate
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, write_meta
 from lazyflow_ops_io._target import DiskFile, Target
-from lazyflow_ops_io._writer import ArrayWriter, choose_chunks
+from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
 
 __all__ = ["Hdf5Writer", "create_hdf5"]
 
@@ -60,6 +60,7 @@ def create_hdf5(
     name = (dataset or "data").strip("/")
     if not name or any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
         raise StorageError(f"{path!r}: {dataset!r} is no name for a dataset.")
+    check_writable(path, meta)
     shape = choose_chunks(path, meta, chunks)
     target = Target(path, overwrite=overwrite)
     try:

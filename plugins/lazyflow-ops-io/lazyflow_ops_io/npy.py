@@ -14,7 +14,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._reader import MappedReader, native, usual_axes
 from lazyflow_ops_io._target import DiskFile, Target
-from lazyflow_ops_io._writer import PlainWriter
+from lazyflow_ops_io._writer import PlainWriter, check_writable
 
 __all__ = ["NpyWriter", "create_npy", "open_npy"]
 
@@ -59,6 +59,7 @@ def create_npy(
     """
     if dataset:
         raise StorageError(f"{path!r}: an NPY file has no datasets; {dataset!r} was asked for.")
+    check_writable(path, meta)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header,

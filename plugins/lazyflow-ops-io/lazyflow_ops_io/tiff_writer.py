@@ -11,7 +11,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._tiff_meta import AXES_ANNOTATION, UNIT_SYMBOLS
-from lazyflow_ops_io._writer import PlainWriter
+from lazyflow_ops_io._writer import PlainWriter, check_writable
 
 __all__ = ["TiffWriter", "create_tiff"]
 
@@ -60,6 +60,7 @@ def create_tiff(
         raise StorageError(
             f"{path!r}: a TIFF file is written with one image without a name, not {dataset!r}."
         )
+    check_writable(path, meta)
     letters = _letters(path, meta)
     if meta.dtype.name not in _TYPES:
         raise StorageError(

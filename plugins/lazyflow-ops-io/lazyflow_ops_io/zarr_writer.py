@@ -16,7 +16,7 @@ from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._reader import native
 from lazyflow_ops_io._target import Target
-from lazyflow_ops_io._writer import ArrayWriter, choose_chunks
+from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
 from lazyflow_ops_io._zarr_store import check_key
 from lazyflow_ops_io.zarr_reader import OWN_ATTRIBUTE
 
@@ -70,6 +70,7 @@ def create_zarr(
             f"{path!r}: the compression of Zarr is 'zstd', 'blosc', 'gzip' or None, not {compression!r}."
         )
     key = check_key(path, "0" if dataset is None or dataset == "" else dataset)
+    check_writable(path, meta)
     shape = choose_chunks(path, meta, chunks)
     target = Target(path, overwrite=overwrite, folder_marks=_MARKS)
     try:

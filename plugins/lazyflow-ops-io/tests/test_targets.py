@@ -105,6 +105,28 @@ def test_blocks_that_would_share_a_chunk_are_refused(name, tmp_path):
                 writer.write(roi, DATA[roi.slicing])
 
 
+@pytest.mark.parametrize("dtype", [object, "U4", "M8[s]", "V3", [("a", "f4")]])
+def test_values_that_no_reader_gives_back_are_refused(storage, tmp_path, dtype):
+    meta = ArrayMeta((4, 5, 6), np.dtype(dtype), "zyx")
+    with pytest.raises(StorageError, match="cannot be written; cast"):
+        storage.create(str(tmp_path / f"a{storage.suffix}"), meta, **storage.options)
+    assert listing(tmp_path) == []
+
+
+def test_an_array_without_axes_is_refused(storage, tmp_path):
+    with pytest.raises(StorageError, match="without axes"):
+        storage.create(str(tmp_path / f"a{storage.suffix}"), ArrayMeta((), "u1", ""), **storage.options)
+    assert listing(tmp_path) == []
+
+
+def test_a_path_may_be_an_object(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    with storage.create(path, META, **storage.options) as writer:
+        writer.write(WHOLE, DATA)
+        writer.commit()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
 @pytest.mark.parametrize("chunks", [(2, 2), (0, 2, 2), (2.0, 2, 2), ("a", 2, 2), "abc", True, -1])
 @pytest.mark.parametrize("name", ["hdf5", "zarr3"])
 def test_chunks_that_cannot_be_are_refused(name, formats, tmp_path, chunks):
