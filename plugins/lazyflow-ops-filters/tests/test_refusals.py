@@ -19,6 +19,7 @@ from lazyflow_ops_filters import kernels as k
         (lambda a: k.gaussian_smoothing(a, 1.0, region=(slice(3, 2), slice(0, 3))), "does not lie in"),
         (lambda a: k.gaussian_smoothing(a, 1.0, window=-1.0), "window=-1.0 is not"),
         (lambda a: k.gaussian_smoothing(a, 1.0, backend="cuda"), "'cuda' cannot be used: no such backend"),
+        (lambda a: k.hessian_of_gaussian_eigenvalues(a, 1.0, precision="half"), "'half' is none of 'double'"),
         (lambda a: k.gaussian_derivative(a, 1.0, (1,)), r"order=\(1,\) is not one integer for each of 2"),
         (lambda a: k.gaussian_derivative(a, 1.0, (1, 7)), "order=7 is not an integer between 0 and 6"),
     ],

@@ -326,6 +326,10 @@ class HessianOfGaussianEigenvalues(GaussianFilter):
     only_largest: bool = False
     precision: str = "double"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_precision(self.precision)
+
     def passes(self) -> Iterator[Pass]:
         yield Pass(self.sigma, tuple(2 * (s is not None) for s in self.sigma))
 
@@ -372,6 +376,10 @@ class StructureTensorEigenvalues(StructureTensor):
 
     precision: str = "double"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_precision(self.precision)
+
     def names(self, keys: Sequence[str]) -> tuple[str, ...]:
         return _eigenvalue_names(self.axes)
 
@@ -411,6 +419,11 @@ class StructureTensorOrientation(StructureTensor):
             coherence[...] = np.where(trace == 0, 0, difference)
         if orientation is not None:
             orientation[...] = 0.5 * np.arctan2(2 * yx, xx - yy)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is none of {', '.join(map(repr, PRECISIONS))}.")
 
 
 def _eigenvalue_names(axes: Sequence[int]) -> tuple[str, ...]:
