@@ -189,13 +189,14 @@ class TiffReader(ArrayReader):
         if not count:
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))
+        pixels: npt.NDArray[Any]
         if self._own is not None:
             pixels = self._own(data, self._last if index[self._row_axis] == self._last_row else self._usual)
         else:
-            pixels, _, _ = self._decode(data, place % len(self._page_grid), **self._jpeg)
-            if pixels is None:
+            found, _, _ = self._decode(data, place % len(self._page_grid), **self._jpeg)
+            if found is None:
                 return None
-            pixels = np.asarray(pixels).reshape(self._chunk_shape(pixels.shape))
+            pixels = np.asarray(found).reshape(self._chunk_shape(found.shape))
         return pixels[rows]
 
     def _chunk_shape(self, segment: tuple[int, ...]) -> tuple[int, ...]:
