@@ -91,6 +91,6 @@ class Nothing:
 
 NOTHING = Nothing()
 
-#: Requests that run inside each other on one stack before the next one gets a fresh greenlet. A level is three
-#: or four frames of ours; 24 of them leave 37 frames per level to workloads below Python's limit of 1000.
+#: Requests that run inside each other on one stack before the next one gets a fresh greenlet. A level is
+#: three or four frames of ours; 24 leave 37 frames per level to workloads below Python's limit of 1000.
 MAX_INLINE_DEPTH = 24

@@ -43,8 +43,6 @@ def park(
         Who has to move while a foreign thread waits; only the seeded one cares.
     """
     try:
-        if _debug.checks:
-            _debug.checks.about_to_park(waiter)
         if scheduler is not None and type(waiter.party) is not Fiber:
             scheduler.block_thread(waiter)
             verdict = waiter.verdict
@@ -73,6 +71,8 @@ def enter(waiter: Waiter) -> None:
     ------
     CircularWaitError
         If the wait would close a circle.
+    RequestStateError
+        If checks are on and it holds a lock of the operating system.
     CancelledError
         If the request was cancelled since it last looked: a cancellation that comes after this section finds
         the waiter and decides it, one that came before is seen here.
@@ -80,6 +80,10 @@ def enter(waiter: Waiter) -> None:
     host = waiter.host
     if host._cancelled and not waiter.is_shielded:
         raise CancelledError(f"{host!r} was cancelled")
+    # Here and not in `park`, where it would be too late: a fiber whose wait was ended by somebody is among
+    # those to be resumed and must park.
+    if _debug.checks:
+        _debug.checks.about_to_park(waiter)
     if waiter.timeout is None:
         check_no_circle(host, waiter.target)
     host._waiting = waiter

