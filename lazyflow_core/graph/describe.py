@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.slots import Slot
 
 __all__ = ["contents_of", "describe", "origin_of"]
+
+#: Longer values are cut off.
+_MOST_CHARACTERS: Final = 80
 
 
 def describe(graph: Graph) -> str:
@@ -41,13 +44,18 @@ def contents_of(slot: Slot) -> str:
     from lazyflow_core.graph.values import Parameter
 
     if isinstance(slot, MultiSlot):
-        return f"{len(slot)} slots"
+        return "1 slot" if len(slot) == 1 else f"{len(slot)} slots"
     if not slot.ready:
-        return f"not ready: {slot.why_not_ready().splitlines()[0]}"
+        if slot.feeds_operator and slot.upstream is None and not slot.required:
+            return "not connected (optional)"
+        return f"not ready: {slot.why_not_ready().splitlines()[0].partition(' is not ready: ')[2]}"
     if isinstance(slot, ArraySlot):
         return str(slot.meta)
     if isinstance(slot, Parameter) and not slot.is_computed:
-        return repr(slot.value) + (" (default)" if slot.is_default else "")
+        text = repr(slot.value)
+        if len(text) > _MOST_CHARACTERS:
+            text = text[: _MOST_CHARACTERS - 1] + "…"
+        return " ".join(text.split()) + (" (default)" if slot.is_default else "")
     return "computed when asked for"
 
 

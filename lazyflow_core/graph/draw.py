@@ -1,8 +1,8 @@
 """Pictures of a graph: SVG and Mermaid text, drawn without any library.
 
-Operators stand in columns by their rank, so every connection runs from left to right. A box shows inputs and
-parameters on its left side and outputs on its right; a composite operator is a frame around its children.
-What is not ready is drawn in red, with its first culprit in words.
+Operators stand to the right of what they take from, so every connection runs from left to right. A box shows
+inputs and parameters on its left side and outputs on its right; a composite operator is a frame around its
+children. What is not ready is drawn in red, with its first culprit in words.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ text { font: 11px system-ui, sans-serif; fill: #1f2430; }
 .box { fill: #ffffff; stroke: #9aa3b8; }
 .frame { fill: #f3f5f9; stroke: #c3cad9; stroke-dasharray: 4 3; }
 .bad .box { fill: #fff1f0; stroke: #d9534a; }
-.bad .note { fill: #b3372f; }
+.frame.bad { stroke: #d9534a; }
+.note.bad { fill: #b3372f; }
 .port { fill: #4b6bd6; }
 .value { fill: #8a5bc7; }
 .unready { fill: #d9534a; }
+.absent { fill: #c3cad9; }
 .edge { fill: none; stroke: #7f8cab; stroke-width: 1.4; }
 .edge.of-value { stroke: #8a5bc7; stroke-dasharray: 3 3; }
 """
@@ -62,11 +64,13 @@ class _Box:
     right: list[tuple[Slot, str]] = field(default_factory=list)
 
     def port(self, slot: Slot, inside: bool) -> tuple[float, float]:
-        """Where a connection ends: at the border of the box, or behind the label for its children."""
+        """Where a connection ends: at the border of the box, or behind the labels for its children."""
         for slots, border, inward in ((self.left, self.x, 1), (self.right, self.x + self.width, -1)):
-            for row, (candidate, label) in enumerate(slots):
+            for row, (candidate, _) in enumerate(slots):
                 if candidate is slot:
-                    depth = len(label) * _CHARACTER + _PADDING + 8 if inside else 0
+                    # Behind the longest of them, so that no connection crosses the others' labels.
+                    longest = max(len(label) for _, label in slots)
+                    depth = longest * _CHARACTER + _PADDING + 8 if inside else 0
                     return border + inward * depth, self.y + _TITLE + row * _LINE + _LINE / 2
         raise KeyError(slot)
 
@@ -159,26 +163,47 @@ def _measure(operator: Operator) -> _Box:
 
 
 def _place(boxes: list[_Box]) -> tuple[float, float]:
-    """Put boxes into columns by rank; return the size of all."""
+    """Put boxes that have the same parent into columns; return the size of all."""
     columns: dict[int, list[_Box]] = {}
+    numbers = _columns(boxes)
     for box in boxes:
-        columns.setdefault(box.operator.rank, []).append(box)
+        columns.setdefault(numbers[box.operator], []).append(box)
     x = bottom = 0.0
-    for rank in sorted(columns):
+    for number in sorted(columns):
         y = 0.0
-        for box in columns[rank]:
+        width = max(box.width for box in columns[number])
+        for box in columns[number]:
             box.shift(x - box.x, y - box.y)
+            box.width = width
             y += box.height + _GAP_Y
-        x += max(box.width for box in columns[rank]) + _GAP_X
+        x += width + _GAP_X
         bottom = max(bottom, y - _GAP_Y)
     return max(0.0, x - _GAP_X), bottom
+
+
+def _columns(boxes: list[_Box]) -> dict[Operator, int]:
+    """Return the column of each box: one more than the last of those it takes from."""
+    owner = {inner.operator: box.operator for box in boxes for inner in box.every()}
+    sources: dict[Operator, set[Operator]] = {box.operator: set() for box in boxes}
+    for inner, operator in owner.items():
+        for slot in _leaves((*inner.inputs, *inner.parameters)):
+            if slot.upstream is not None and slot.upstream.operator in owner:
+                sources[operator].add(owner[slot.upstream.operator])
+        sources[operator].discard(operator)
+    numbers = dict.fromkeys(sources, 0)
+    order = sorted(sources, key=lambda operator: operator.rank)
+    # One pass, except where children of composites are connected directly; these may even go in a circle.
+    for _ in range(3):
+        for operator in order:
+            numbers[operator] = max((numbers[source] + 1 for source in sources[operator]), default=0)
+    return numbers
 
 
 # ------------------------------------------------------------------------------------------------ drawing
 
 
 def _frame(box: _Box) -> str:
-    return f'<rect class="frame" {_geometry(box)}/>'
+    return f'<rect class="frame{"" if box.operator.ready else " bad"}" {_geometry(box)}/>'
 
 
 def _geometry(box: _Box) -> str:
@@ -202,12 +227,17 @@ def _draw(box: _Box) -> Iterator[str]:
         for slot, label in slots:
             _, port_y = box.port(slot, inside=False)
             name, _, rest = label.partition(" ")
-            color = "unready" if not slot.ready else "value" if slot.contents == "value" else "port"
+            if slot.ready:
+                color, bad = "value" if slot.contents == "value" else "port", ""
+            elif _is_absent(slot):
+                color, bad = "absent", ""
+            else:
+                color, bad = "unready", " bad"
             yield (
                 f"<g><title>{escape(f'{slot}: {contents_of(slot)}')}</title>"
                 f'<circle class="{color}" cx="{at:.1f}" cy="{port_y:.1f}" r="4"/>'
                 f'<text x="{text_x:.1f}" y="{port_y + 4:.1f}" text-anchor="{side}">{escape(name)}'
-                f'<tspan class="note" dx="4">{escape(rest)}</tspan></text></g>'
+                f'<tspan class="note{bad}" dx="4">{escape(rest)}</tspan></text></g>'
             )
     yield "</g>"
 
@@ -247,11 +277,18 @@ def _label(slot: Slot) -> str:
     name = str(slot).removeprefix(f"{slot.operator.name}.")
     if slot.ready:
         text = f"{name} {contents_of(slot)}"
+    elif _is_absent(slot):
+        text = f"{name} not connected"
     elif slot.upstream is not None:
         text = f"{name} not ready"
     else:
         text = f"{name} nothing yet" if slot.feeds_operator else f"{name} not ready"
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
+
+
+def _is_absent(slot: Slot) -> bool:
+    """Whether it is an optional input that takes nothing, which is no fault."""
+    return slot.feeds_operator and slot.upstream is None and not slot.required and not slot.ready
 
 
 def _kind(operator: Operator) -> str:

@@ -81,5 +81,25 @@ def test_the_description_names_slots_contents_and_culprits(drawn):
     assert "  image: y=3, x=4 float64" in lines
     assert '  image ← smooth <&"> it.output: y=3, x=4 float64' in lines
     assert "  → output ← second.output: y=3, x=4 float64" in lines
-    assert "  images: 1 slots" in lines
-    assert "  image: not ready: waiting.image is not ready: it has no value." in lines
+    assert "  images: 1 slot" in lines
+    assert "  image: not ready: it has no value." in lines
+
+
+def test_lanes_stand_below_each_other_however_long_the_ways_to_them(graph):
+    near = OpAdd(graph=graph, image=IMAGE)
+    far = OpAdd(graph=graph, image=OpAdd(graph=graph, image=near.output).output)
+    OpAddToAll(graph=graph, name="all", images=[near.output, far.output])
+    frame = next(e for e in ET.fromstring(graph.to_svg()).iter(f"{SVG}rect") if e.get("class") == "frame")
+    boxes = [e for e in ET.fromstring(graph.to_svg()).iter(f"{SVG}rect") if e.get("class") == "box"]
+    inside = [e for e in boxes if float(e.get("x")) > float(frame.get("x"))]
+    assert len(inside) == 2
+    assert len({e.get("x") for e in inside}) == 1
+
+
+def test_a_picture_marks_only_what_is_at_fault(graph):
+    op = OpAddToAll(graph=graph, name="all", images=[IMAGE])
+    op.images.append()
+    root = ET.fromstring(graph.to_svg())
+    assert [e.get("class") for e in root.iter(f"{SVG}rect") if "frame" in e.get("class", "")] == ["frame bad"]
+    notes = {e.text for e in root.iter(f"{SVG}tspan") if e.get("class") == "note bad"}
+    assert notes == {"nothing yet", "not ready"}
