@@ -16,9 +16,12 @@ from lazyflow_core.plugins.manager import API, PluginInfo, PluginManager
 from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
+    import os
+
     from lazyflow_core.graph import Operator
     from lazyflow_core.meta import ArrayMeta
-    from lazyflow_core.storage import Reader, Writer
+    from lazyflow_core.plugins.files import OpenedReader
+    from lazyflow_core.storage import Writer
 
 __all__ = [
     "API",
@@ -71,11 +74,13 @@ def list_operators() -> list[OperatorSpec]:
     return default().operators()
 
 
-def open_reader(path: str, *, dataset: str | None = None, format: str | None = None) -> Reader:
+def open_reader(
+    path: str | os.PathLike[str], *, dataset: str | None = None, format: str | None = None
+) -> OpenedReader:
     """Open an array for reading; see `lazyflow_core.plugins.files.open_reader`."""
     return default().open_reader(path, dataset=dataset, format=format)
 
 
-def open_writer(path: str, meta: ArrayMeta, **options: Any) -> Writer:
+def open_writer(path: str | os.PathLike[str], meta: ArrayMeta, **options: Any) -> Writer:
     """Open a new array for writing; see `lazyflow_core.plugins.files.open_writer`."""
     return default().open_writer(path, meta, **options)

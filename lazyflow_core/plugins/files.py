@@ -15,6 +15,8 @@ from lazyflow_core.plugins.loading import load_target, sentence
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import numpy.typing as npt
 
     from lazyflow_core.meta import ArrayMeta
@@ -133,12 +135,15 @@ def find_reader(
     best = explain_reader(specs, path) if explain is None else explain(path)
     if not best or not best[0].rank:
         asked = ", ".join(f"{v.spec.id} by {v.asked} no" for v in best) or "nobody"
-        raise NoReaderError(f"nothing installed opens {path!r} (asked: {asked}).{_known(path, specs)}")
+        hint = " The file is empty." if _is_empty(path) else _known(path, specs)
+        raise NoReaderError(f"nothing installed opens {path!r} (asked: {asked}).{hint}")
     return best[0].spec
 
 
 class OpenedReader:
     """What a reader of a plugin opened, with a note in its meta of whose reader it is.
+
+    As a context manager it closes itself.
 
     Parameters
     ----------
@@ -159,6 +164,12 @@ class OpenedReader:
     def close(self) -> None:
         """Release the file."""
         self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
@@ -252,6 +263,8 @@ def _by_format(specs: Sequence[Any], format: str, verb: str) -> Any:
 
 def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
     """Return whether a path is a folder, the first bytes of a file, and the entries of a folder."""
+    if not path:
+        raise StorageError("The path is empty; give the name of a file or folder.")
     try:
         if os.path.isdir(path):
             return True, b"", frozenset(os.listdir(path))
@@ -263,6 +276,10 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
         raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:  # a NUL in the name
         raise StorageError(f"{path!r} is no path: {error}.") from error
+
+
+def _is_empty(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.getsize(path)
 
 
 def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: frozenset[str]) -> Verdict:

@@ -7,6 +7,7 @@ about once, and harms no other.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
     from lazyflow_core.meta import ArrayMeta
     from lazyflow_core.plugins.doctor import Check
-    from lazyflow_core.plugins.files import Verdict
-    from lazyflow_core.storage import Reader, Writer
+    from lazyflow_core.plugins.files import OpenedReader, Verdict
+    from lazyflow_core.storage import Writer
 
 __all__ = ["API", "PluginInfo", "PluginManager"]
 
@@ -229,13 +230,16 @@ class PluginManager:
             ]
         return sorted(verdicts, key=lambda verdict: verdict.rank, reverse=True)
 
-    def open_reader(self, path: str, *, dataset: str | None = None, format: str | None = None) -> Reader:
+    def open_reader(
+        self, path: str | os.PathLike[str], *, dataset: str | None = None, format: str | None = None
+    ) -> OpenedReader:
         """Open an array for reading; see `lazyflow_core.plugins.files.open_reader`.
 
         Its ``meta.extra["lazyflow.reader"]`` names the reader, its distribution and version.
         """
         from lazyflow_core.plugins import files
 
+        path = os.fspath(path)
         spec = files.find_reader(self.readers(), path, format, self.explain_reader)
         origin = self._expect_one("reader", "lazyflow_reader_specs", spec)
         reader = files.load_reader(spec, path, dataset)
@@ -243,7 +247,7 @@ class PluginManager:
 
     def open_writer(
         self,
-        path: str,
+        path: str | os.PathLike[str],
         meta: ArrayMeta,
         *,
         dataset: str | None = None,
@@ -254,6 +258,7 @@ class PluginManager:
         """Open a new array for writing; see `lazyflow_core.plugins.files.open_writer`."""
         from lazyflow_core.plugins import files
 
+        path = os.fspath(path)
         specs = self.writers()
         self._expect_one("writer", "lazyflow_writer_specs", files.find_writer(specs, path, format))
         return files.open_writer(

@@ -91,10 +91,19 @@ def test_a_file_of_a_kind_that_we_publish_says_what_to_install(tmp_path):
     )
 
 
+def test_an_empty_path_is_refused_as_such():
+    with pytest.raises(StorageError) as caught:
+        open_reader(READERS, "")
+    assert str(caught.value) == "The path is empty; give the name of a file or folder."
+
+
 def test_an_empty_file_is_refused_by_its_contents(tmp_path):
     path = write(tmp_path, "x.h5", b"")
-    with pytest.raises(NoReaderError, match=r"\(asked: io\.hdf5 by magic no, io\.raw by magic no, "):
-        open_reader(READERS, path)
+    with pytest.raises(NoReaderError) as caught:
+        open_reader([H5], path)
+    assert str(caught.value) == (
+        f"nothing installed opens {path!r} (asked: io.hdf5 by magic no). The file is empty."
+    )
     assert {v.reason for v in explain_reader([H5], path)} == {"the file is empty"}
 
 

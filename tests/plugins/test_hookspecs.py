@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -311,12 +312,13 @@ OPEN = """
     class Raw:
         meta = ArrayMeta((2, 3), "uint8", extra={"good.camera": 7})
         comment = "of its own"
+        is_closed = False
 
         def read(self, roi, out):
             out[...] = 5
 
         def close(self):
-            self.meta = None
+            self.is_closed = True
 """
 
 
@@ -325,15 +327,15 @@ def test_what_was_opened_says_which_reader_of_which_distribution_opened_it(site,
 
     modules = {"good_ops": OPEN, "good_plugin": PLUGIN}
     site.install("acme-good", modules=modules, plugins=["good = good_plugin"])
-    reader = PluginManager().open_reader(path)
-    assert dict(reader.meta.extra) == {
-        "good.camera": 7,
-        "lazyflow.reader": "good.raw (acme-good 1.0)",
-    }
-    out = np.zeros((1, 2), np.uint8)
-    reader.read(Roi((0, 1), (1, 3)), out)
-    assert (out.tolist(), reader.comment) == ([[5, 5]], "of its own")
-    reader.close()
+    with PluginManager().open_reader(Path(path)) as reader:
+        assert dict(reader.meta.extra) == {
+            "good.camera": 7,
+            "lazyflow.reader": "good.raw (acme-good 1.0)",
+        }
+        out = np.zeros((1, 2), np.uint8)
+        reader.read(Roi((0, 1), (1, 3)), out)
+        assert (out.tolist(), reader.comment) == ([[5, 5]], "of its own")
+    assert reader.is_closed
     assert [(v.spec.id, v.origin) for v in PluginManager().explain_reader(path)] == [
         ("good.raw", "acme-good 1.0")
     ]
