@@ -109,8 +109,9 @@ class RequestCore(Generic[T]):
         #: The request among whose children this one stands, from submit to outcome.
         self._parent: RequestCore[Any] | None = None
         #: Requests submitted by this one that have no outcome yet; cancellation spreads to them. Made by the
-        #: party that runs it. Adding, removing and copying a set are single steps.
-        self._children: set[RequestCore[Any]] | None = None
+        #: party that runs it. Adding, removing and copying are single steps. A dict, for its order: that of a
+        #: set hangs on addresses, and no seed would replay.
+        self._children: dict[RequestCore[Any], None] | None = None
 
     # ------------------------------------------------------------------------------- overridden by `Request`
 
@@ -277,7 +278,7 @@ class RequestCore(Generic[T]):
             self._parent = None
             children = parent._children
             if children is not None:  # the parent may have ended before its child
-                children.discard(self)
+                children.pop(self, None)
         # The state was written before the links are read; `_hang_on` writes the links before it reads the
         # state. So whoever hung something on this request is seen here, or sees that it is over.
         links = self._links

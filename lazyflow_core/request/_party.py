@@ -287,7 +287,7 @@ class Carrier:
         #: Fibers between two requests. Touched by this carrier's thread only.
         self.idle: list[Fiber] = []
         #: All fibers of this carrier that have not ended.
-        self.fibers: set[Fiber] = set()
+        self.fibers: dict[Fiber, None] = {}
         #: A request claimed by a fiber too deep to run it inline; the next idle or new fiber runs it.
         self.hop: Request[Any] | None = None
 
@@ -348,9 +348,9 @@ def _run_fiber() -> Any:
     fiber = getcurrent()
     assert type(fiber) is Fiber
     fibers = fiber.carrier.fibers
-    fibers.add(fiber)
+    fibers[fiber] = None
     try:
         return fiber.carrier.run_loop(fiber)
     finally:
-        fibers.discard(fiber)
+        del fibers[fiber]
         del fiber.lazyflow_party

@@ -218,8 +218,8 @@ class Request(RequestCore[T]):
                 self._parent = parent
                 siblings = parent._children
                 if siblings is None:
-                    siblings = parent._children = set()
-                siblings.add(self)
+                    siblings = parent._children = {}
+                siblings[self] = None
             self._claimable = True
             # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
             # claimed; whoever claims it looks again before the workload begins.

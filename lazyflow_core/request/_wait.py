@@ -55,7 +55,7 @@ def park(
             leave_queue(waiter)
         raise
     finally:
-        parked.discard(waiter)
+        parked.pop(waiter, None)
         waiter.host._waiting = None
     assert verdict is not None
     if verdict is not Verdict.WOKEN:
@@ -87,7 +87,7 @@ def enter(waiter: Waiter) -> None:
     if waiter.timeout is None:
         check_no_circle(host, waiter.target)
     host._waiting = waiter
-    parked.add(waiter)
+    parked[waiter] = None
 
 
 def wait_until_delivered(

@@ -19,7 +19,7 @@ __all__ = ["check_no_circle", "dependencies", "describe_blocked", "parked"]
 _OUR_PACKAGE = __name__.rpartition(".")[0] + "."
 
 #: Every wait that is going on in this process. Guarded by the mutex.
-parked: set[Waiter] = set()
+parked: dict[Waiter, None] = {}
 
 
 def dependencies(waiting: Any) -> Iterable[Any]:

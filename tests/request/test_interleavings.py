@@ -62,11 +62,24 @@ def test_ten_thousand_interleavings_of(package, name):
     explore_lab(package, SCENARIOS[name], range(1000, 11_000))
 
 
+def trace(package, name, seed, strategy):
+    scheduler = package.SeededScheduler(seed, strategy=strategy, steps=400)
+    as_test(package, SCENARIOS[name])(scheduler)
+    return tuple(scheduler.trace)
+
+
 @pytest.mark.parametrize("strategy", ["random", "pct"])
 def test_a_seed_replays_ten_times_out_of_ten(package, strategy):
-    def trace():
-        scheduler = package.SeededScheduler(7, strategy=strategy, steps=400)
-        as_test(package, SCENARIOS["a_pool_with_a_failure_leaves_nobody_running"])(scheduler)
-        return tuple(scheduler.trace)
+    name = "a_pool_with_a_failure_leaves_nobody_running"
+    assert len({trace(package, name, 7, strategy) for _ in range(10)}) == 1
 
-    assert len({trace() for _ in range(10)}) == 1
+
+@pytest.mark.parametrize("strategy", ["random", "pct"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_seeds_replay(package, name, strategy):
+    differing = [
+        seed
+        for seed in range(20)
+        if trace(package, name, seed, strategy) != trace(package, name, seed, strategy)
+    ]
+    assert differing == [], "something beside the seed decides"
