@@ -242,14 +242,15 @@ class RequestCore(Generic[T]):
             try:
                 del self._workload
             except AttributeError:
-                return
-            self._context = None
-            self._outcome = outcome
-            self._state = TO_FINISHED[self._state]
-            self._children = None
-            links = self._links
-            if links is not None:
-                self._deliver(links, party)
+                pass
+            else:
+                self._context = None
+                self._outcome = outcome
+                self._state = TO_FINISHED[self._state]
+                self._children = None
+                links = self._links
+                if links is not None:
+                    self._deliver(links, party)
         else:
             self._finish(state, outcome, party)
         if observer is not None:

@@ -63,8 +63,8 @@ MUTANTS = {
         ),
         (
             "_core",
-            "            self._outcome = outcome\n            self._state = TO_FINISHED[self._state]\n",
-            "            self._state = TO_FINISHED[self._state]\n            self._outcome = outcome\n",
+            "                self._outcome = outcome\n                self._state = TO_FINISHED[self._state]\n",
+            "                self._state = TO_FINISHED[self._state]\n                self._outcome = outcome\n",
         ),
     ),
     "waiters return before the callbacks have run": (

@@ -494,6 +494,32 @@ def test_a_trace_for_perfetto_nests_properly(tmp_path):
     assert not any(open_pieces.values())
 
 
+def test_observers_hear_of_the_end_of_a_workload_that_was_given_up():
+    heard, gate, running = [], threading.Event(), threading.Event()
+
+    class Log:
+        def request_started(self, request):
+            heard.append("started")
+
+        def request_ended(self, request):
+            heard.append("ended")
+
+    def work():
+        running.set()
+        gate.wait(10)
+
+    scheduler = ThreadedScheduler(1, observers=(Log(),))
+    request = Request(work, scheduler=scheduler).submit()
+    assert running.wait(10)
+    scheduler.close(grace=0)
+    assert heard == ["started"]
+    gate.set()
+    scheduler.workers[0].thread.join(10)
+    assert heard == ["started", "ended"]
+    with pytest.raises(SchedulerClosedError, match="did not stop"):
+        request.wait()
+
+
 def test_a_stalled_worker_is_reported_with_its_stack(caplog):
     def spin_without_a_checkpoint():
         while "spin_without_a_checkpoint" not in caplog.text:
