@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import os
 import types
 import typing
 from collections.abc import Callable, Collection
@@ -223,7 +224,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
     ----------
     type
         What a value must be: a class, a union of classes, or ``None`` in a union. Integers are accepted
-        for ``float`` and lists for ``tuple``; booleans are no numbers.
+        for ``float``, lists for ``tuple`` and paths for ``str``; booleans are no numbers.
     default
         Its value until one is given. Without a default the operator is not ready before it has one.
     choices
@@ -301,6 +302,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
             or issubclass(accepted, given)
             or (accepted is float and issubclass(given, numbers.Real))
             or (accepted is tuple and issubclass(given, list))
+            or (accepted is str and issubclass(given, os.PathLike))
             for given in _alternatives(type_)
             for accepted in _alternatives(self.type)
             if bool not in (given, accepted) or given is accepted or object in (given, accepted)
@@ -347,6 +349,9 @@ def _convert(value: Any, accepted: tuple[type, ...]) -> Any:
         return float(value)
     if tuple in accepted and isinstance(value, list):
         return _frozen(value)
+    if str in accepted and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+        return value if isinstance(value, str) else _REFUSED
     return _REFUSED
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
 from lazyflow_core.graph.setup import Setup, Transaction
+from lazyflow_core.graph.slots import refuse_copy
 from lazyflow_core.request import Request, Scheduler, default_scheduler
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ class Graph:
         from lazyflow_core.graph.draw import to_html
 
         return to_html(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<Graph of {len(self._operators)} operators>"

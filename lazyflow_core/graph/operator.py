@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy.typing as npt
 
@@ -11,7 +11,7 @@ from lazyflow_core.errors import GraphError
 from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.declarations import Declaration
 from lazyflow_core.graph.multi import MultiInput, MultiOutput
-from lazyflow_core.graph.slots import Slot
+from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.roi import Roi
 
@@ -289,6 +289,9 @@ class Operator(metaclass=OperatorType):
             how = "value =" if isinstance(slot, Parameter) else "connect or assign"
             raise AttributeError(f"{slot} is a slot; change it by {slot.name}.{how}.")
         super().__setattr__(name, value)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "ready" if self.ready else "not ready"

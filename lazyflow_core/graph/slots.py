@@ -7,7 +7,7 @@ its graph; reading it needs no lock, because a transaction excludes everything t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast
 
 from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.diagnosis import why_not_ready
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.setup import Setup
 
-__all__ = ["Slot", "SlotSignal"]
+__all__ = ["Slot", "SlotSignal", "refuse_copy"]
+
+
+def refuse_copy(part: object) -> NoReturn:
+    """Say what to do instead of pickling or copying a graph or a part of one."""
+    raise TypeError(
+        f"{part!r} belongs to its process and is neither pickled nor copied. Describe the graph by "
+        "Pipeline.from_graph(graph): descriptions can be pickled, and build() makes another."
+    )
 
 
 class SlotSignal(Signal):
@@ -140,6 +148,9 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_copy(self)
 
     # -------------------------------------------------------------------------------------------- readiness
 

@@ -1,5 +1,8 @@
+import copy
 import gc
+import pickle
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -594,3 +597,22 @@ def test_a_closed_operator_is_not_changed_any_more(graph):
 def test_what_is_of_another_kind_is_a_type_error_in_a_sentence(graph, mistake, sentence):
     with pytest.raises(TypeError, match=sentence):
         mistake(OpAdd(graph=graph))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_belongs_to_a_graph_is_neither_pickled_nor_copied(graph, duplicate):
+    op = OpAdd(graph=graph, image=IMAGE)
+    for thing in (graph, op, op.output):
+        with pytest.raises(TypeError, match=r"neither pickled nor copied\. Describe .* Pipeline\.from_graph"):
+            duplicate(thing)
+
+
+def test_a_path_is_accepted_as_text(graph):
+    class OpNamed(Operator):
+        file = ParameterSlot(str)
+        amount = ParameterSlot(float, default=1.0)
+
+    op = OpNamed(graph=graph, file=Path("folder") / "image.h5")
+    assert op.file.value == str(Path("folder") / "image.h5")
+    with pytest.raises(ParameterError, match=r"amount: .* is a \w+Path, not float\."):
+        op.amount.value = Path("image.h5")
