@@ -122,7 +122,12 @@ class Worker(Carrier):
 
     def _work(self) -> None:
         self.adopt_thread()
-        self.run_hub()
+        try:
+            self.run_hub()
+        finally:
+            # greenlet releases a reference to the stack of a thread that has ended if it cannot see by whom
+            # it is held. After gc.freeze() it sees nobody, and ours would be left dangling.
+            del self.hub
 
     def run_loop(self, fiber: Fiber) -> Any:
         """Take and run work on this fiber until the scheduler closes; see `Carrier.run_loop`."""

@@ -304,3 +304,24 @@ def test_a_signal_prints_who_waits_for_whom():
         time.sleep(0.05)
     """)
     assert "request 'load' (SUSPENDED) waits for RequestEvent 'the data'" in done.stderr
+
+
+def test_what_a_frozen_collector_does_not_see_is_not_left_dangling():
+    # greenlet drops one reference to the stack of a thread that has ended if the collector finds no holder.
+    run(
+        """
+        import gc, weakref
+        for _ in range(3):
+            scheduler = ThreadedScheduler(2)
+            Request(lambda: 1, scheduler=scheduler).submit().wait()
+            stacks = [weakref.ref(worker.hub) for worker in scheduler.workers]
+            gc.freeze()
+            scheduler.close()
+            while any(stack() is not None for stack in stacks):
+                time.sleep(0.001)
+            gc.unfreeze()
+            del scheduler
+            others = [object() for _ in range(1000)]
+            gc.collect()
+        """
+    )
