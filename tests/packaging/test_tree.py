@@ -71,7 +71,7 @@ def test_no_file_names_a_machine():
         if path.suffix in {".h5", ".png"}:
             continue
         for number, line in enumerate((ROOT / path).read_bytes().splitlines(), 1):
-            found += [f"{path}:{number}: {line.decode(errors='replace')}" for one in forbidden if one.search(line)]
+            found += [f"{path}:{number}: {line!r}" for one in forbidden if one.search(line)]
     assert not found
 
 
