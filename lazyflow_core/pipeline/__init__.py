@@ -10,7 +10,7 @@ size = [64, 64]
 
 from lazyflow_core.pipeline._build import BuiltExport, BuiltPipeline
 from lazyflow_core.pipeline._check import CheckedPipeline, CheckedStep, Registry
-from lazyflow_core.pipeline._description import Export, Pipeline, Step
+from lazyflow_core.pipeline._description import Export, Origin, Pipeline, Step
 
 __all__ = [
     "BuiltExport",
@@ -18,6 +18,7 @@ __all__ = [
     "CheckedPipeline",
     "CheckedStep",
     "Export",
+    "Origin",
     "Pipeline",
     "Registry",
     "Step",

@@ -141,6 +141,18 @@ def test_overrides_take_the_place_of_what_the_file_says(run, volume):
     assert (z.resolution, z.translation) == (0.235, pytest.approx(2.35))
 
 
+def test_one_operator_runs_on_a_file_without_a_pipeline(tmp_path, volume):
+    shutil.copytree(EXAMPLES / "data", tmp_path / "data")
+    result = lazyflow(
+        *("run", "filters.gaussian_smoothing", "--set", "sigma=3", "--roi", "10:20,:,:"),
+        *("--in", "image={path='data/sample_ovule.h5', dataset='raw'}", "--out", "out.npy"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    smooth = ndimage.gaussian_filter(volume.astype(np.float64), 3, mode="mirror", truncate=3.0)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), smooth[10:20], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("size", "code"),
     [(0, 4), (1000, 4), (400_000, 4), (None, 2)],

@@ -1,4 +1,4 @@
-"""``lazyflow run``: read a pipeline file, check all of it, then compute and write what it exports."""
+"""``lazyflow run``: read a pipeline file, or take one operator, check all of it, then compute and write."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from lazyflow_cli._failure import ExitCode, Failure, failing
 from lazyflow_cli._report import JsonReport, PlainReport, QuietReport, Report, TerminalReport
 from lazyflow_cli._signals import Stopped, stoppable
+from lazyflow_cli._single import is_operator_id, output_of, single_pipeline
 from lazyflow_cli._text import shown_path
 from lazyflow_cli._writing import Tee, blaming, open_writer, plan_of, sharing_a_grid, write
 from lazyflow_cli.main import traceback_option
@@ -27,8 +28,29 @@ __all__ = ["command"]
 
 
 @click.command("run")
-@click.argument("pipeline", metavar="PIPELINE.toml", type=click.Path(path_type=Path))
-@click.option("--set", "settings", multiple=True, metavar="STEP.NAME=VALUE", help="Override a parameter.")
+@click.argument("pipeline", metavar="PIPELINE.toml|OPERATOR")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="[STEP.]NAME=VALUE",
+    help="Override a parameter of a step, or of the one operator.",
+)
+@click.option(
+    "--in",
+    "inputs",
+    multiple=True,
+    metavar="SLOT=PATH",
+    help="For one operator: read this input from a file. For more than a path, a table with the parameters "
+    'of the reader: SLOT=\'{path="a.h5", dataset="raw"}\'.',
+)
+@click.option(
+    "--out",
+    "outputs",
+    multiple=True,
+    metavar="[SLOT=]PATH",
+    help="For one operator: write its output; for more than a path, a table as for --export.",
+)
 @click.option(
     "--export",
     "exports",
@@ -51,8 +73,10 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line for programs.")
 @traceback_option
 def command(
-    pipeline: Path,
+    pipeline: str,
     settings: Sequence[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
     exports: Sequence[str],
     roi: str | None,
     overwrite: bool,
@@ -62,7 +86,7 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Run a pipeline file and write what it exports.
+    """Run a pipeline file and write what it exports; or one operator on files.
 
     Everything is checked before anything is computed. Targets appear when they are complete, or not at all.
     Ctrl-C stops and removes what is partial.
@@ -70,13 +94,8 @@ def command(
     done: list[str] = []
     try:
         with stoppable():
-            from lazyflow_core.pipeline import Pipeline
-
-            description = Pipeline.from_toml(pipeline).with_overrides(
-                set=dict(map(_setting, settings)),
-                exports=list(map(_export, exports)) or None,
-                roi=roi,
-            )
+            described = _described(pipeline, dict(map(_setting, settings)), inputs, outputs, exports)
+            description = described.with_overrides(roi=roi)
             report: Report = PlainReport()
             if quiet:
                 report = QuietReport()
@@ -143,6 +162,36 @@ def _run(
 # ------------------------------------------------------------------------------------------------ options
 
 
+def _described(
+    pipeline: str,
+    settings: dict[str, Any],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    exports: Sequence[str],
+) -> Pipeline:
+    """Return the pipeline of a file, or of one operator."""
+    from lazyflow_core.pipeline import Pipeline
+
+    if not is_operator_id(pipeline):
+        if inputs or outputs:
+            option = "--in" if inputs else "--out"
+            raise Failure(
+                f"{option} is for one operator, as in lazyflow run filters.gaussian_smoothing --in image=a.h5"
+                f" --out b.h5; {pipeline} names its own inputs, and --export says what to write.",
+                ExitCode.MISTAKE,
+            )
+        return Pipeline.from_toml(Path(pipeline)).with_overrides(
+            set=settings, exports=[_export(text, text) for text in exports] or None
+        )
+    if exports or not outputs:
+        raise Failure(f"{pipeline} is one operator; write --out PATH to say what to write.", ExitCode.MISTAKE)
+    single = single_pipeline(pipeline, inputs, settings)
+    single.check()  # before its class is asked for its outputs: says what is wrong with the rest, too
+    return single.with_overrides(
+        exports=[_export(output_of(pipeline, text), text, "--out") for text in outputs]
+    )
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """Return name and value of a ``--set``: a TOML value where it is one, else the text itself."""
     target, equals, value = text.partition("=")
@@ -158,27 +207,30 @@ def _setting(text: str) -> tuple[str, Any]:
     return target.strip(), parsed
 
 
-def _export(text: str) -> Export:
-    """Return what an ``--export`` says: a path, or an inline table with the keys of ``[[export]]``."""
+def _export(assignment: str, text: str, option: str = "--export") -> Export:
+    """Return what an ``--export`` says: a path, or an inline table with the keys of ``[[export]]``.
+
+    ``text`` and ``option`` are what was typed.
+    """
     from dataclasses import fields
 
     from lazyflow_core.pipeline import Export
 
-    slot, equals, target = text.partition("=")
+    slot, equals, target = assignment.partition("=")
     if not (equals and target):
-        raise Failure(f"--export {text!r} has no target; write --export step.slot=path.", ExitCode.MISTAKE)
+        raise Failure(f"{option} {text!r} has no target; write --export step.slot=path.", ExitCode.MISTAKE)
     given: dict[str, Any] = {"path": target}
     if target.lstrip().startswith("{"):
         try:
             given = tomllib.loads(f"export = {target}")["export"]
         except tomllib.TOMLDecodeError as error:
-            raise Failure(f"--export {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
+            raise Failure(f"{option} {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
     keys = {field.name for field in fields(Export)} - {"slot", "options"}
     texts = {key: given.pop(key) for key in keys & given.keys()}
     wrong = [key for key, value in texts.items() if not (isinstance(value, str) and value)]
     if wrong or "path" not in texts:
         key = wrong[0] if wrong else "path"
-        raise Failure(f"--export {text!r}: {key} has to be given, as a text in quotes.", ExitCode.MISTAKE)
+        raise Failure(f"{option} {text!r}: {key} has to be given, as a text in quotes.", ExitCode.MISTAKE)
     texts["path"] = str(Path(texts["path"]).absolute())
     return Export(slot.strip(), **texts, options=given)
 

@@ -48,6 +48,79 @@ def test_a_path_given_on_the_command_line_begins_at_the_current_directory(lazyfl
     np.testing.assert_array_equal(np.load("copy.npy"), np.load("other.npy"))
 
 
+def test_one_operator_runs_without_a_file(lazyflow, folder):
+    volume = 'image={operator="test.read", path="volume.npy"}'
+    for out, name in (
+        ("a.npy", "a.npy"),
+        ("output=b.npy", "b.npy"),
+        ('{path="c.dat", format="npy"}', "c.dat"),
+    ):
+        result = lazyflow(
+            "run", "test.scale", "--in", volume, "--set", "factor=3", "--roi", "1:3,:,:", "--out", out
+        )
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.startswith(f"wrote {name}: test-scale.output, z=2, y=20, x=30 float32, ")
+        np.testing.assert_array_equal(np.load(name), np.load("volume.npy")[1:3] * np.float32(3))
+
+
+def test_a_file_that_is_named_like_an_operator_is_a_file(lazyflow, folder):
+    (folder / "p.toml").rename(folder / "test.scale")
+    assert lazyflow("run", "test.scale").exit_code == 0
+    assert (folder / "scaled.npy").exists()
+
+
+SINGLE = ["run", "test.scale", "--in", 'image={operator="test.read", path="volume.npy"}']
+SINGLE_MISTAKES = {
+    "nothing to write": (
+        ["run", "test.scale"],
+        "test.scale is one operator; write --out PATH to say what to write.",
+    ),
+    "an export": (
+        [*SINGLE, "--export", "scale.output=a.npy", "--out", "a.npy"],
+        "test.scale is one operator; write --out PATH to say what to write.",
+    ),
+    "an input without path": (
+        ["run", "test.scale", "--in", "image", "--out", "a.npy"],
+        "--in 'image': write --in slot=path.",
+    ),
+    "an input given twice": (
+        [*SINGLE, "--in", "image=a.npy", "--out", "a.npy"],
+        "--in 'image=a.npy': image was given already.",
+    ),
+    "a table that is none": (
+        ["run", "test.scale", "--in", "image={path=a}", "--out", "a.npy"],
+        "--in 'image={path=a}': the table is no TOML: Invalid value (at line 1, column 16).",
+    ),
+    "an unknown operator": (
+        ["run", "test.scal", "--out", "a.npy"],
+        "test.scal [test-scal]: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.stuck'?",
+    ),
+    "an unknown parameter": (
+        [*SINGLE, "--set", "factr=2", "--out", "a.npy"],
+        "test.scale, override test-scale.factr: test.scale has no slot or parameter 'factr'; did you mean 'factor'? "
+        "Its inputs: image. Its parameters: factor.",
+    ),
+    "an unknown output": (
+        [*SINGLE, "--out", "outpt=a.npy"],
+        "--out 'outpt=a.npy': test.scale has no output 'outpt' but output; write --out PATH or --out SLOT=PATH.",
+    ),
+    "an input beside a pipeline file": (
+        ["run", "p.toml", "--in", "image=a.npy"],
+        "--in is for one operator, as in lazyflow run filters.gaussian_smoothing --in image=a.h5 --out b.h5; p.toml "
+        "names its own inputs, and --export says what to write.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), SINGLE_MISTAKES.values(), ids=SINGLE_MISTAKES)
+def test_a_mistake_about_one_operator_is_one_sentence_and_writes_nothing(
+    lazyflow, folder, arguments, sentence
+):
+    before = files(folder)
+    result = lazyflow(*arguments)
+    assert (result.exit_code, result.stderr, files(folder)) == (2, f"lazyflow: {sentence}\n", before)
+
+
 def test_exports_of_one_slot_are_computed_once(lazyflow, folder):
     result = lazyflow(
         "run", "p.toml", "--export", "scale.output=a.npy", "--export", "scale.output=b.npy", "--json"
@@ -169,7 +242,7 @@ TROUBLE = {
     "a missing pipeline file": (
         ["run", "q.toml"], 2, "q.toml: no such file; give the path of a pipeline file (TOML).",
     ),
-    "no pipeline file": (["run"], 2, "Missing argument 'PIPELINE.toml'. See lazyflow run --help."),
+    "no pipeline file": (["run"], 2, "Missing argument 'PIPELINE.toml|OPERATOR'. See lazyflow run --help."),
     "an unknown option": (
         ["run", "p.toml", "--sett", "a=b"], 2, "no option '--sett'; did you mean '--set'? See lazyflow run --help.",
     ),
