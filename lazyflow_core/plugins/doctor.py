@@ -11,7 +11,7 @@ from lazyflow_core.plugins.discovery import OPERATOR_ID
 if TYPE_CHECKING:
     from lazyflow_core.plugins.loading import PluginInfo
 
-__all__ = ["Check", "oddities", "requirements"]
+__all__ = ["Check", "oddities", "requirements", "shadows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +113,28 @@ def requirements(distributions: Iterable[Any]) -> list[Check]:
                         f"pip install '{wanted.name}{wanted.specifier}'",
                     )
                 )
+    return found
+
+
+def shadows(names: Iterable[str]) -> list[Check]:
+    """Return which distributions are installed twice: only the first copy on the path is ever imported.
+
+    A user's own packages beside those of an environment, or of Debian, come to this.
+    """
+    import importlib_metadata
+
+    found = []
+    for name in names:
+        copies = {str(d.locate_file("")): d.version for d in importlib_metadata.distributions(name=name)}
+        if len(copies) > 1:
+            (folder, version), *hidden = copies.items()
+            others = " and ".join(f"{v} in {f}" for f, v in hidden)
+            found.append(
+                Check(
+                    f"copies of {name}",
+                    None,
+                    f"{version} in {folder} hides {others}",
+                    f"pip uninstall {name} until one is left",
+                )
+            )
     return found

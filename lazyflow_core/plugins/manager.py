@@ -333,7 +333,7 @@ class PluginManager:
 
     def doctor(self) -> list[Check]:
         """Return what the plugins say about this machine, and what is wrong with any of them."""
-        from lazyflow_core.plugins.doctor import Check, oddities, requirements
+        from lazyflow_core.plugins.doctor import Check, oddities, requirements, shadows
 
         checks: list[Any] = [check for _, check in self._hooks.collect("lazyflow_doctor", Check)]
         for info in self.plugins():
@@ -347,7 +347,8 @@ class PluginManager:
         offered = [*operators, *self._hooks.allowed(discovery.PLUGIN_GROUP)]
         # Each distribution once, in the order of their entry points.
         distributions = {name: entry.dist for entry, name, _ in offered if entry.dist is not None}
-        return checks + oddities(operators, self.plugins()) + requirements(distributions.values())
+        checks += oddities(operators, self.plugins())
+        return checks + requirements(distributions.values()) + shadows(["lazyflow-core", *distributions])
 
     # ----------------------------------------------------------------------------------------------- hooks
 

@@ -140,6 +140,16 @@ def test_requirements_that_are_not_met_are_shown_by_the_doctor(good):
     assert found[1].detail == "it needs surely-not-installed, but surely-not-installed is not installed"
 
 
+def test_a_distribution_that_is_hidden_by_another_copy_is_shown_by_the_doctor(good, tmp_path, monkeypatch):
+    info = tmp_path / "elsewhere" / "acme_good-0.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-good\nVersion: 0.9\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(info.parent)])
+    (check,) = [c for c in PluginManager().doctor() if c.name == "copies of acme-good"]
+    assert check.ok is None
+    assert check.detail == f"1.0 in {good.folder} hides 0.9 in {info.parent}"
+
+
 def test_without_packaging_the_doctor_says_that_it_compared_nothing(good, monkeypatch):
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     (check,) = [c for c in PluginManager().doctor() if "requirements" in c.name]
