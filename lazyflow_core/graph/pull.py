@@ -89,6 +89,11 @@ class AssignedArray:
             array = np.asarray(array)
         if np.dtype(array.dtype).hasobject:
             raise ConnectError(f"{where}: an array of Python objects (dtype object) has no pixels.")
+        if np.ma.is_masked(array):
+            raise ConnectError(
+                f"{where}: the array has masked pixels, of which operators know nothing; "
+                "assign array.filled(value), and the mask as an image of its own."
+            )
         if isinstance(array, np.ndarray):
             array = array.view()
             array.flags.writeable = False

@@ -616,3 +616,11 @@ def test_a_path_is_accepted_as_text(graph):
     assert op.file.value == str(Path("folder") / "image.h5")
     with pytest.raises(ParameterError, match=r"amount: .* is a \w+Path, not float\."):
         op.amount.value = Path("image.h5")
+
+
+def test_masked_pixels_are_refused_and_not_used_as_if_they_were_valid(graph):
+    masked = np.ma.masked_greater(IMAGE, 10)
+    with pytest.raises(ConnectError, match=r"OpAdd\.image: the array has masked pixels, .* array\.filled"):
+        OpAdd(graph=graph, image=masked)
+    nothing_masked = OpAdd(graph=graph, image=np.ma.array(IMAGE))
+    assert (nothing_masked.output[...].wait() == IMAGE + 1).all()
