@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lazyflow_core.errors import CancelledError
 
-from ._failure import keep_error
+from ._failure import FOR_ASYNCIO, keep_error, refuse_for_asyncio
 from ._links import DELIVERED, Failure, Links, logger
 from ._mutex import mutex
 from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
+from ._scheduler import no_scheduler
 from ._state import MOVES_TO, NOTHING, Priority, RequestState
 
 if TYPE_CHECKING:
@@ -112,6 +113,12 @@ class RequestCore(Generic[T]):
         #: party that runs it. Adding, removing and copying are single steps. A dict, for its order: that of a
         #: set hangs on addresses, and no seed would replay.
         self._children: dict[RequestCore[Any], None] | None = None
+        if scheduler is not None:
+            # Not isinstance: that would be one part in forty of what a request costs.
+            try:
+                scheduler.is_open  # noqa: B018
+            except AttributeError:
+                raise no_scheduler(self.describe(), scheduler) from None
 
     # ------------------------------------------------------------------------------- overridden by `Request`
 
@@ -223,6 +230,8 @@ class RequestCore(Generic[T]):
                 outcome: Any = None
             elif self._outcome is NOTHING and self._workload is not None:
                 outcome = self._workload()
+                if type(outcome) in FOR_ASYNCIO:
+                    refuse_for_asyncio(outcome)
             else:
                 outcome = self._run(self._outcome)
             state = FINISHED

@@ -15,7 +15,7 @@ from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._request import Request
-from ._scheduler import Scheduler, default_scheduler, runs_here
+from ._scheduler import Scheduler, default_scheduler, no_scheduler, runs_here
 from ._state import MAX_INLINE_DEPTH, RequestState
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class RequestPool(Generic[T]):
     ) -> None:
         if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
             raise ValueError(f"max_in_flight is {max_in_flight!r}; give 1 or more, or None for no limit")
+        if scheduler is not None and not isinstance(scheduler, Scheduler):
+            raise no_scheduler("RequestPool", scheduler)
         self._max_in_flight = max_in_flight
         self._name = name
         self._scheduler = scheduler

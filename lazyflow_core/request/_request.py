@@ -20,7 +20,13 @@ from lazyflow_core.errors import (
 
 from ._cancel import cancel
 from ._core import RequestCore
-from ._failure import describe_failure, pass_on_interrupt, waiter_error
+from ._failure import (
+    FOR_ASYNCIO,
+    describe_failure,
+    pass_on_interrupt,
+    refuse_for_asyncio,
+    waiter_error,
+)
 from ._mutex import mutex
 from ._party import Fiber, Party, current_party, current_stack
 from ._priority import raise_priority
@@ -97,7 +103,9 @@ class Request(RequestCore[T]):
             )
         if out is NOTHING:
             return workload()
-        workload(out=out)
+        returned: Any = workload(out=out)
+        if type(returned) in FOR_ASYNCIO:
+            refuse_for_asyncio(returned)
         return out  # type: ignore[no-any-return]
 
     def _make_error(self, cause: BaseException) -> RequestError:

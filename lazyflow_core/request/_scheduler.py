@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ._request import Request
 
-__all__ = ["Scheduler", "default_scheduler", "runs_here"]
+__all__ = ["Scheduler", "default_scheduler", "no_scheduler", "runs_here"]
 
 logger = logging.getLogger("lazyflow_core")
 
@@ -104,6 +104,14 @@ class Scheduler:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self.close()
+
+
+def no_scheduler(what: str, given: object) -> TypeError:
+    """Return the error of ``what``, which was given something else for a scheduler."""
+    return TypeError(
+        f"{what}: scheduler is {given!r}; it must be a scheduler that was made, such as "
+        "ThreadedScheduler(4), or None for that of the request which starts it"
+    )
 
 
 def runs_here(scheduler: Scheduler, party: Party, state: RequestState) -> bool:

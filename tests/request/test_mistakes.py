@@ -1,6 +1,9 @@
 """Wrong input: one clear sentence each, of a class that fits, and nothing half done."""
 
+import asyncio
+import gc
 import re
+import threading
 
 import pytest
 
@@ -64,6 +67,21 @@ MISTAKES = {
         "possible are 'random'",
     ),
     "priority as number": (lambda: Request(int, priority=0), ValueError, "priority is 0; it must be one of"),
+    "a scheduler's name": (
+        lambda: Request(int, scheduler="x"),
+        TypeError,
+        "request 'int' (NEW): scheduler is 'x'; it must be a scheduler that was made",
+    ),
+    "a class of schedulers": (
+        lambda: Request(int, name="n", scheduler=ThreadedScheduler),
+        TypeError,
+        "request 'n' (NEW): scheduler is <class",
+    ),
+    "a pool on a name": (
+        lambda: RequestPool(scheduler="x"),
+        TypeError,
+        "RequestPool: scheduler is 'x'; it must",
+    ),
     "raised to text": (lambda: Request(int).raise_priority("up"), ValueError, "is 'up'; it must be one of"),
     "no workload": (lambda: Request(None).wait(), RequestError, "has nothing to do; give it a workload"),
     "room for none": (lambda: RequestPool(0), ValueError, "max_in_flight is 0; give 1 or more, or None"),
@@ -150,6 +168,57 @@ def test_a_destination_for_a_workload_that_takes_none_is_explained():
     with pytest.raises(RequestError, match="unexpected keyword argument 'out'") as caught:
         Request(lambda: 1).write_into([0]).wait()
     assert "out=destination" in caught.value.__cause__.__notes__[0]
+
+
+async def coroutine(out=None):
+    raise AssertionError("never runs")
+
+
+async def async_generator(out=None):
+    yield
+
+
+@pytest.mark.parametrize("destination", [None, []], ids=["result", "destination"])
+@pytest.mark.parametrize("hidden", [False, True], ids=["itself", "behind a lambda"])
+@pytest.mark.parametrize(
+    ("workload", "way_out"),
+    [
+        (
+            coroutine,
+            r"Request\.from_future\(asyncio\.run_coroutine_threadsafe\(coroutine\(\.\.\.\), loop\)\)",
+        ),
+        (async_generator, "Give a plain function that returns the values"),
+    ],
+    ids=["coroutine", "generator"],
+)
+def test_an_async_workload_fails_with_the_way_out_since_nothing_of_it_would_run(
+    scheduler, workload, way_out, hidden, destination
+):
+    request = Request((lambda **out: workload(**out)) if hidden else workload, scheduler=scheduler)
+    if destination is not None:
+        request.write_into(destination)
+    with pytest.raises(
+        RequestError, match=f"{workload.__name__}', of which nothing has run.*{way_out}"
+    ) as caught:
+        request.submit().wait()
+    assert type(caught.value.__cause__) is TypeError
+    assert not hasattr(caught.value.__cause__, "__notes__")
+    gc.collect()  # "was never awaited" would be a warning, and so an error
+
+
+def test_what_asyncio_runs_can_be_waited_for_as_the_refusal_says():
+    async def answer():
+        return 42
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        assert Request.from_future(asyncio.run_coroutine_threadsafe(answer(), loop)).wait() == 42
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
 
 
 def test_a_type_error_inside_a_workload_is_left_as_it_is(scheduler):
