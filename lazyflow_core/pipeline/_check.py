@@ -206,7 +206,7 @@ def _check_exports(
     writers: Sequence[WriterSpec],
 ) -> None:
     taken = {
-        os.path.realpath(step.parameters["path"]): f"is read by [{name}]"
+        os.path.realpath(step.parameters["path"]): f"is read by {name!r}"
         for name, step in steps.items()
         if isinstance(step.parameters.get("path"), str)
     }

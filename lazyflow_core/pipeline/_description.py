@@ -101,7 +101,16 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the parts of a description were written, for sentences about mistakes in them."""
+    """Where the parts of a description were written, for sentences about mistakes in them.
+
+    Parameters
+    ----------
+    name
+        Of the file, or of what stands for one.
+    lines
+        By the keys that lead to a table or value: its line, or what gave it instead of a line, such as
+        ``"override smooth.sigma"``; an empty text for what the name alone says.
+    """
 
     name: str = "pipeline"
     lines: Mapping[Keys, int | str] = field(default_factory=dict)
@@ -110,7 +119,7 @@ class Origin:
         """Return file and line of a table or key: ``"ovule.toml:7"``; or the override that replaced it."""
         line = self._line(keys)
         if isinstance(line, str):
-            return f"{self.name}, {line}"
+            return f"{self.name}, {line}" if line else self.name
         return self.name if line is None else f"{self.name}:{line}"
 
     def where(self, *keys: str | int) -> str:

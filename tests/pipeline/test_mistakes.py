@@ -215,7 +215,7 @@ MISTAKES = {
     ),
     "an export over the input": (
         ('"smooth.zarr"', '"cells.npy"'),
-        "p.toml:12 [[export]]: path = 'cells.npy' is read by [volume] already; "
+        "p.toml:12 [[export]]: path = 'cells.npy' is read by 'volume' already; "
         "every export needs a target of its own.",
     ),
     "an unknown format": (

@@ -1,16 +1,20 @@
-"""``lazyflow run ID``: the pipeline of one operator, whose inputs are read from files."""
+"""``lazyflow run ID``: the pipeline of one operator, whose inputs are read from files.
+
+There is no pipeline file, so sentences about mistakes name options of the command line instead of its lines.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_cli._failure import ExitCode, Failure
 
 if TYPE_CHECKING:
+    from lazyflow_core.graph import Operator
     from lazyflow_core.pipeline import Pipeline
 
 __all__ = ["is_operator_id", "output_of", "single_pipeline"]
@@ -25,33 +29,71 @@ def is_operator_id(text: str) -> bool:
     return bool(is_name) and not Path(text).exists()
 
 
-def single_pipeline(id: str, inputs: Iterable[str], settings: Mapping[str, Any]) -> Pipeline:
-    """Return a pipeline of the operator and one reader for each ``SLOT=PATH`` of ``--in``."""
+def single_pipeline(
+    id: str, inputs: Sequence[str], settings: Mapping[str, Any], outputs: Sequence[str]
+) -> Pipeline:
+    """Return a pipeline of the operator, and one reader for each ``SLOT=PATH`` of ``--in``.
+
+    What the ``--out`` say is to become its exports, in this order.
+    """
     from lazyflow_core.pipeline import Origin, Pipeline
+    from lazyflow_core.plugins import get_operator
 
     steps: dict[str, Any] = {}
-    connections = {}
     for text in inputs:
         slot, equals, source = text.partition("=")
         slot = slot.strip()
-        if not (equals and slot and source):
+        if not (equals and slot.isidentifier() and source):
             raise Failure(f"--in {text!r}: write --in slot=path.", ExitCode.MISTAKE)
         if slot in steps:
             raise Failure(f"--in {text!r}: {slot} was given already.", ExitCode.MISTAKE)
-        steps[slot] = {"operator": _READER, "path": source}
+        table = {"path": source}
         if source.lstrip().startswith("{"):
             try:
-                steps[slot] |= tomllib.loads(f"source = {source}")["source"]
+                table = tomllib.loads(f"source = {source}")["source"]
             except tomllib.TOMLDecodeError as error:
                 raise Failure(f"--in {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
-        connections[slot] = f"{slot}.output"
-    step = step_name(id)
-    steps[step] = {"operator": id, **connections}
-    pipeline = Pipeline.from_dict(steps, origin=Origin(id))
-    return pipeline.with_overrides(set={f"{step}.{name}": value for name, value in settings.items()})
+            if "path" not in table and "operator" not in table:
+                raise Failure(f"--in {text!r}: the table has no path.", ExitCode.MISTAKE)
+        steps[slot] = {"operator": _READER, **table}
+    _check_options(id, get_operator(id), steps, settings)
+    step = _step_name(id)
+    places: dict[tuple[str | int, ...], str] = {(step,): ""}
+    places |= {(step, name): f"--set {name}" for name in settings}
+    for slot in steps:
+        places[slot,] = places[step, slot] = f"--in {slot}"
+    places |= {("export", number): f"--out {text}" for number, text in enumerate(outputs)}
+    steps[step] = {"operator": id, **settings, **{slot: f"{slot}.output" for slot in steps}}
+    return Pipeline.from_dict(steps, origin=Origin(id, places))
 
 
-def step_name(id: str) -> str:
+def _check_options(
+    id: str, operator: type[Operator], inputs: Collection[str], settings: Collection[str]
+) -> None:
+    """Raise if a slot was given by the wrong option, or must be given and was not."""
+    from lazyflow_core.graph import InputSlot, ParameterSlot
+
+    for key, slot in operator.declarations.items():
+        mistake = None
+        if isinstance(slot, InputSlot):
+            if key in settings:
+                mistake = f"--set {key}: {key!r} is an input of {id}; write --in {key}=PATH."
+            elif slot.level and (key in inputs or not slot.optional):
+                mistake = f"{id} takes several arrays as its {key!r}; only a pipeline file can connect them."
+            elif not (key in inputs or slot.optional):
+                mistake = f"{id}: its input {key!r} was not given; add --in {key}=PATH."
+        elif isinstance(slot, ParameterSlot):
+            if key in inputs:
+                mistake = f"--in {key}: {key!r} is a parameter of {id}; write --set {key}=VALUE."
+            elif not (key in settings or slot.has_default):
+                mistake = (
+                    f"{id}: its parameter {key!r} ({slot.describe()}) has no value; add --set {key}=VALUE."
+                )
+        if mistake is not None:
+            raise Failure(mistake, ExitCode.MISTAKE)
+
+
+def _step_name(id: str) -> str:
     """Return the name of the operator's step; no slot has a name like it."""
     return id.replace(".", "-")
 
@@ -71,4 +113,4 @@ def output_of(id: str, text: str) -> str:
             "write --out PATH or --out SLOT=PATH.",
             ExitCode.MISTAKE,
         )
-    return f"{step_name(id)}.{slot}={target}"
+    return f"{_step_name(id)}.{slot}={target}"

@@ -94,7 +94,7 @@ def command(
     done: list[str] = []
     try:
         with stoppable():
-            described = _described(pipeline, dict(map(_setting, settings)), inputs, outputs, exports)
+            described = _described(pipeline, settings, inputs, outputs, exports)
             description = described.with_overrides(roi=roi)
             report: Report = PlainReport()
             if quiet:
@@ -164,12 +164,14 @@ def _run(
 
 def _described(
     pipeline: str,
-    settings: dict[str, Any],
+    settings: Sequence[str],
     inputs: Sequence[str],
     outputs: Sequence[str],
     exports: Sequence[str],
 ) -> Pipeline:
     """Return the pipeline of a file, or of one operator."""
+    from dataclasses import replace
+
     from lazyflow_core.pipeline import Pipeline
 
     if not is_operator_id(pipeline):
@@ -181,22 +183,26 @@ def _described(
                 ExitCode.MISTAKE,
             )
         return Pipeline.from_toml(Path(pipeline)).with_overrides(
-            set=settings, exports=[_export(text, text) for text in exports] or None
+            set=dict(_setting(text, "step.name=value") for text in settings),
+            exports=[_export(text, text) for text in exports] or None,
         )
     if exports or not outputs:
         raise Failure(f"{pipeline} is one operator; write --out PATH to say what to write.", ExitCode.MISTAKE)
-    single = single_pipeline(pipeline, inputs, settings)
-    single.check()  # before its class is asked for its outputs: says what is wrong with the rest, too
-    return single.with_overrides(
-        exports=[_export(output_of(pipeline, text), text, "--out") for text in outputs]
+    single = single_pipeline(
+        pipeline, inputs, dict(_setting(text, "name=value") for text in settings), outputs
+    )
+    # Not with_overrides: its origin knows already by which options they were given.
+    return replace(
+        single, exports=tuple(_export(output_of(pipeline, text), text, "--out") for text in outputs)
     )
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str, form: str) -> tuple[str, Any]:
     """Return name and value of a ``--set``: a TOML value where it is one, else the text itself."""
     target, equals, value = text.partition("=")
-    if not equals:
-        raise Failure(f"--set {text!r} has no value; write --set step.name=value.", ExitCode.MISTAKE)
+    if not (equals and target.strip()):
+        lacks = "value" if target.strip() else "name"
+        raise Failure(f"--set {text!r} has no {lacks}; write --set {form}.", ExitCode.MISTAKE)
     parsed: Any = value
     with contextlib.suppress(tomllib.TOMLDecodeError):
         table = tomllib.loads(f"value = {value}")
@@ -218,7 +224,8 @@ def _export(assignment: str, text: str, option: str = "--export") -> Export:
 
     slot, equals, target = assignment.partition("=")
     if not (equals and target):
-        raise Failure(f"{option} {text!r} has no target; write --export step.slot=path.", ExitCode.MISTAKE)
+        form = "PATH" if option == "--out" else "step.slot=path"
+        raise Failure(f"{option} {text!r} has no target; write {option} {form}.", ExitCode.MISTAKE)
     given: dict[str, Any] = {"path": target}
     if target.lstrip().startswith("{"):
         try:

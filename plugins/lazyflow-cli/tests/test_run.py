@@ -93,11 +93,75 @@ SINGLE_MISTAKES = {
     ),
     "an unknown operator": (
         ["run", "test.scal", "--out", "a.npy"],
-        "test.scal [test-scal]: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.stuck'?",
+        "no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.stuck'?",
+    ),
+    "an input that was not given": (
+        ["run", "test.scale", "--out", "a.npy"],
+        "test.scale: its input 'image' was not given; add --in image=PATH.",
+    ),
+    "a parameter that was not given": (
+        ["run", "test.remove", *SINGLE[2:], "--out", "a.npy"],
+        "test.remove: its parameter 'path' (str, required) has no value; add --set path=VALUE.",
+    ),
+    "an input as a parameter": (
+        ["run", "test.scale", "--set", "image=a.npy", "--out", "a.npy"],
+        "--set image: 'image' is an input of test.scale; write --in image=PATH.",
+    ),
+    "a parameter as an input": (
+        [*SINGLE, "--in", "factor=a.npy", "--out", "a.npy"],
+        "--in factor: 'factor' is a parameter of test.scale; write --set factor=VALUE.",
+    ),
+    "an unknown input": (
+        [*SINGLE, "--in", 'mask={operator="test.read", path="volume.npy"}', "--out", "a.npy"],
+        "test.scale, --in mask: test.scale has no slot or parameter 'mask'. Its inputs: image. Its parameters: "
+        "factor.",
+    ),
+    "an input that is no name": (
+        ["run", "test.scale", "--in", "my image=a.npy", "--out", "a.npy"],
+        "--in 'my image=a.npy': write --in slot=path.",
+    ),
+    "an input whose table has no path": (
+        ["run", "test.scale", "--in", 'image={dataset="raw"}', "--out", "a.npy"],
+        "--in 'image={dataset=\"raw\"}': the table has no path.",
+    ),
+    "an input from no file": (
+        ["run", "test.scale", "--in", 'image={operator="test.read", path="no.npy"}', "--out", "a.npy"],
+        "test.scale, --in image: path = 'no.npy': there is no file '{folder}/no.npy'; did you mean "
+        "'volume.npy'?",
+    ),
+    "a wrong word in the table of an input": (
+        ["run", "test.scale", "--in", 'image={operator="test.read", pth="a.npy"}', "--out", "a.npy"],
+        "test.scale, --in image: test.read has no slot or parameter 'pth'; did you mean 'path'? Its inputs: none. "
+        "Its parameters: path.",
+    ),
+    "a parameter that is refused": (
+        [*SINGLE, "--set", "factor=0", "--out", "a.npy"],
+        "test.scale, --set factor: factor: 0 is zero.",
+    ),
+    "a setting without value": (
+        [*SINGLE, "--set", "factor", "--out", "a.npy"],
+        "--set 'factor' has no value; write --set name=value.",
+    ),
+    "a setting without name": (
+        [*SINGLE, "--set", "=3", "--out", "a.npy"],
+        "--set '=3' has no name; write --set name=value.",
+    ),
+    "an output without path": (
+        [*SINGLE, "--out", "output="],
+        "--out 'output=' has no target; write --out PATH.",
+    ),
+    "an output to a format that there is not": (
+        [*SINGLE, "--out", "a.npz"],
+        "test.scale, --out a.npz: nothing installed writes {folder}/a.npz (test.npy (*.npy)).",
+    ),
+    "an output over its input": (
+        [*SINGLE, "--out", "volume.npy"],
+        "test.scale, --out volume.npy: path = '{folder}/volume.npy' is read by 'image' already; every export needs "
+        "a target of its own.",
     ),
     "an unknown parameter": (
         [*SINGLE, "--set", "factr=2", "--out", "a.npy"],
-        "test.scale, override test-scale.factr: test.scale has no slot or parameter 'factr'; did you mean 'factor'? "
+        "test.scale, --set factr: test.scale has no slot or parameter 'factr'; did you mean 'factor'? "
         "Its inputs: image. Its parameters: factor.",
     ),
     "an unknown output": (
@@ -118,7 +182,27 @@ def test_a_mistake_about_one_operator_is_one_sentence_and_writes_nothing(
 ):
     before = files(folder)
     result = lazyflow(*arguments)
+    sentence = sentence.replace("{folder}", str(folder))
     assert (result.exit_code, result.stderr, files(folder)) == (2, f"lazyflow: {sentence}\n", before)
+
+
+LIST = """
+from lazyflow_core import InputSlot, Operator
+
+class OpList(Operator):
+    images = InputSlot(level=1)
+"""
+
+
+def test_an_operator_that_takes_a_list_is_told_to_need_a_file(lazyflow, folder, install_distribution):
+    entry_points = "[lazyflow.operators]\nlists.any = lists_of_tests.operators:OpList\n"
+    install_distribution("lists_of_tests", entry_points, {"operators": LIST})
+    for given in ([], ["--in", "images=volume.npy"]):
+        result = lazyflow("run", "lists.any", *given, "--out", "a.npy")
+        assert result.stderr == (
+            "lazyflow: lists.any takes several arrays as its 'images'; only a pipeline file can connect them.\n"
+        )
+        assert result.exit_code == 2
 
 
 def test_exports_of_one_slot_are_computed_once(lazyflow, folder):
