@@ -105,7 +105,7 @@ def plan_of(group: Sequence[BuiltExport], tee: Tee, memory_bytes: int | None) ->
         raise Failure(
             f"--memory: {format_bytes(memory_bytes)} is too little; the smallest block of "
             f"{group[0].export.slot} that can be written, {block} pixels, takes "
-            f"{plan.bytes_per_block} bytes.",
+            f"{plan.bytes_per_block} bytes; give --memory {plan.bytes_per_block} or more.",
             ExitCode.MISTAKE,
         )
     return plan

@@ -235,6 +235,13 @@ def test_blocks_are_whole_chunks_of_every_target(lazyflow, folder):
     assert np.load("a.npy").min() == np.load("b.npy").min() == 3
 
 
+def test_the_smallest_memory_that_is_named_is_enough(lazyflow, folder):
+    refused = lazyflow("run", "p.toml", "--memory", "1")
+    smallest = re.search(r"give --memory (\d+) or more", refused.stderr)[1]
+    assert lazyflow("run", "p.toml", "--memory", int(smallest) - 1).exit_code == 2
+    assert lazyflow("run", "p.toml", "--memory", smallest).exit_code == 0
+
+
 def test_json_tells_programs_what_was_written(lazyflow, folder):
     written = json.loads(lazyflow("run", "p.toml", "--json").stdout.splitlines()[-1])
     assert written.pop("seconds") >= 0
@@ -304,7 +311,7 @@ TROUBLE = {
     "a memory in which nothing fits": (
         ["run", "p.toml", "--memory", "1"], 2,
         "--memory: 1 B is too little; the smallest block of scale.output that can be written, 1 × 20 × 30 pixels, "
-        "takes 9600 bytes.",
+        "takes 9600 bytes; give --memory 9600 or more.",
     ),
     "an export whose table is none": (
         ["run", "p.toml", "--export", "scale.output={path=a.npy}"], 2,
