@@ -177,9 +177,8 @@ class OpFilter(Operator):
         thin = plan.filter.too_thin(plan.spatial_shape, self.border_name())
         if thin is not None:
             raise SetupError(
-                f"axis {axes[thin.axis].key} has {thin.length} pixels, too few for a sigma of {thin.sigma:g} "
-                f"pixels with border={self.border_name()!r}; the largest possible is {thin.largest_sigma:g}. "
-                "Choose a smaller sigma, another border, or in_2d=True to leave out z."
+                f"{thin.sentence(axes[thin.axis].key, self.border_name())}. "
+                f"Choose a smaller {thin.what}, another border, or in_2d=True to leave out z."
             )
         backend = self.get_backend()
         if reason := backend.refuses(plan.filter, self.border_name()):

@@ -23,7 +23,8 @@ _Sigmas = tuple[float | None, ...]
 
 
 def _times(factor: float, sigma: _Sigmas) -> _Sigmas:
-    return tuple(None if s is None else factor * s for s in sigma)
+    # The least of all numbers has no half.
+    return tuple(None if s is None else factor * s or s for s in sigma)
 
 
 #: Features by name: the title of their channels, and the filter of a scale and a window. Second scales

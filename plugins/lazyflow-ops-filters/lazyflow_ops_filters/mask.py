@@ -66,6 +66,12 @@ class _OpReaching(OpFilter):
         return 2 * self.output_dtype(plan.meta).itemsize + plan.meta.dtype.itemsize + 4 * self.scratch
 
 
+def _check_largest(value: float) -> str | None:
+    if 0 < value <= float(np.finfo(np.float32).max) or value == inf:
+        return None
+    return "must be a positive number that float32 can hold, or infinity"
+
+
 class OpDistanceTransform(_OpReaching):
     """Measure how far each pixel that is not zero is from the nearest pixel that is.
 
@@ -99,7 +105,7 @@ class OpDistanceTransform(_OpReaching):
 
     largest: ParameterSlot[float] = ParameterSlot(
         float,
-        check=lambda v: None if v > 0 else "must be a positive number",
+        check=_check_largest,
         doc="upper bound; infinity for none",
     )
     unit = ParameterSlot(str, default=PIXEL, doc="unit of distances: 'pixel', or a length")

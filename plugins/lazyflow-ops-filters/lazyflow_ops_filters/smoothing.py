@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from lazyflow_core import Axis, ParameterSlot
 
 from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
@@ -70,6 +71,10 @@ class OpDifferenceOfGaussians(OpGaussianFilter):
         )
 
 
+def _check_amount(value: float) -> str | None:
+    return None if abs(value) <= float(np.finfo(np.float32).max) else "is no finite number in float32"
+
+
 class OpUnsharpMask(OpGaussianFilter):
     """Sharpen: add to the image what smoothing takes away from it.
 
@@ -84,7 +89,7 @@ class OpUnsharpMask(OpGaussianFilter):
     """
 
     sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
-    amount = ParameterSlot(float, default=1.0, doc="how much is added")
+    amount = ParameterSlot(float, default=1.0, check=_check_amount, doc="how much is added")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         sigma, amount = self.sigmas(self.sigma, axes), self.amount.value

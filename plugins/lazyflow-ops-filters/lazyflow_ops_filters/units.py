@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 
 from lazyflow_core import Axis
 from lazyflow_core.errors import SetupError
@@ -36,7 +37,8 @@ def in_pixels(lengths: Iterable[float], unit: str, axes: Iterable[Axis]) -> tupl
     Raises
     ------
     SetupError
-        If an axis has no pixel size, or the units cannot be converted into each other.
+        If an axis has no pixel size, the units cannot be converted into each other, or a length comes out
+        as no pixels or as infinitely many.
 
     Examples
     --------
@@ -44,7 +46,18 @@ def in_pixels(lengths: Iterable[float], unit: str, axes: Iterable[Axis]) -> tupl
     ...     resolution=0.1)])
     (2.0, 5.0)
     """
-    return tuple(length / _pixel(unit, axis) for length, axis in zip(lengths, axes, strict=True))
+    return tuple(_in_pixels(length, unit, axis) for length, axis in zip(lengths, axes, strict=True))
+
+
+def _in_pixels(length: float, unit: str, axis: Axis) -> float:
+    pixel = _pixel(unit, axis)
+    pixels = length / pixel
+    if not isfinite(pixels) or (pixels == 0) != (length == 0):
+        raise SetupError(
+            f"unit={unit!r}: {length:g} {unit} cannot be counted in pixels of axis {axis.key}, which are "
+            f"{pixel:g} {unit} long; check unit and pixel size."
+        )
+    return pixels
 
 
 def _pixel(unit: str, axis: Axis) -> float:

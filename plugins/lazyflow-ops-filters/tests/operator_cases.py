@@ -2,52 +2,69 @@
 
 from __future__ import annotations
 
-from lazyflow_core import ArrayMeta
+import tomllib
+from importlib import import_module
+from pathlib import Path
 
-from lazyflow_ops_filters.edges import OpGaussianGradientMagnitude, OpLaplacianOfGaussian
-from lazyflow_ops_filters.features import OpPixelFeatures, feature_grid
+import pytest
+from lazyflow_core import ArrayMeta, Operator
+
+from lazyflow_ops_filters.features import feature_grid
 from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS
-from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
-from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
-from lazyflow_ops_filters.smoothing import (
-    OpBackgroundSubtraction,
-    OpDifferenceOfGaussians,
-    OpGaussianSmoothing,
-    OpUnsharpMask,
-)
-from lazyflow_ops_filters.tensor import (
-    OpGaussianDerivative,
-    OpHessianOfGaussian,
-    OpHessianOfGaussianEigenvalues,
-    OpStructureTensorEigenvalues,
-    OpStructureTensorOrientation,
-)
 
-CASES = [
-    (OpGaussianSmoothing, {"sigma": 0.8}),
-    (OpGaussianSmoothing, {"sigma": 0.8, "backend": "scipy", "border": "nearest"}),
-    (OpDifferenceOfGaussians, {"sigma0": 0.7, "sigma1": 1.0}),
-    (OpUnsharpMask, {"sigma": 0.8, "amount": 0.5}),
-    (OpBackgroundSubtraction, {"sigma": 1.2}),
-    (OpGaussianGradientMagnitude, {"sigma": 0.8}),
-    (OpLaplacianOfGaussian, {"sigma": 0.8}),
-    (OpGaussianDerivative, {"sigma": 0.8, "order": (1, 2), "in_2d": True}),
-    (OpHessianOfGaussian, {"sigma": 0.8}),
-    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8}),
-    (OpHessianOfGaussianEigenvalues, {"sigma": 0.8, "only_largest": True, "in_2d": True}),
-    (OpStructureTensorEigenvalues, {"inner_sigma": 0.7, "outer_sigma": 0.5}),
-    (OpStructureTensorOrientation, {"inner_sigma": 0.7, "outer_sigma": 0.5, "in_2d": True}),
-    (OpPixelFeatures, {"selection": feature_grid(scales=[0.7, 0.9])}),
-    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9]), "compat": "ilastik"}),
-    (OpPixelFeatures, {"selection": feature_grid(scales=[0.9], in_2d=True)}),
-    (OpMinimum, {"radius": 2}),
-    (OpMaximum, {"radius": 2, "shape": "ball", "border": "zero"}),
-    (OpMedian, {"radius": 1, "in_2d": True}),
-    (OpPercentile, {"radius": 1, "percentile": 20}),
-    *((OpMorphology, {"radius": 1, "operation": operation}) for operation in OPERATIONS),
-    (OpDistanceTransform, {"largest": 3.0}),
-    (OpHysteresisThreshold, {"low": 0.4, "high": 1.5, "reach": 3}),
+
+def _load(target: str) -> type[Operator]:
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
+
+
+_PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+
+#: What users get, by class name; tests that go through it cover a new operator, or say that it needs a case.
+OPERATORS = {
+    cls.__name__: cls
+    for cls in map(_load, _PROJECT["project"]["entry-points"]["lazyflow.operators"].values())
+}
+
+_CASES = [
+    ("OpGaussianSmoothing", {"sigma": 0.8}),
+    ("OpGaussianSmoothing", {"sigma": 0.8, "backend": "scipy", "border": "nearest"}),
+    ("OpDifferenceOfGaussians", {"sigma0": 0.7, "sigma1": 1.0}),
+    ("OpUnsharpMask", {"sigma": 0.8, "amount": 0.5}),
+    ("OpBackgroundSubtraction", {"sigma": 1.2}),
+    ("OpGaussianGradientMagnitude", {"sigma": 0.8}),
+    ("OpLaplacianOfGaussian", {"sigma": 0.8}),
+    ("OpGaussianDerivative", {"sigma": 0.8, "order": (1, 2), "in_2d": True}),
+    ("OpHessianOfGaussian", {"sigma": 0.8}),
+    ("OpHessianOfGaussianEigenvalues", {"sigma": 0.8}),
+    ("OpHessianOfGaussianEigenvalues", {"sigma": 0.8, "only_largest": True, "in_2d": True}),
+    ("OpStructureTensorEigenvalues", {"inner_sigma": 0.7, "outer_sigma": 0.5}),
+    ("OpStructureTensorOrientation", {"inner_sigma": 0.7, "outer_sigma": 0.5, "in_2d": True}),
+    ("OpPixelFeatures", {"selection": feature_grid(scales=[0.7, 0.9])}),
+    ("OpPixelFeatures", {"selection": feature_grid(scales=[0.9]), "compat": "ilastik"}),
+    ("OpPixelFeatures", {"selection": feature_grid(scales=[0.9], in_2d=True)}),
+    ("OpMinimum", {"radius": 2}),
+    ("OpMaximum", {"radius": 2, "shape": "ball", "border": "zero"}),
+    ("OpMedian", {"radius": 1, "in_2d": True}),
+    ("OpPercentile", {"radius": 1, "percentile": 20}),
+    *(("OpMorphology", {"radius": 1, "operation": operation}) for operation in OPERATIONS),
+    ("OpDistanceTransform", {"largest": 3.0}),
+    ("OpHysteresisThreshold", {"low": 0.4, "high": 1.5, "reach": 3}),
 ]
+
+#: Each operator whose result depends on a neighbourhood; Otsu's threshold, which does not, is in test_otsu.
+CASES = [(OPERATORS[name], parameters) for name, parameters in _CASES]
+
+
+def parametrized(cases):
+    """Return the mark that runs a test for each of some cases, with short names."""
+    return pytest.mark.parametrize(
+        ("cls", "parameters"), cases, ids=[f"{cls.__name__}-{i}" for i, (cls, _) in enumerate(cases)]
+    )
+
+
+cases = parametrized(CASES)
+cases_and_otsu = parametrized([*CASES, (OPERATORS["OpOtsuThreshold"], {})])
 
 
 def make(cls, parameters, graph, array, axes):
@@ -58,4 +75,4 @@ def make(cls, parameters, graph, array, axes):
 
 def thresholded(image, cls):
     """Return a mask for operators of masks: with more holes than the mean would leave."""
-    return image > 0.15 if cls is OpDistanceTransform else image
+    return image > 0.15 if cls.__name__ == "OpDistanceTransform" else image

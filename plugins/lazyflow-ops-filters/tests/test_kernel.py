@@ -45,6 +45,17 @@ def test_the_largest_sigma_fits_and_a_larger_one_does_not(reach, order, window):
         assert radius(1e-9, order, window) > reach
 
 
+@given(st.integers(1, 10**6), st.integers(0, 2), windows | st.sampled_from([1e-9, 40.0, 1e3, 1e300]))
+def test_the_largest_sigma_as_messages_show_it_fits_and_one_a_hundredth_larger_does_not(reach, order, window):
+    shown = float(f"{largest_sigma(reach, order, window):g}")
+    assert radius(shown, order, window) <= reach < radius(1.01 * shown + 0.001, order, window)
+
+
+def test_a_sigma_too_large_for_floats_has_a_radius_beyond_any_image():
+    assert radius(1e308) > 1e18
+    assert radius(1e308, 2, 1e308) > 1e18
+
+
 @pytest.mark.parametrize("sigma", [0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_sigma_is_refused(sigma):
     with pytest.raises(ValueError, match="not a positive number"):

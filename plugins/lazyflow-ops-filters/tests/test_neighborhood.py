@@ -54,6 +54,33 @@ def test_ranks_are_scipys_and_keep_the_dtype(image, graph):
         assert np.array_equal(result, expected), cls
 
 
+@pytest.mark.parametrize("border", ["mirror", "reflect", "nearest", "zero"])
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f2", ">i4", "?"])
+def test_large_neighbourhoods_are_scipys_without_its_table_of_positions(border, dtype, graph, monkeypatch):
+    image = (GREY > 90 if dtype == "?" else GREY).astype(dtype)
+    mode = {"zero": "constant"}.get(border, border)
+    native = image.astype("f4") if dtype == "f2" else image.astype(image.dtype.newbyteorder("="))
+    expected = [
+        ndimage.rank_filter(native, rank, footprint=ball(5, 6, 7), mode=mode) for rank in (0, 173, -1)
+    ]
+    sizes = []
+    original = ndimage.rank_filter
+    monkeypatch.setattr(
+        ndimage, "rank_filter", lambda *a, **kw: sizes.append(kw["footprint"].shape) or original(*a, **kw)
+    )
+    common = {"radius": (5, 6, 7), "shape": "ball", "border": border}
+    percentile = 100 * 173.5 / ball(5, 6, 7).sum()
+    results = [
+        read(OpMinimum, graph, image, **common),
+        read(OpPercentile, graph, image, percentile=percentile, **common),
+        read(OpMaximum, graph, image, **common),
+    ]
+    assert all(np.array_equal(a, b.astype(dtype)) for a, b in zip(results, expected, strict=True))
+    assert not sizes
+    read(OpMedian, graph, image, radius=1)
+    assert sizes == [(3, 3, 3)]
+
+
 @pytest.mark.parametrize(
     ("operation", "function"),
     [

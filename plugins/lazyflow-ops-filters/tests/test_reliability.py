@@ -11,14 +11,9 @@ import numpy as np
 import pytest
 from filter_cases import speckled
 from lazyflow_core import BlockGrid, Graph, Roi
-from lazyflow_core.errors import LazyflowError, ParameterError, SetupError
+from lazyflow_core.errors import LazyflowError, SetupError
 from lazyflow_core.request import InlineScheduler, ThreadedScheduler
-from operator_cases import CASES, make, thresholded
-
-from lazyflow_ops_filters.otsu import OpOtsuThreshold
-from lazyflow_ops_filters.smoothing import OpGaussianSmoothing
-
-cases = pytest.mark.parametrize(("cls", "parameters"), CASES, ids=lambda v: getattr(v, "__name__", str(v)))
+from operator_cases import cases, cases_and_otsu, make, thresholded
 
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, -0.0, 1e-42], ids=["inf", "-inf", "-0.0", "subnormal"])
@@ -51,24 +46,6 @@ def test_n5_few_axes_and_none_give_a_result_or_one_refusal_at_setup(cls, paramet
         else:
             with pytest.raises(SetupError):
                 make(cls, parameters, graph, image, axes)
-
-
-@pytest.mark.parametrize("sigma", [0.0, -1.0, float("inf"), float("nan"), 100.0])
-def test_n6_impossible_sigmas_are_refused_at_setup_naming_axis_size_and_what_is_possible(sigma):
-    with Graph() as graph, pytest.raises((SetupError, ParameterError)) as caught:
-        make(OpGaussianSmoothing, {"sigma": sigma}, graph, np.zeros((30, 31), np.uint8), "yx")
-    words = (
-        ["axis y has 30 pixels", "largest possible is 9.833"] if sigma == 100.0 else ["sigma", repr(sigma)]
-    )
-    assert all(word in str(caught.value) for word in words)
-
-
-def test_n6_a_tiny_sigma_changes_nothing():
-    image = speckled((30, 31))
-    with Graph() as graph:
-        assert np.array_equal(
-            make(OpGaussianSmoothing, {"sigma": 1e-9}, graph, image, "yx").output.read(), image
-        )
 
 
 @cases
@@ -107,18 +84,14 @@ def test_n9_memory_may_lie_in_any_way_and_is_never_changed(cls, parameters):
 
 
 @pytest.mark.parametrize("dtype", ["c8", "O", "U3", "M8[s]", [("a", "f4"), ("b", "i2")]], ids=str)
-@pytest.mark.parametrize(
-    ("cls", "parameters"), [*CASES, (OpOtsuThreshold, {})], ids=lambda v: getattr(v, "__name__", str(v))
-)
+@cases_and_otsu
 def test_n9_what_is_no_real_number_is_refused_in_one_sentence(cls, parameters, dtype):
     with Graph() as graph, pytest.raises(LazyflowError) as caught:
         make(cls, parameters, graph, np.zeros((20, 20, 20), dtype), "zyx")
     assert "dtype" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("cls", "parameters"), [*CASES, (OpOtsuThreshold, {})], ids=lambda v: getattr(v, "__name__", str(v))
-)
+@cases_and_otsu
 def test_n10_the_bits_do_not_depend_on_workers_or_on_the_order_of_blocks(cls, parameters):
     image = thresholded(speckled((2, 13, 14, 15)), cls)
     with Graph(scheduler=InlineScheduler()) as graph:

@@ -56,12 +56,20 @@ class Pass(NamedTuple):
 
 
 class TooThin(NamedTuple):
-    """An axis with fewer pixels than a kernel needs."""
+    """An axis with fewer pixels than a kernel needs: its length, what was asked for, and what would fit."""
 
     axis: int
     length: int
-    sigma: float
-    largest_sigma: float
+    what: str
+    value: float
+    largest: float
+
+    def sentence(self, axis: str, border: str) -> str:
+        """Return what is wrong, given the name of the axis."""
+        return (
+            f"axis {axis} has {self.length} pixels, too few for a {self.what} of {self.value:g} pixels with "
+            f"border={border!r}; the largest possible is {self.largest:g}"
+        )
 
 
 class Filter(ABC):
@@ -145,7 +153,7 @@ class GaussianFilter(Filter):
             for axis, (s, order) in enumerate(zip(step.sigma, step.order, strict=True)):
                 reach = largest_reach(shape[axis], border)
                 if s is not None and reach is not None and radius(s, order, self.window) > reach:
-                    return TooThin(axis, shape[axis], s, largest_sigma(reach, order, self.window))
+                    return TooThin(axis, shape[axis], "sigma", s, largest_sigma(reach, order, self.window))
         return None
 
     def __post_init__(self) -> None:

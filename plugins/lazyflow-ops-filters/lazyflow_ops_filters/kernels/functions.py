@@ -80,10 +80,7 @@ def run(
     if border not in BORDERS:
         raise ParameterError(f"{what}: border {border!r} is none of {', '.join(map(repr, BORDERS))}.")
     if thin := filter.too_thin(image.shape, border):
-        raise ParameterError(
-            f"{what}: axis {thin.axis} has {thin.length} pixels, too few for sigma={thin.sigma:g} with "
-            f"border {border!r}; the largest possible is {thin.largest_sigma:g}."
-        )
+        raise ParameterError(f"{what}: {thin.sentence(str(thin.axis), border)}.")
     if reason := backend.refuses(filter, border):
         raise ParameterError(f"{what}: backend {backend.name!r} {reason}.")
     region = _normalized(region, image.shape, what)

@@ -6,7 +6,7 @@ Every backend takes its weights from `kernel`, so a result depends on the backen
 from __future__ import annotations
 
 from functools import lru_cache
-from math import floor, isfinite
+from math import floor, isfinite, log10
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ MAX_ORDER = 6
 
 #: Below this sigma all weight falls on one pixel and the kernel changes no more; avoids 0/0.
 _SMALLEST_SIGMA = 1e-3
+
+#: Stands for radii that are larger still, even infinite.
+_BEYOND_ANY_IMAGE = 2.0**62
 
 
 def radius(sigma: float, order: int = 0, window: float = 0.0) -> int:
@@ -48,11 +51,14 @@ def radius(sigma: float, order: int = 0, window: float = 0.0) -> int:
         raise ValueError(f"order={order!r} is not an integer between 0 and {MAX_ORDER}.")
     if not (isfinite(window) and window >= 0):
         raise ValueError(f"window={window!r} is not a number >= 0 of sigmas (0: the usual window).")
-    return max(floor((window or 3 + 0.5 * order) * sigma + 0.5), (order + 1) // 2, 1)
+    reach = min((window or 3 + 0.5 * order) * sigma, _BEYOND_ANY_IMAGE)
+    return max(floor(reach + 0.5), (order + 1) // 2, 1)
 
 
 def largest_sigma(reach: int, order: int = 0, window: float = 0.0) -> float:
-    """Return the largest sigma whose kernel reaches at most ``reach`` pixels, cut to three decimals; or 0.
+    """Return the largest sigma whose kernel reaches at most ``reach`` pixels; 0 if none is small enough.
+
+    Cut to as many digits as ``:g`` shows, and to three decimals where these say enough.
 
     Examples
     --------
@@ -61,8 +67,13 @@ def largest_sigma(reach: int, order: int = 0, window: float = 0.0) -> float:
     """
     if reach < max((order + 1) // 2, 1):
         return 0.0
-    sigma = floor((reach + 0.5) / (window or 3 + 0.5 * order) * 1000) / 1000
-    return sigma if radius(sigma, order, window) <= reach else sigma - 0.001
+    sigma = (reach + 0.5) / (window or 3 + 0.5 * order)
+    digits = floor(log10(sigma))
+    step = 10.0 ** min(max(-3, digits - 5), digits - 3)
+    count = floor(sigma / step)
+    while radius(cut := float(f"{count * step:.6g}"), order, window) > reach:
+        count -= 1
+    return cut
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from lazyflow_ops_filters.kernels.border import SCIPY_MODES
+from lazyflow_ops_filters.kernels.border import NUMPY_MODES, SCIPY_MODES, largest_reach
 from lazyflow_ops_filters.kernels.filters import Filter, TooThin
 
 if TYPE_CHECKING:
@@ -88,6 +88,32 @@ class Footprint:
         return np.asarray(sum(np.ix_(*squares)) <= 1 + 1e-9)
 
 
+#: Largest table of pixel positions that scipy may make for a neighbourhood, in bytes. It has an entry per
+#: pixel of the neighbourhood for each pixel of the box around it: 7 GB for a box of radius 15 in 3-D.
+_LARGEST_TABLE = 1 << 21
+#: Values that are ordered at a time where there is no table.
+_WINDOW_VALUES = 1 << 18
+
+
+def _by_windows(image: Array, mask: Array, border: str, rank: int) -> Array:
+    """Return the value of a rank in the neighbourhood of each pixel, in little memory."""
+    padded = np.pad(image, [(n // 2, n // 2) for n in mask.shape], NUMPY_MODES[border])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, mask.shape)
+    result, step = np.empty_like(image), max(1, _WINDOW_VALUES // int(mask.sum()))
+    for row in np.ndindex(image.shape[:-1]):
+        for start in range(0, image.shape[-1], step):
+            values = windows[row][start : start + step][:, mask]
+            result[row][start : start + step] = np.partition(values, rank, axis=1)[:, rank]
+    return result
+
+
+def _by_rank(image: Array, footprint: Footprint, border: str, rank: int) -> Array:
+    mask = footprint.mask
+    if mask.size * int(mask.sum()) * 8 > _LARGEST_TABLE:
+        return _by_windows(image, mask, border, rank)
+    return np.asarray(ndimage.rank_filter(image, rank, footprint=mask, mode=SCIPY_MODES[border]))
+
+
 def _ordered(image: Array, footprint: Footprint, function: Callable[[Array], Array]) -> Array:
     """Run a function that compares pixels; pixels with a NaN in their neighbourhood become NaN.
 
@@ -108,15 +134,33 @@ def _ordered(image: Array, footprint: Footprint, function: Callable[[Array], Arr
 
 
 def _extreme(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
-    function = ndimage.maximum_filter if largest else ndimage.minimum_filter
-    mode = SCIPY_MODES[border]
     if footprint.shape == "box":
-        return np.asarray(function(image, size=[2 * r + 1 for r in footprint.radius], mode=mode))
-    return np.asarray(function(image, footprint=footprint.mask, mode=mode))
+        function = ndimage.maximum_filter if largest else ndimage.minimum_filter
+        sizes = [2 * r + 1 for r in footprint.radius]
+        return np.asarray(function(image, size=sizes, mode=SCIPY_MODES[border]))
+    return _by_rank(image, footprint, border, int(footprint.mask.sum()) - 1 if largest else 0)
 
 
 @dataclass(frozen=True)
-class Rank(Neighborhood):
+class _OverFootprint(Neighborhood):
+    """A filter with a neighbourhood, which is to see no pixel of a mirror twice."""
+
+    footprint: Footprint
+
+    @property
+    def ndim(self) -> int:
+        return len(self.footprint.radius)
+
+    def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
+        for axis, (r, n) in enumerate(zip(self.footprint.radius, shape, strict=True)):
+            reach = largest_reach(n, border)
+            if reach is not None and r > min(reach, n):
+                return TooThin(axis, n, "radius", r, min(reach, n))
+        return None
+
+
+@dataclass(frozen=True)
+class Rank(_OverFootprint):
     """The value below which a fraction of the neighbourhood lies.
 
     Attributes
@@ -127,12 +171,7 @@ class Rank(Neighborhood):
         0 is the minimum, 50 the median, 100 the maximum.
     """
 
-    footprint: Footprint
     percentile: float
-
-    @property
-    def ndim(self) -> int:
-        return len(self.footprint.radius)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         return self.footprint.within(shape).radius
@@ -143,10 +182,9 @@ class Rank(Neighborhood):
         def rank(image: Array) -> Array:
             if self.percentile in (0, 100):
                 return _extreme(image, footprint, border, self.percentile == 100)
-            mask = footprint.mask
             # scipy counts ranks from 0, and rounds down where the percentile falls between two pixels.
-            position = min(int(mask.sum() * self.percentile / 100), int(mask.sum()) - 1)
-            return np.asarray(ndimage.rank_filter(image, position, footprint=mask, mode=SCIPY_MODES[border]))
+            count = int(footprint.mask.sum())
+            return _by_rank(image, footprint, border, min(int(count * self.percentile / 100), count - 1))
 
         return _ordered(image, footprint, rank)
 
@@ -164,7 +202,7 @@ OPERATIONS = {
 
 
 @dataclass(frozen=True)
-class Morphology(Neighborhood):
+class Morphology(_OverFootprint):
     """Erosion, dilation and what is made of them, of grey images or masks, by a flat neighbourhood.
 
     ``gradient`` is dilation minus erosion, ``white_top_hat`` the image minus its opening, ``black_top_hat``
@@ -176,13 +214,8 @@ class Morphology(Neighborhood):
         Whether all values are 0 or 1; images of dtype bool are masks anyway.
     """
 
-    footprint: Footprint
     operation: str
     mask: bool = False
-
-    @property
-    def ndim(self) -> int:
-        return len(self.footprint.radius)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         steps = max(len(part) for part in OPERATIONS[self.operation].split("|"))
@@ -214,11 +247,10 @@ class Morphology(Neighborhood):
 def _ball_of_mask(mask: Array, radius: Sequence[int], border: str, grow: bool) -> Array:
     """Dilate or erode a mask by a ball, as pixels within a distance: much faster than comparing them all."""
     pad = [(r, r) for r in radius]
-    mode: Any = {"mirror": "reflect", "reflect": "symmetric", "nearest": "edge", "zero": "constant"}[border]
     inner = tuple(slice(r, r + n) for r, n in zip(radius, mask.shape, strict=True))
-    seeds = np.pad(mask if grow else ~mask, pad, mode)
+    seeds = np.pad(mask if grow else ~mask, pad, NUMPY_MODES[border])
     if border == "zero" and not grow:
-        seeds = ~np.pad(mask, pad, mode)
+        seeds = ~np.pad(mask, pad, NUMPY_MODES[border])
     if not seeds.any():
         return mask.copy()
     # An axis without reach is infinitely long.
@@ -249,9 +281,14 @@ class DistanceTransform(Neighborhood):
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(
-            0 if p is None or n == 1 else n if self.largest == inf else ceil(self.largest / p)
+            0 if p is None or n == 1 else self._steps_within(p, n)
             for p, n in zip(self.pixel, shape, strict=True)
         )
+
+    def _steps_within(self, pixel: float, length: int) -> int:
+        """Return how many pixels away a distance still is below ``largest``; further ones do not matter."""
+        steps = ceil(min(self.largest / pixel, length))
+        return steps - 1 if steps > 0 and steps * pixel >= self.largest else steps
 
     def over(self, image: Array, border: str) -> Array:
         if self.largest == inf and None in self.pixel:
@@ -300,14 +337,26 @@ class HysteresisThreshold(Neighborhood):
         for axis, used in enumerate(self.axes):
             if not used:
                 structure &= ~np.isin(np.indices(structure.shape)[axis], (0, 2))
-        seeds = image >= self.high
+        low, high = (_in_dtype(level, image) for level in (self.low, self.high))
+        seeds = image >= high
         if self.reach == 0 or not seeds.any():
             return np.asarray(seeds)
         if self.reach == inf:
-            labels, count = ndimage.label(image >= self.low, structure)
+            labels, count = ndimage.label(image >= low, structure)
             chosen = np.zeros(count + 1, bool)
             chosen[labels[seeds]] = True
             return np.asarray(chosen[labels])
         return np.asarray(
-            ndimage.binary_dilation(seeds, structure, iterations=int(self.reach), mask=image >= self.low)
+            # No path is longer than there are pixels.
+            ndimage.binary_dilation(
+                seeds, structure, iterations=int(min(self.reach, image.size)), mask=image >= low
+            )
         )
+
+
+def _in_dtype(level: float, image: Array) -> Any:
+    """Return a threshold in the precision of the image, in which it is compared; infinite if out of range."""
+    if image.dtype.kind != "f":
+        return level
+    with np.errstate(over="ignore"):
+        return image.dtype.type(level)
