@@ -194,8 +194,10 @@ def building() -> None:
         },
         seconds=4,
     )
+    t |= measure({"many lanes": lambda: OpLanes(graph=Graph(), images=[image] * 10_000)})
     row("create and connect an operator", t["create"] / number * 1e6, 25)
     row("create 1 000 lanes", t["lanes"], 1, "s")
+    row("create 10 000 lanes", t["many lanes"], None, "s")
     gc.collect()
     tracemalloc.start()
     graph = Graph()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Setup", "Transaction"]
 
 _logger = logging.getLogger("lazyflow_core")
+
+T = TypeVar("T")
 
 #: An operator that is set up so often in one transaction keeps changing its own inputs.
 _MOST_SETUPS: Final = 50
@@ -74,8 +76,11 @@ class Transaction:
     ) -> None:
         setup = self._setup
         if setup is None:
-            if error is not None and self._joined is not None:
-                self._joined.roll_back_to(self._mark)  # whoever catches it goes on with a whole graph
+            if self._joined is not None:
+                if error is None:
+                    self._joined.keep(self._mark)
+                else:
+                    self._joined.roll_back_to(self._mark)  # whoever catches it goes on with a whole graph
             return
         try:
             if error is None:
@@ -98,8 +103,16 @@ class Setup:
     """The changes of one transaction; all methods are called while nothing executes."""
 
     def __init__(self) -> None:
-        #: (object, attribute, value before), in the order of the changes.
-        self._undo: list[tuple[Any, str, Any]] = []
+        #: (object, attribute, value before, where the same attribute was noted before or -1), in the order
+        #: of the changes. Of a tuple that is replaced again and again within a block (the children of an
+        #: operator, the elements of a list) only the first is kept: n of them would take n² of memory.
+        self._undo: list[tuple[Any, str, Any, int]] = []
+        #: Where in `_undo` an attribute that is a tuple was noted last, by the object's id and its name.
+        self._noted: dict[tuple[int, str], int] = {}
+        #: Where in `_undo` stands the last entry that may be one too many at the end of its block.
+        self._last_again = -1
+        #: How long `_undo` was when each of the blocks began that are going on, this whole setup first.
+        self._blocks = [0]
         #: Operators to set up, by rank.
         self._heap: list[tuple[int, int, Operator]] = []
         self._count = itertools.count()
@@ -128,7 +141,18 @@ class Setup:
 
     def set(self, target: Any, attribute: str, value: Any) -> None:
         """Write a field of the graph's state, so that it can be taken back. Everything is written here."""
-        self._undo.append((target, attribute, getattr(target, attribute)))
+        before = getattr(target, attribute)
+        earlier = -1
+        if type(before) is tuple:
+            key = (id(target), attribute)
+            earlier = self._noted.get(key, -1)
+            if earlier >= self._blocks[-1]:
+                setattr(target, attribute, value)
+                return
+            self._noted[key] = len(self._undo)
+            if earlier >= 0:
+                self._last_again = len(self._undo)
+        self._undo.append((target, attribute, before, earlier))
         setattr(target, attribute, value)
 
     def add(self, operator: Operator) -> None:
@@ -257,7 +281,7 @@ class Setup:
         self._set_elements(multi, elements[:index] + elements[index + 1 :], index, "removed")
         if not multi.feeds_operator:
             operator = multi.operator
-            self.set(operator, "computed", tuple(o for o in operator.computed if o is not element))
+            self.set(operator, "computed", _without(operator.computed, element))
 
     def mark_dirty(self, slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         """Announce a stale region (None for all) at the end. Nobody has seen a new operator yet."""
@@ -276,8 +300,7 @@ class Setup:
                     self.disconnect(follower)
                 self.disconnect(each)
         siblings = operator.graph if operator.parent is None else operator.parent
-        remaining = tuple(other for other in siblings._operators if other is not operator)
-        self.set(siblings, "_operators", remaining)
+        self.set(siblings, "_operators", _without(siblings._operators, operator))
         self.set(operator, "closed", True)
         self.set(operator, "is_set_up", False)
         self._closed.append(operator)
@@ -310,12 +333,32 @@ class Setup:
         self._walk.run()
 
     def mark(self) -> tuple[int, ...]:
-        """Return how far it is, for `roll_back_to`."""
+        """Begin a block inside of this setup; return how far it is, for `keep` or `roll_back_to`."""
+        self._blocks.append(len(self._undo))
         noted = (self._undo, self._born, self._closed, self._events, self._dirty, self._changed)
         return tuple(map(len, noted))
 
+    def keep(self, mark: tuple[int, ...]) -> None:
+        """End a block that went well: what the block around it has noted as well is noted once."""
+        self._blocks.pop()
+        around, begin = self._blocks[-1], mark[0]
+        if self._last_again < begin:
+            return
+        entries = self._undo[begin:]
+        del self._undo[begin:]
+        for entry in entries:
+            target, attribute, before, earlier = entry
+            if type(before) is tuple:
+                key = (id(target), attribute)
+                if earlier >= around:
+                    self._noted[key] = earlier
+                    continue
+                self._noted[key] = len(self._undo)
+            self._undo.append(entry)
+
     def roll_back_to(self, mark: tuple[int, ...]) -> None:
         """Put everything back as it was at a mark. No operator was set up since; that happens at the end."""
+        self._blocks.pop()
         undo, born, closed, events, dirty, changed = mark
         self._take_back(undo)
         while len(self._born) > born:
@@ -328,8 +371,13 @@ class Setup:
 
     def _take_back(self, length: int) -> None:
         while len(self._undo) > length:
-            target, attribute, value = self._undo.pop()
-            setattr(target, attribute, value)
+            target, attribute, before, earlier = self._undo.pop()
+            setattr(target, attribute, before)
+            if type(before) is tuple:
+                if earlier < 0:
+                    del self._noted[id(target), attribute]
+                else:
+                    self._noted[id(target), attribute] = earlier
 
     def roll_back(self) -> None:
         """Put everything back as it was."""
@@ -386,7 +434,7 @@ class Setup:
     def _detach(self, slot: Slot) -> None:
         upstream = slot._upstream
         if upstream is not None:
-            self.set(upstream, "_downstream", tuple(s for s in upstream._downstream if s is not slot))
+            self.set(upstream, "_downstream", _without(upstream._downstream, slot))
             self.set(slot, "_upstream", None)
             self._note_computed(slot)
 
@@ -395,8 +443,9 @@ class Setup:
         if slot.feeds_operator or slot.level:
             return
         operator = slot.operator
-        others = tuple(o for o in operator.computed if o is not slot)
-        self.set(operator, "computed", others if slot._upstream is not None else (*others, slot))
+        computed = operator.computed
+        is_computed = slot._upstream is None
+        self.set(operator, "computed", (*computed, slot) if is_computed else _without(computed, slot))
         if slot._upstream is None and slot.rank < operator.rank:
             slot.rank = operator.rank
             for follower in slot._downstream:
@@ -453,6 +502,17 @@ class Setup:
             self._current = None
         if not operator.is_set_up:
             self.set(operator, "is_set_up", True)
+
+
+def _without(items: tuple[T, ...], item: T) -> tuple[T, ...]:
+    """Return a tuple without one of its items; by its methods, since lists may have 10 000 elements."""
+    if items and items[-1] is item:
+        return items[:-1]  # of many that go, the last goes first
+    try:
+        index = items.index(item)
+    except ValueError:
+        return items
+    return items[:index] + items[index + 1 :]
 
 
 def _check_open(slot: Slot) -> None:

@@ -529,10 +529,17 @@ def set_up_nothing_downstream(self, operator):
 
 original_affect = setup.Setup.affect
 
+
+def keep_nothing(self, mark):
+    self._blocks.pop()
+    del self._undo[mark[0] :]
+
+
 MUTANTS = {
     "half raised ranks": (setup, "raise_ranks", ranks_without_restoring),
     "a rollback that keeps what failed": (setup.Setup, "roll_back", keep_what_failed),
     "a block that keeps what was given up": (setup.Setup, "roll_back_to", lambda self, mark: None),
+    "a block whose changes are not taken back with what is around it": (setup.Setup, "keep", keep_nothing),
     "parameters that push nothing": (push.Walk, "changed", forget_changes),
     "only the first of several stale boxes": (push, "coalesce", first_box_only),
     "elements that keep their old position": (setup.Setup, "_set_elements", number_no_elements),

@@ -4,13 +4,14 @@ import gc
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.graph import Graph
+from lazyflow_core.graph import Graph, InputSlot, Lanes, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 
@@ -98,6 +99,64 @@ def test_an_array_of_a_trillion_pixels_is_described_dirtied_and_read_by_block():
         """
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+class OpLanes(Operator):
+    images = InputSlot(level=1)
+    amount = ParameterSlot(float, default=1.0)
+    results = OutputSlot(level=1)
+
+    def __init__(self, **slots):
+        Lanes(self.images, self.make_lane, {self.results: "output"})
+        super().__init__(**slots)
+
+    def make_lane(self, image):
+        return OpAdd(parent=self, image=image, amount=self.amount)
+
+
+def calls(function):
+    """Return how often Python functions and generators were entered; no clock is that exact."""
+    count = 0
+
+    def note(frame, event, argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_lanes_cost_the_same_each_however_many_there_are():
+    def cost(number):
+        made = []
+        return (
+            calls(lambda: made.append(OpLanes(graph=Graph(), images=[IMAGE] * number))) / number,
+            calls(lambda: made[0].images.resize(number // 2)) / number,
+            calls(made[0].close) / number,
+        )
+
+    few, many = cost(50), cost(400)
+    for each, one in zip(many, few, strict=True):
+        assert each <= 1.1 * one
+
+
+def test_the_memory_in_which_lanes_are_made_grows_with_their_number_only():
+    def peak(number):
+        gc.collect()
+        tracemalloc.start()
+        try:
+            with Graph() as graph:
+                OpLanes(graph=graph, images=[IMAGE] * number)
+            return tracemalloc.get_traced_memory()[1] / number
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    assert peak(800) < 1.2 * peak(200)
 
 
 def test_a_thousand_graphs_leave_nothing_behind():

@@ -3,6 +3,8 @@ import gc
 import pickle
 import weakref
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from lazyflow_core.errors import (
     SetupError,
 )
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.graph.setup import Setup
 from lazyflow_core.meta import ArrayMeta
 
 from .operators import OpAdd, OpSum, OpTwice
@@ -624,3 +627,39 @@ def test_masked_pixels_are_refused_and_not_used_as_if_they_were_valid(graph):
         OpAdd(graph=graph, image=masked)
     nothing_masked = OpAdd(graph=graph, image=np.ma.array(IMAGE))
     assert (nothing_masked.output[...].wait() == IMAGE + 1).all()
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_blocks_inside_each_other_are_taken_back_to_where_they_began(seed):
+    random = Random(seed)
+    objects = [SimpleNamespace(items=(), value=0) for _ in range(3)]
+    setup = Setup()
+
+    def state():
+        return [(each.items, each.value) for each in objects]
+
+    def block(depth):
+        for step in range(random.randrange(8)):
+            each = random.choice(objects)
+            choice = random.randrange(4)
+            if choice == 0:
+                setup.set(each, "items", (*each.items, step))
+            elif choice == 1:
+                setup.set(each, "items", each.items[1:])
+            elif choice == 2:
+                # Once a tuple and once a number, as the value of a parameter may be.
+                setup.set(each, "value", random.choice([(step,), step]))
+            elif depth:
+                before, mark = state(), setup.mark()
+                block(depth - 1)
+                if random.randrange(2):
+                    setup.keep(mark)
+                else:
+                    setup.roll_back_to(mark)
+                    assert state() == before
+
+    block(4)
+    lists = [id(target) for target, attribute, *_ in setup._undo if attribute == "items"]
+    assert len(lists) == len(set(lists))
+    setup.roll_back()
+    assert state() == [((), 0)] * 3
