@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from lazyflow_core import ArrayMeta, Operator
+from lazyflow_core import ArrayMeta, Graph, Operator
 
 from lazyflow_ops_filters.features import feature_grid
 from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS
@@ -76,3 +76,36 @@ def make(cls, parameters, graph, array, axes):
 def thresholded(image, cls):
     """Return a mask for operators of masks: with more holes than the mean would leave."""
     return image > 0.15 if cls.__name__ == "OpDistanceTransform" else image
+
+
+#: Operators with a window, by the row of the table of tolerances, at scales at which windows differ.
+WINDOWED = {
+    "smoothing": ("OpGaussianSmoothing", {"sigma": 1.6}),
+    "high pass": ("OpUnsharpMask", {"sigma": 1.6, "amount": 1.5}),
+    "background": ("OpBackgroundSubtraction", {"sigma": 1.6}),
+    "difference": ("OpDifferenceOfGaussians", {"sigma0": 1.0, "sigma1": 1.6}),
+    "derivative": ("OpGaussianDerivative", {"sigma": 1.6, "order": (1, 2), "in_2d": True}),
+    "gradient": ("OpGaussianGradientMagnitude", {"sigma": 1.6}),
+    "laplacian": ("OpLaplacianOfGaussian", {"sigma": 1.6}),
+    "hessian": ("OpHessianOfGaussian", {"sigma": 1.6}),
+    "hessian eigenvalues": ("OpHessianOfGaussianEigenvalues", {"sigma": 1.6}),
+    "structure tensor eigenvalues": (
+        "OpStructureTensorEigenvalues",
+        {"inner_sigma": 1.6, "outer_sigma": 1.1},
+    ),
+    "orientation": (
+        "OpStructureTensorOrientation",
+        {"inner_sigma": 1.6, "outer_sigma": 1.1, "in_2d": True},
+    ),
+    "features": (
+        "OpPixelFeatures",
+        {"selection": (("gaussian_smoothing", 1.6), ("laplacian_of_gaussian", 1.6))},
+    ),
+}
+
+
+def windowed(name, image, axes, **parameters):
+    """Return the result of an operator of `WINDOWED`."""
+    operator, scales = WINDOWED[name]
+    with Graph() as graph:
+        return make(OPERATORS[operator], {**scales, **parameters}, graph, image, axes).output.read()

@@ -1,67 +1,114 @@
 """How exact results are: the one table behind the tests and behind the page about filters.
 
 Errors are the largest difference anywhere, relative to the largest magnitude of all results of a filter, for
-float32 images with structure and scales from 0.7 to 10.
+float32 images and scales from 0.7 to 10. They are stated for three kinds of images:
+
+structure
+    with edges and outliers;
+noise
+    without structure, around zero;
+offset
+    noise between 0 and 1, without structure; its mean is 1.7 times its standard deviation. Results that do
+    not see the mean are much smaller than the image there, whose rounding between the passes then shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+KINDS = ("structure", "noise", "offset")
+
+#: Up to this scale our kernels meet all goals on images of all kinds.
+GOALS_HOLD_UP_TO = 1.6
+
+
+class Kinds(NamedTuple):
+    """The largest error on images of each kind."""
+
+    structure: float
+    noise: float
+    offset: float
 
 
 class Tolerance(NamedTuple):
-    """Largest error of a filter.
+    """The largest errors of a filter.
 
     Attributes
     ----------
+    goal
+        What was aimed at for our kernels against float64. It holds up to `GOALS_HOLD_UP_TO`; beyond, a larger
+        number in ``ours`` misses it.
     ours
         Native and scipy kernels against float64, with any border.
     vigra
         The real vigra against float64; it has only mirrored borders.
+    goal_parity
+        What was aimed at against the real vigra.
     parity
         Native and scipy kernels against the real vigra.
-    noise
-        How many times larger ``ours`` is where the result is much smaller than the image: for noise without
-        structure, around zero or, with all but smoothing, a mean far from it. vigra is not tried there.
     single
-        Native kernels with ``precision="single"`` against float64.
+        Native kernels with ``precision="single"`` against float64, on images of any kind.
     """
 
-    ours: float
-    vigra: float
-    parity: float
-    noise: int = 1
+    goal: float
+    ours: Kinds
+    vigra: Kinds
+    goal_parity: float
+    parity: Kinds
     single: float | None = None
+
+    def of(self, backend: str, kind: str, sigma: float) -> float:
+        """Return how far a backend may be from float64 at a scale."""
+        if backend == "vigra":
+            return getattr(self.vigra, kind)
+        assert backend in ("native", "scipy"), f"the table has no column for {backend}"
+        return self.goal if sigma <= GOALS_HOLD_UP_TO else getattr(self.ours, kind)
+
+
+def _same(number: float) -> Kinds:
+    return Kinds(number, number, number)
 
 
 TOLERANCES = {
-    "smoothing": Tolerance(5e-7, 5e-7, 1e-5, noise=2),
-    "high pass": Tolerance(1e-6, 1e-6, 1e-5),
-    "difference": Tolerance(1.5e-5, 1.5e-5, 2e-5, noise=10),
-    "derivative": Tolerance(3e-6, 3e-6, 1e-5, noise=10),
-    "gradient": Tolerance(3e-6, 3e-6, 1e-5, noise=10),
-    "laplacian": Tolerance(3e-6, 3e-6, 1e-5, noise=10),
-    "hessian": Tolerance(3e-6, 3e-6, 1e-5, noise=10),
-    "hessian eigenvalues": Tolerance(3e-6, 3e-3, 3e-3, noise=10, single=2e-4),
-    "structure tensor": Tolerance(3e-6, 3e-6, 1e-5),
-    "structure tensor eigenvalues": Tolerance(3e-6, 3e-3, 3e-3, single=2e-4),
+    "smoothing": Tolerance(5e-7, _same(1e-6), _same(5e-7), 1e-5, _same(1e-5)),
+    "high pass": Tolerance(1e-6, _same(1e-6), _same(1e-6), 1e-5, _same(1e-5)),
+    "difference": Tolerance(
+        1.5e-5, Kinds(1.5e-5, 1.5e-5, 2e-4), Kinds(1.5e-5, 1.5e-5, 5e-5), 2e-5, Kinds(2e-5, 2e-5, 2e-4)
+    ),
+    "derivative": Tolerance(3e-6, _same(3e-6), _same(3e-6), 1e-5, _same(1e-5)),
+    "gradient": Tolerance(
+        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+    ),
+    "laplacian": Tolerance(
+        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+    ),
+    "hessian": Tolerance(
+        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+    ),
+    "hessian eigenvalues": Tolerance(
+        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(6e-3, 1e-3, 1e-3), 1e-3, Kinds(6e-3, 1e-3, 1e-3), single=2e-4
+    ),
+    "structure tensor": Tolerance(3e-6, _same(3e-6), Kinds(3e-6, 3e-6, 5e-5), 1e-5, Kinds(1e-5, 1e-5, 5e-5)),
+    "structure tensor eigenvalues": Tolerance(3e-6, _same(3e-6), _same(1e-3), 1e-3, _same(1e-3), single=2e-4),
+    "orientation": Tolerance(3e-5, _same(3e-5), _same(1e-4), 1e-4, _same(1e-4)),
 }
 
 #: ``compat="ilastik"`` against ilastik's recipe written with vigra's functions, per feature, for the seven
-#: scales: what is smoothed by 10 pixels has lost digits before it is derived.
+#: scales: what is smoothed by 10 pixels has lost digits before it is derived, most of them to an offset.
 ILASTIK = {
-    "gaussian_smoothing": 1e-5,
-    "laplacian_of_gaussian": 2e-4,
-    "gaussian_gradient_magnitude": 1e-4,
-    "difference_of_gaussians": 1e-3,
-    "structure_tensor_eigenvalues": 3e-3,
-    "hessian_of_gaussian_eigenvalues": 3e-3,
+    "gaussian_smoothing": _same(1e-5),
+    "laplacian_of_gaussian": Kinds(2e-4, 2e-4, 4e-3),
+    "gaussian_gradient_magnitude": Kinds(2e-5, 2e-5, 3e-4),
+    "difference_of_gaussians": Kinds(1e-3, 1e-3, 1.5e-2),
+    "structure_tensor_eigenvalues": _same(1e-3),
+    "hessian_of_gaussian_eigenvalues": _same(5e-3),
 }
 
-#: Of vigra's eigenvalues all but one in a hundred are this near to ours.
+#: Of vigra's eigenvalues all but one in a hundred are this near to ours, where the image has no offset.
 MOST_EIGENVALUES = 2e-5
 
-_TITLES = {
+TITLES = {
     "smoothing": "Gaussian smoothing",
     "high pass": "unsharp mask, background subtraction",
     "difference": "difference of Gaussians",
@@ -72,16 +119,50 @@ _TITLES = {
     "hessian eigenvalues": "Hessian eigenvalues",
     "structure tensor": "structure tensor",
     "structure tensor eigenvalues": "structure tensor eigenvalues",
+    "orientation": "coherence and orientation",
 }
 
 
-def markdown() -> str:
-    """Return the table as it stands on the page about filters."""
-    lines = [
-        '| | native, scipy | on noise | native, `precision="single"` | vigra | ours against vigra |',
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for name, t in TOLERANCES.items():
-        cells = [t.ours, t.ours * t.noise, t.single or t.ours, t.vigra, t.parity]
-        lines.append(f"| {_TITLES[name]} | " + " | ".join(f"{c:g}" for c in cells) + " |")
-    return "\n".join(lines)
+def _cells(numbers: Kinds, goal: float) -> list[str]:
+    """Return numbers for people, bold where the goal is missed."""
+    return [f"{n:g}" if n <= goal else f"**{n:g}**" for n in numbers]
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
+    return "\n".join([lines[0], "|---|" + "---:|" * (len(heads) - 1), *lines[1:]])
+
+
+def ours_in_markdown() -> str:
+    """Return the table of our kernels against float64 as it stands on the page about filters."""
+    return _table(
+        ["native, scipy", f"σ ≤ {GOALS_HOLD_UP_TO}", *(f"to 10, {k}" for k in KINDS), "`single`"],
+        (
+            [
+                TITLES[name],
+                f"{t.goal:g}",
+                *_cells(t.ours, t.goal),
+                "" if t.single is None else f"{t.single:g}",
+            ]
+            for name, t in TOLERANCES.items()
+        ),
+    )
+
+
+def vigra_in_markdown() -> str:
+    """Return the table of vigra against float64, and of ours against vigra, as it stands on that page."""
+    return _table(
+        ["vigra", *(f"itself, {k}" for k in KINDS), *(f"ours to it, {k}" for k in KINDS)],
+        (
+            [TITLES[name], *_cells(t.vigra, t.goal_parity), *_cells(t.parity, t.goal_parity)]
+            for name, t in TOLERANCES.items()
+        ),
+    )
+
+
+def ilastik_in_markdown() -> str:
+    """Return the table of ``compat="ilastik"`` against its recipe as it stands on that page."""
+    return _table(
+        ["ilastik's recipe in vigra's functions", *(f"ours to it, {k}" for k in KINDS)],
+        ([f"`{feature}`", *(f"{n:g}" for n in numbers)] for feature, numbers in ILASTIK.items()),
+    )

@@ -403,7 +403,8 @@ class StructureTensorOrientation(StructureTensor):
 
     The first result is the coherence ``(l1 - l2) / (l1 + l2)`` of the eigenvalues: 1 where all gradients are
     parallel, 0 where no direction prevails or nothing changes. The second is the direction in which the
-    image changes most, in radians from the last axis towards the one before it, in (-π/2, π/2].
+    image changes most, in radians from the last axis towards the one before it, in (-π/2, π/2], and 0 where
+    nothing changes.
     """
 
     def names(self, keys: Sequence[str]) -> tuple[str, ...]:
@@ -421,12 +422,16 @@ class StructureTensorOrientation(StructureTensor):
         backend.apply(StructureTensor(self.sigma, self.window, self.outer), job.with_outs(tensor))
         yy, yx, xx = (element.astype(np.float64) for element in tensor)
         coherence, orientation = job.outs
+        trace = xx + yy
+        # A gradient of less than the last digit of the pixel is what rounding left of none.
+        changes = trace > (np.finfo(backend.dtype).eps * job.image[job.region].astype(np.float64)) ** 2
+        changes |= np.isnan(trace)
         if coherence is not None:
-            difference, trace = np.sqrt((xx - yy) ** 2 + 4 * yx * yx), xx + yy
-            np.divide(difference, trace, out=difference, where=trace != 0)
-            coherence[...] = np.where(trace == 0, 0, difference)
+            difference = np.sqrt((xx - yy) ** 2 + 4 * yx * yx)
+            np.divide(difference, trace, out=difference, where=changes)
+            coherence[...] = np.where(changes, difference, 0)
         if orientation is not None:
-            orientation[...] = 0.5 * np.arctan2(2 * yx, xx - yy)
+            orientation[...] = np.where(changes, 0.5 * np.arctan2(2 * yx, xx - yy), 0)
 
 
 def _check_precision(precision: str) -> None:
