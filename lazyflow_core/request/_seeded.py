@@ -161,6 +161,8 @@ class _SeededCarrier(Carrier):
         self._ranks: dict[Fiber, float] = {}
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._thread: int | None = None
+        #: Whether `drive` is running; then `hub` is there.
+        self.is_driven = False
         self._parked: dict[Fiber, Waiter] = {}
 
     def now(self) -> float:
@@ -225,11 +227,30 @@ class _SeededCarrier(Carrier):
         """Take steps until the waiter has a verdict (or, without one, until nothing can run)."""
         if self._thread is None:
             self._thread = threading.get_ident()
-            self.adopt_thread()
         elif self._thread != threading.get_ident():
             raise SchedulerClosedError(
                 f"{self.scheduler!r} runs in the thread that waited first; another thread cannot wait for it"
             )
+        if self.is_driven:
+            self._take_steps(waiter)
+            return
+        self.is_driven = True
+        self.adopt_thread()
+        try:
+            self._take_steps(waiter)
+        finally:
+            self.is_driven = False
+            self._leave_thread()
+
+    def _leave_thread(self) -> None:
+        """Hold nothing of the thread that carried, as `Worker._work` does; what waits keeps its stack."""
+        while self.idle:
+            fiber = self.idle.pop()
+            fiber.switch()  # finds nothing to run, and ends
+            del self._ranks[fiber]
+        del self.hub
+
+    def _take_steps(self, waiter: Waiter | None) -> None:
         own_deadline = None
         if waiter is not None and waiter.timeout is not None:
             own_deadline = self.time + waiter.timeout
@@ -303,8 +324,6 @@ class _SeededCarrier(Carrier):
         for waiter in list(self._parked.values()):  # shielded ones
             waiter.decide(Verdict.CLOSED)
         self.drive(None)
-        while self.idle:
-            self.idle.pop().switch()
 
 
 def preempt() -> None:

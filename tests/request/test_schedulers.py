@@ -2,10 +2,12 @@
 
 import contextvars
 import decimal
+import gc
 import json
 import logging
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,7 @@ from lazyflow_core.request import (
     gather,
 )
 from lazyflow_core.request._cpus import usable_cpu_count
+from lazyflow_core.request._party import current_stack
 from lazyflow_core.testing.schedulers import Gate, Sequencer, explore, wait_all_blocked
 
 
@@ -742,6 +745,48 @@ def test_a_seeded_scheduler_tells_a_deadlock_instead_of_hanging():
         request = Request(RequestEvent("never").wait, name="stuck", scheduler=seeded).submit()
         with pytest.raises(CircularWaitError, match=r"'stuck'.*'never'"):
             request.wait()
+
+
+@pytest.mark.parametrize("ends_by", ["run", "close", "error"])
+def test_a_seeded_scheduler_holds_nothing_of_the_thread_that_drove_it(ends_by):
+    class Local:
+        pass
+
+    seeded = SeededScheduler()
+    held = []
+
+    def drive():
+        local = Local()
+        # The greenlet of the thread itself: what every fiber returns to.
+        held.extend([weakref.ref(local), weakref.ref(current_stack())])
+        assert seeded.run(lambda: gather(lambda: 1, lambda: 2)) == [1, 2]
+        if ends_by == "run":
+            return
+        Request(RequestEvent().wait, scheduler=seeded).submit()
+        seeded.run_until_blocked()
+        if ends_by == "error":
+            with pytest.raises(CircularWaitError):
+                seeded.run(RequestEvent().wait)
+        seeded.close()
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    thread.join(10)
+    assert len(held) == 2
+    end = time.monotonic() + 10  # greenlet itself lets go a moment after the thread has ended
+    while any(each() is not None for each in held) and time.monotonic() < end:
+        gc.collect()
+    assert [each() for each in held] == [None, None]
+
+
+def test_a_seeded_scheduler_that_ran_runs_again():
+    with SeededScheduler() as seeded:
+        event = RequestEvent()
+        waiting = Request(event.wait, scheduler=seeded).submit()
+        seeded.run_until_blocked()
+        assert seeded.run(lambda: 1) == 1
+        event.set()
+        assert waiting.wait()
 
 
 def test_an_unknown_strategy_is_refused():
