@@ -2,7 +2,6 @@
 
 import contextvars
 import decimal
-import gc
 import json
 import logging
 import threading
