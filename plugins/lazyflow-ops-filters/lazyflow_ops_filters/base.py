@@ -5,7 +5,7 @@ A subclass declares its scales and says, in `OpFilter.make_filter`, which `Filte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any
@@ -62,8 +62,12 @@ class Plan:
     @property
     def halo(self) -> tuple[int, ...]:
         """Pixels around a region that its result depends on, per axis of the image."""
+        return self.halo_of(range(self.results))
+
+    def halo_of(self, results: Collection[int]) -> tuple[int, ...]:
+        """Return the same for some of the results per pixel."""
         halo = [0] * self.meta.ndim
-        for axis, h in zip(self.spatial, self.filter.halo(self.spatial_shape), strict=True):
+        for axis, h in zip(self.spatial, self.filter.halo_of(results, self.spatial_shape), strict=True):
             halo[axis] = h
         return tuple(halo)
 
@@ -74,11 +78,13 @@ class Plan:
     def input_roi(self, roi: Roi) -> Roi:
         """Return what a region of the output depends on."""
         if self.channel is None:
+            wanted = range(roi.start[-1], roi.stop[-1]) if self.results > 1 else range(1)
             roi = Roi(roi.start[: self.meta.ndim], roi.stop[: self.meta.ndim])
         else:
             start, stop = roi.start[self.channel], roi.stop[self.channel]
+            wanted = range(start, min(stop, start + self.results))
             roi = roi.with_axis(self.channel, start // self.results, -(-stop // self.results))
-        return roi.with_halo(self.halo, within=self.meta.roi)
+        return roi.with_halo(self.halo_of({i % self.results for i in wanted}), within=self.meta.roi)
 
     def output_roi(self, roi: Roi) -> Roi:
         """Return what depends on a region of the input."""

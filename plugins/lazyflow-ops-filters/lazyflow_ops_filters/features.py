@@ -101,7 +101,8 @@ class OpPixelFeatures(OpGaussianFilter):
     """Compute many filters at many scales, as channels of one output.
 
     Each channel is its filter at that sigma. Filters of one scale share their convolutions, and a request
-    for some channels computes only those.
+    for some channels computes only those and reads the halo that they need. (The backends ``scipy`` and
+    ``vigra`` share the first smoothing of ``compat="ilastik"`` only.)
 
     Inputs
     ------

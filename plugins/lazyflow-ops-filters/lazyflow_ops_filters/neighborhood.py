@@ -133,6 +133,12 @@ class OpMorphology(_OpFootprint):
         ``erosion``, ``dilation``, ``opening``, ``closing``, ``gradient`` (dilation minus erosion),
         ``white_top_hat`` (the image minus its opening) or ``black_top_hat`` (its closing minus the image).
 
+    Outputs
+    -------
+    output : OutputSlot, shape, axes and dtype of ``image``
+        ``gradient`` and the top hats of signed integers are unsigned ones of the same size, which hold any
+        difference.
+
     A mask, that is an image of dtype bool or of integers between 0 and 1 according to its meta, is eroded and
     dilated by a ball much faster, as pixels within a distance; the result is the same.
 
@@ -141,10 +147,13 @@ class OpMorphology(_OpFootprint):
 
     operation = ParameterSlot(str, choices=tuple(OPERATIONS), doc="what to do")
 
-    def make_filter(self, axes: Sequence[Axis]) -> Filter:
+    def make_filter(self, axes: Sequence[Axis]) -> Morphology:
         meta = self.image.meta
         mask = meta.dtype.kind in "bui" and meta.value_range == (0, 1)
         return Morphology(self.footprint(axes), self.operation.value, mask)
+
+    def output_dtype(self, meta: ArrayMeta) -> np.dtype[Any]:
+        return self.make_filter([meta.axes[i] for i in meta.axes.spatial]).dtype(meta.dtype)
 
     def output_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
         if meta.value_range is None or self.operation.value in ("erosion", "dilation", "opening", "closing"):

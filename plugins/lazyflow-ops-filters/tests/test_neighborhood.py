@@ -11,6 +11,7 @@ from lazyflow_core import ArrayMeta, Axes, Axis, BlockGrid, Graph, Roi
 from lazyflow_core.errors import ParameterError, SetupError
 from scipy import ndimage
 
+from lazyflow_ops_filters.kernels.neighborhood import OPERATIONS
 from lazyflow_ops_filters.mask import OpDistanceTransform, OpHysteresisThreshold
 from lazyflow_ops_filters.neighborhood import OpMaximum, OpMedian, OpMinimum, OpMorphology, OpPercentile
 
@@ -103,6 +104,38 @@ def test_grey_morphology_is_scipys(operation, function, graph):
         read(OpMorphology, graph, image, radius=2, operation=operation, shape="ball", border="nearest"),
         function(image, footprint=ball(2, 2, 2), mode="nearest"),
     )
+
+
+@pytest.mark.parametrize("dtype", ["i1", ">i2", "i4", "i8"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_differences_of_signed_integers_do_not_overflow(operation, dtype, graph):
+    info = np.iinfo(dtype)
+    image = np.where(np.random.default_rng(0).random((9, 10)) < 0.5, info.min, info.max).astype(dtype)
+    result = read(OpMorphology, graph, image, "yx", radius=1, operation=operation)
+    exact = read(OpMorphology, graph, image == info.max, "yx", radius=1, operation=operation)
+    if operation in ("erosion", "dilation", "opening", "closing"):
+        assert result.dtype == np.dtype(dtype).newbyteorder("=")
+        assert np.array_equal(result == info.max, exact)
+        assert np.array_equal(result == info.min, ~exact)
+    else:
+        assert result.dtype == f"u{np.dtype(dtype).itemsize}"
+        assert np.array_equal(result == np.iinfo(result.dtype).max, exact)
+        assert np.array_equal(result == 0, ~exact)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8", "g"])
+@pytest.mark.parametrize("shape", ["box", "ball"])
+def test_numbers_that_float64_cannot_tell_apart_are_kept(shape, dtype, graph):
+    image = 2**60 + np.arange(9 * 10).reshape(9, 10)[:, ::-1].astype(dtype)
+    common = {"axes": "yx", "radius": 1, "shape": shape, "border": "nearest"}
+    for cls in (OpMinimum, OpMedian, OpMaximum):
+        result = read(cls, graph, image, **common)
+        assert result.dtype == image.dtype
+        assert np.isin(result, image).all()
+    inner = (slice(1, -1),) * 2
+    assert np.array_equal(read(OpMedian, graph, image, **common)[inner], image[inner])
+    corner = 11 if shape == "box" else 10
+    assert np.array_equal(read(OpMaximum, graph, image, **common)[inner], image[inner] + corner)
 
 
 @pytest.mark.parametrize("border", ["mirror", "reflect", "nearest", "zero"])

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from filter_cases import FILTERS, speckled
+from filter_cases import EXACT, FILTERS, speckled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lazyflow_core.errors import ParameterError
 
 from lazyflow_ops_filters import kernels as k
+from lazyflow_ops_filters.kernels.filters import (
+    GaussianDerivative,
+    StructureTensor,
+    StructureTensorOrientation,
+)
+from lazyflow_ops_filters.kernels.neighborhood import Neighborhood
 
 
 def run_part(filter, image, border, region, backend):
@@ -18,28 +25,57 @@ def run_part(filter, image, border, region, backend):
     return outs
 
 
+DTYPES = ["?", "u1", "i2", ">u2", "i8", "f2", "f4", ">f8"]
+#: Besides those of the table, derivatives of any order.
+NAMES = sorted([*FILTERS, *EXACT, *(f"derivative {i}" for i in range(3))])
+
+
 @st.composite
 def jobs(draw):
-    """Draw a filter, an image it fits, a border and a region."""
-    name = draw(st.sampled_from(sorted(FILTERS)))
+    """Draw a filter, an image of any dtype that it may or may not fit, a border and a region."""
     ndim = draw(st.sampled_from([2, 3]))
-    filter = FILTERS[name](tuple(draw(st.floats(0.3, 1.8)) for _ in range(ndim)))
-    shape = tuple(draw(st.integers(1, 18 if ndim == 3 else 40)) for _ in range(ndim))
+    # Axes of one pixel, axes thinner than a kernel, and ones that hold it.
+    sides = st.just(1) | st.integers(2, 4) | st.integers(5, 18 if ndim == 3 else 40)
+    shape = tuple(draw(sides) for _ in range(ndim))
     border = draw(st.sampled_from(k.BORDERS))
+    name = draw(st.sampled_from(NAMES))
+    if name in EXACT:
+        skipped = draw(st.sampled_from([None, *range(ndim)])) if ndim == 3 else None
+        radii = tuple(None if i == skipped else draw(st.integers(0, 2)) for i in range(ndim))
+        filter = EXACT[name](radii)
+    else:
+        sigma = tuple(draw(st.floats(0.05, 2.5)) for _ in range(ndim))
+        if name in FILTERS:
+            filter = FILTERS[name](sigma)
+        else:
+            order = tuple(draw(st.integers(0, 6)) for _ in range(ndim))
+            filter = GaussianDerivative(sigma, draw(st.sampled_from([0.0, 2.0, 3.5])), order=order)
     region = []
     for n in shape:
         start = draw(st.integers(0, n - 1))
         region.append(slice(start, draw(st.integers(start + 1, n))))
-    return filter, shape, border, tuple(region)
+    return filter, shape, draw(st.sampled_from(DTYPES)), border, tuple(region)
+
+
+def drawn_image(shape, dtype):
+    """Return an image of any dtype, whole numbers in half of its places."""
+    image = speckled(shape)
+    image[::2] = np.rint(image[::2])
+    return (image > 1 if dtype == "?" else image * 10).astype(dtype)
 
 
 @given(jobs())
-@settings(max_examples=150, deadline=None)
-def test_a_region_has_the_bits_of_the_whole(backend, job):
-    filter, shape, border, region = job
-    if filter.too_thin(shape, border) or backend.refuses(filter, border):
+@settings(max_examples=250, deadline=None)
+def test_a_region_has_the_bits_of_the_whole_and_what_does_not_fit_is_refused(backend, job):
+    filter, shape, dtype, border, region = job
+    if backend.refuses(filter, border):
         return
-    image = speckled(shape)
+    image = drawn_image(shape, dtype)
+    thin = filter.too_thin(shape, border)
+    if thin:
+        with pytest.raises(ParameterError, match=f"axis {thin.axis} has {shape[thin.axis]} pixels, too few"):
+            k.run(filter, image, border=border, backend=backend)
+        return
     whole = k.run(filter, image, border=border, backend=backend)
 
     # Only the halo around the region is handed over, and what lies in it is all that matters.
@@ -51,6 +87,35 @@ def test_a_region_has_the_bits_of_the_whole(backend, job):
     part = run_part(filter, image[outer], border, inner, backend)
     for a, b in zip(part, whole, strict=True):
         assert np.array_equal(a, b[region])
+
+
+@given(jobs())
+@settings(max_examples=150, deadline=None)
+def test_whatever_the_shape_and_dtype_results_are_those_in_float64(backend, oracle, job):
+    filter, shape, dtype, border, region = job
+    if backend.refuses(filter, border) or filter.too_thin(shape, border):
+        return
+    image = drawn_image(shape, dtype)
+    results = k.run(filter, image, border=border, region=region, backend=backend)
+    expected = k.run(filter, image.astype(np.float64), border=border, region=region, backend=oracle)
+    if isinstance(filter, StructureTensorOrientation):
+        # An angle is defined where gradients prevail over rounding; here coherence may be anything.
+        assert all(np.isfinite(r).all() for r in results)
+        return
+    # Relative to what the kernels could make of the image: results may cancel to nothing.
+    largest = float(np.abs(image.astype(float)).max())
+    reach = [1.0] * 3
+    if isinstance(filter, GaussianDerivative):
+        reach = [
+            float(np.abs(k.kernel(s, o, filter.window)).sum())
+            for s, o in zip(filter.sigma, filter.order, strict=True)
+        ]
+    scale = largest * float(np.prod(reach)) * (largest if isinstance(filter, StructureTensor) else 4)
+    tolerance = 6e-3 if backend.name == "vigra" else 3e-6
+    if isinstance(filter, Neighborhood) and dtype == "f2":
+        tolerance = 1e-3  # they keep the dtype
+    for a, b in zip(results, expected, strict=True):
+        assert np.abs(a - b).max() <= tolerance * scale
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -109,7 +174,13 @@ def test_a_source_of_any_strides_is_read(backend):
 
 def test_results_nobody_asked_for_are_left_out(backend):
     image = speckled((9, 14, 15))
-    for name in ("hessian", "hessian eigenvalues", "structure tensor", "structure tensor eigenvalues"):
+    for name in (
+        "hessian",
+        "hessian eigenvalues",
+        "structure tensor",
+        "structure tensor eigenvalues",
+        "orientation",
+    ):
         filter = FILTERS[name]((0.8, 0.8, 0.8))
         expected = k.run(filter, image, backend=backend)
         out = np.empty_like(expected[1])

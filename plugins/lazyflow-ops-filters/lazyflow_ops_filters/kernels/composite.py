@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,15 @@ class FilterSet(Filter):
         return tuple(names)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple(max(h) for h in zip(*(filter.halo(shape) for filter in self.filters), strict=True))
+        return self.halo_of(range(self.results), shape)
+
+    def halo_of(self, results: Collection[int], shape: Sequence[int]) -> tuple[int, ...]:
+        halos, first = [(0,) * self.ndim], 0
+        for filter in self.filters:
+            if any(first <= i < first + filter.results for i in results):
+                halos.append(filter.halo(shape))
+            first += filter.results
+        return tuple(max(h) for h in zip(*halos, strict=True))
 
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
         found = (filter.too_thin(shape, border) for filter in self.filters)

@@ -7,7 +7,7 @@ of one separable convolution that every backend has; a backend may know a faster
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -87,6 +87,10 @@ class Filter(ABC):
     @abstractmethod
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return how many pixels around a region matter for it, per axis of an image of that shape."""
+
+    def halo_of(self, results: Collection[int], shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the same for some of its results, by their numbers."""
+        return self.halo(shape)
 
     @abstractmethod
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:

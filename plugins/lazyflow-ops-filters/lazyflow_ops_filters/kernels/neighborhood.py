@@ -107,9 +107,16 @@ def _by_windows(image: Array, mask: Array, border: str, rank: int) -> Array:
     return result
 
 
+def _scipy_is_exact(image: Array) -> bool:
+    """Return whether scipy, which compares float64, can tell all values of an image apart."""
+    if image.dtype.kind in "iu" and image.dtype.itemsize == 8 and image.size:
+        return bool(image.max() <= 2**53) and bool(image.min() >= -(2**53))
+    return image.dtype.itemsize <= 8
+
+
 def _by_rank(image: Array, footprint: Footprint, border: str, rank: int) -> Array:
     mask = footprint.mask
-    if mask.size * int(mask.sum()) * 8 > _LARGEST_TABLE:
+    if mask.size * int(mask.sum()) * 8 > _LARGEST_TABLE or not _scipy_is_exact(image):
         return _by_windows(image, mask, border, rank)
     return np.asarray(ndimage.rank_filter(image, rank, footprint=mask, mode=SCIPY_MODES[border]))
 
@@ -134,7 +141,7 @@ def _ordered(image: Array, footprint: Footprint, function: Callable[[Array], Arr
 
 
 def _extreme(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
-    if footprint.shape == "box":
+    if footprint.shape == "box" and _scipy_is_exact(image):
         function = ndimage.maximum_filter if largest else ndimage.minimum_filter
         sizes = [2 * r + 1 for r in footprint.radius]
         return np.asarray(function(image, size=sizes, mode=SCIPY_MODES[border]))
@@ -233,8 +240,19 @@ class Morphology(_OverFootprint):
             parts.append(data)
         if len(parts) == 1:
             return parts[0]
-        # Of masks, what is in the first and not in the second.
-        return parts[0] & ~parts[1] if image.dtype == bool else parts[0] - parts[1]
+        if image.dtype == bool:
+            return parts[0] & ~parts[1]  # what is in the first and not in the second
+        return (parts[0] - parts[1]).astype(self.dtype(image.dtype), copy=False)
+
+    def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of the result for images of a dtype.
+
+        Differences are never negative, and may be twice as large as signed integers can be; in the unsigned
+        ones of that size they are exact.
+        """
+        if dtype.kind == "i" and "|" in OPERATIONS[self.operation] and not self.mask:
+            return np.dtype(f"u{dtype.itemsize}")
+        return dtype.newbyteorder("=")
 
     @staticmethod
     def _step(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
