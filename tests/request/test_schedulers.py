@@ -4,6 +4,7 @@ import contextvars
 import decimal
 import json
 import logging
+import re
 import threading
 import time
 import weakref
@@ -588,8 +589,45 @@ def test_waits_that_nobody_owns_are_reported_with_their_place(threaded):
     assert told("'outsider'").endswith(line_of("event"))
 
 
-def test_a_circle_through_semaphores_is_reported_by_the_watchdog(caplog):
+def circle_of_semaphores():
     left, right = RequestSemaphore(0, name="left"), RequestSemaphore(0, name="right")
+    works = [
+        lambda: (wait_for_semaphore(right), left.release()),
+        lambda: (wait_for_semaphore(left), right.release()),
+    ]
+    told = ["RequestSemaphore 'right' with 0 permits", "RequestSemaphore 'left' with 0 permits"]
+    return works, told, left.release
+
+
+def circle_of_events():
+    left, right = RequestEvent("left"), RequestEvent("right")
+    works = [lambda: (wait_for_event(right), left.set()), lambda: (wait_for_event(left), right.set())]
+    return works, ["RequestEvent 'right' (not set)", "RequestEvent 'left' (not set)"], left.set
+
+
+def condition_that_nobody_notifies():
+    changed = RequestCondition(name="changed")
+
+    def notify():
+        with changed:
+            changed.notify_all()
+
+    works = [lambda: wait_for_condition(changed)] * 2
+    return works, ["RequestCondition 'changed' with 2 waiting"] * 2, notify
+
+
+@pytest.mark.parametrize(
+    ("circle", "kind"),
+    [
+        (circle_of_semaphores, "semaphore"),
+        (circle_of_events, "event"),
+        (condition_that_nobody_notifies, "condition"),
+    ],
+)
+def test_a_circle_that_nobody_owns_is_reported_by_the_watchdog_with_who_waits_for_what_and_where(
+    caplog, circle, kind
+):
+    works, told, end = circle()
     reported = threading.Event()
 
     class Listener(logging.Handler):
@@ -597,27 +635,25 @@ def test_a_circle_through_semaphores_is_reported_by_the_watchdog(caplog):
             if "has not moved" in record.getMessage():
                 reported.set()
 
-    def exchange(mine, other):
-        other.acquire()
-        mine.release()
-
     listener = Listener()
     logging.getLogger("lazyflow_core").addHandler(listener)
     try:
-        with ThreadedScheduler(2, stall_warning=0.02) as scheduler:
+        with ThreadedScheduler(2, stall_warning=0.02, name="crew") as scheduler:
             both = [
-                Request(lambda: exchange(left, right), name="lefty", scheduler=scheduler).submit(),
-                Request(lambda: exchange(right, left), name="righty", scheduler=scheduler).submit(),
+                Request(work, name=name, scheduler=scheduler).submit()
+                for work, name in zip(works, ("lefty", "righty"), strict=True)
             ]
             assert reported.wait(20)
-            left.release()  # out of the circle
+            end()
             for each in both:
                 each.wait()
     finally:
         logging.getLogger("lazyflow_core").removeHandler(listener)
-    assert "'lefty' (SUSPENDED) waits for RequestSemaphore 'right'" in caplog.text
-    assert "'righty' (SUSPENDED) waits for RequestSemaphore 'left'" in caplog.text
-    assert "in exchange" in caplog.text
+    (record,) = caplog.records
+    lines = record.getMessage().splitlines()
+    assert re.fullmatch(r"crew has not moved for .* s; who waits for what:", lines[0])
+    for name, thing in zip(("lefty", "righty"), told, strict=True):
+        assert f"request {name!r} (SUSPENDED) waits for {thing}, at {line_of(kind)}" in lines
 
 
 def test_a_scheduler_tells_what_is_going_on():
