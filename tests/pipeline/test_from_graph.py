@@ -7,6 +7,8 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.pipeline import Pipeline
 from lazyflow_core.plugins import PluginManager
 
+from .operators import OpPeak
+
 
 class OpRamp(Operator):
     length = ParameterSlot(int, default=5)
@@ -33,17 +35,6 @@ class OpScale(Operator):
 
     def propagate_dirty(self, slot, roi):
         self.output.mark_dirty(roi)
-
-
-class OpPeak(Operator):
-    image = InputSlot()
-    peak = OutputSlot(value=float)
-
-    def compute_value(self, slot):
-        return float(self.image.read().max())
-
-    def propagate_dirty(self, slot, roi):
-        self.peak.mark_dirty()
 
 
 class OpTotal(Operator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lazyflow_core.graph import Output
 from lazyflow_core.request import ThreadedScheduler
 from lazyflow_core.roi import Roi
 from lazyflow_core.testing.case import InputArray
-from lazyflow_core.testing.operators import OpGate
+from lazyflow_core.testing.operators import OpArraySource, OpGate
 from lazyflow_core.testing.registry import check
 from lazyflow_core.testing.trial import Bench, Trial, key
 
@@ -22,28 +23,21 @@ def dirty_soundness(trial: Trial) -> None:
     trial.need_inputs()
     counts = np.zeros(2, int)
     with trial.bench() as bench:
-        for name, source in bench.sources.items():
-            pixels = source.content.value.pixels
-            if not pixels.size:
-                continue
-            low, high = pixels.min(), pixels.max()
-            for roi in trial.rois(pixels.shape)[:12]:
-                if roi.is_empty:
-                    continue
-                arrays = _copies(bench)
-                before = {key(slot): np.array(_fresh(trial, arrays, slot)) for slot in bench.outputs}
-                heard = _listen(bench)
-                bench.asked()
-                source.change(roi, trial.changed(pixels, roi, low, high))
-                for other, rois in bench.asked().items():
-                    if rois:
-                        trial.fail(f"announcing that {name} changed in {roi} asked {other} for {rois[0]}.")
-                after = {key(slot): _fresh(trial, _copies(bench), slot) for slot in bench.outputs}
-                for slot in bench.outputs:
-                    changed = trial.differing(after[key(slot)], before[key(slot)])
-                    why = f"{name} changed in {roi}"
-                    counts += _expect_announced(trial, slot, changed, heard[key(slot)], why)
-                heard.clear()
+        for name, source, roi, pixels in _changes(trial, bench, 12):
+            arrays = _copies(bench)
+            before = {key(slot): np.array(_fresh(trial, arrays, slot)) for slot in bench.outputs}
+            heard = _listen(bench)
+            bench.asked()
+            source.change(roi, pixels)
+            for other, rois in bench.asked().items():
+                if rois:
+                    trial.fail(f"announcing that {name} changed in {roi} asked {other} for {rois[0]}.")
+            after = {key(slot): _fresh(trial, _copies(bench), slot) for slot in bench.outputs}
+            for slot in bench.outputs:
+                changed = trial.differing(after[key(slot)], before[key(slot)])
+                why = f"{name} changed in {roi}"
+                counts += _expect_announced(trial, slot, changed, heard[key(slot)], why)
+            heard.clear()
     if counts[1]:
         trial.remark = f"announces {counts[0] / counts[1]:.1f} times the pixels that change"
 
@@ -53,19 +47,14 @@ def dirty_completes(trial: Trial) -> None:
     """After a change, a new request gives the new values, even if the change came while one was computing."""
     case = trial.case
     with trial.bench() as bench:
-        for name, source in bench.sources.items():
-            pixels = source.content.value.pixels
-            if not pixels.size:
-                continue
-            low, high = pixels.min(), pixels.max()
-            for roi in [roi for roi in trial.rois(pixels.shape)[:6] if not roi.is_empty]:
-                for slot in bench.outputs:
-                    slot.read()
-                source.change(roi, trial.changed(pixels, roi, low, high))
-                for slot in bench.outputs:
-                    where = f"{slot} after {name} changed in {roi}"
-                    new = _fresh(trial, _copies(bench), slot)
-                    trial.expect_equal(np.asarray(slot.read()), new, where, "what a new operator gives")
+        for name, source, roi, pixels in _changes(trial, bench, 6):
+            for slot in bench.outputs:
+                slot.read()
+            source.change(roi, pixels)
+            for slot in bench.outputs:
+                where = f"{slot} after {name} changed in {roi}"
+                new = _fresh(trial, _copies(bench), slot)
+                trial.expect_equal(np.asarray(slot.read()), new, where, "what a new operator gives")
     if case.change:
         _change_parameters(trial)
     for k in range(3):
@@ -144,6 +133,17 @@ def _wait_for(arrived: Any, over: Any, timeout_s: float) -> bool:
         if over.is_set():
             return bool(arrived.is_set())
     return False
+
+
+def _changes(trial: Trial, bench: Bench, most: int) -> Iterator[tuple[str, OpArraySource, Roi, Any]]:
+    """Give each input's name, its source, and at most so many of its regions, with new pixels for each."""
+    for name, source in bench.sources.items():
+        pixels = source.content.value.pixels
+        if pixels.size:
+            low, high = pixels.min(), pixels.max()
+            for roi in trial.rois(pixels.shape)[:most]:
+                if not roi.is_empty:
+                    yield name, source, roi, trial.changed(pixels, roi, low, high)
 
 
 def _fresh(trial: Trial, arrays: dict[str, InputArray], slot: Output) -> Any:

@@ -284,13 +284,6 @@ TROUBLE = {
         "p.toml, override scale.factr: test.scale has no slot or parameter 'factr'; did you mean 'factor'? "
         "Its inputs: image. Its parameters: factor.",
     ),
-    "a parameter that is refused": (
-        ["run", "p.toml", "--set", "scale.factor=0"], 2, "p.toml, override scale.factor: factor: 0 is zero.",
-    ),
-    "an unknown operator": (
-        ["run", "p.toml", "--set", "scale.operator=test.scal"], 2,
-        "p.toml, override scale.operator: no operator 'test.scal'; did you mean 'test.scale' or 'test.fail' or 'test.stuck'?",
-    ),
     "a setting without value": (
         ["run", "p.toml", "--set", "scale.factor"], 2,
         "--set 'scale.factor' has no value; write --set step.name=value.",
@@ -320,11 +313,6 @@ TROUBLE = {
     "an export whose table has no path": (
         ["run", "p.toml", "--export", "scale.output={format='npy'}"], 2,
         "--export \"scale.output={{format='npy'}}\": path has to be given, as a text in quotes.",
-    ),
-    "an export to a format that there is not": (
-        ["run", "p.toml", "--export", "scale.output={path='a.npy', format='npz'}"], 2,
-        "p.toml, override export of scale.output: nothing installed can write the format 'npz'; possible: npy. "
-        "Did you mean 'npy'?",
     ),
     "a preview that is no PNG": (
         ["run", "p.toml", "--preview", "p.jpg"], 2,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from lazyflow_core.axes import Axes
@@ -45,11 +44,7 @@ def is_labels(attributes: Mapping[str, Any]) -> bool:
 
 
 def axes_of_level(attributes: Mapping[str, Any], path: str) -> Axes | None:
-    """Return the axes of one level, pixel sizes included; None if the metadata does not give them.
-
-    A scale of 1 without a unit or translation is what must be written where nothing is known, so it is
-    read as an unknown resolution.
-    """
+    """Return the axes of one level, pixel sizes included; None if the metadata does not give them."""
     image = _multiscale(attributes)
     listed = image.get("axes")
     level = next((d for d in _data_sets(attributes) if d["path"] == path), None)
@@ -59,13 +54,9 @@ def axes_of_level(attributes: Mapping[str, Any], path: str) -> Axes | None:
     named = [{"name": a} if isinstance(a, str) else a for a in listed]
     steps = [*_steps(level), *_steps(image)]
     try:
-        axes = Axes.from_ngff(named, steps)
+        return Axes.from_ngff(named, steps)
     except (AxesError, TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
-    return Axes(
-        replace(a, resolution=None) if a.resolution == 1 and a.unit is None and not a.translation else a
-        for a in axes
-    )
 
 
 def _steps(node: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
