@@ -78,51 +78,80 @@ LF_INLINE Shape<V> shape_of(V a, V b, V c, V d, V e, V f) {
     return {mean, p, half_det * inverse, (cube - magnitude(half_det)) * inverse};
 }
 
-LF_INLINE void write_eigenvalues(const Shape<v8f>& s, float* const* out, long x) {
-    // A NaN as the second argument stays one.
-    const v8f one = 1.0f - (v8f){}, zero = {};
-    const v8f r = smaller(one, magnitude(s.r)), rest = larger(zero, s.rest);
-    const v8f t = 2.0f * r - 1.0f;
-    const v8f cosine = s.p * polynomial(COSINE, t);
-    const v8f sine = s.p * root(3.0f * rest * polynomial(SQUARED_SINE, t));
-    // With the sign of r, the one that stands apart is the largest or the smallest.
-    const v8f apart = with_sign(2.0f * cosine, s.r), lower = with_sign(-sine - cosine, s.r);
-    store(out[0] + x, s.mean + larger(apart, lower));
-    store(out[1] + x, s.mean + with_sign(sine - cosine, s.r));
-    store(out[2] + x, s.mean + smaller(apart, lower));
-}
+// The same for some pixels. Finding them and what follows from them are loops of their own: each waits long for its
+// roots and quotients, and the shorter its body, the more pixels are on their way at once.
+constexpr long FEW = 64;
+struct Shapes {
+    float mean[FEW], p[FEW], r[FEW], rest[FEW];
+
+    LF_INLINE_MEMBER void put(long x, const Shape<v8f>& s) {
+        store(mean + x, s.mean);
+        store(p + x, s.p);
+        store(r + x, s.r);
+        store(rest + x, s.rest);
+    }
+    LF_INLINE_MEMBER void put(long x, const Shape<v4d>& s) {
+        narrow(mean + x, s.mean);
+        narrow(p + x, s.p);
+        narrow(r + x, s.r);
+        narrow(rest + x, s.rest);
+    }
+
+    LF_INLINE_MEMBER void write_eigenvalues(float* const* out, long x0, long n) const {
+        const v8f one = 1.0f - (v8f){}, zero = {};
+        for (long x = 0; x < n; x += 8) {
+            const v8f side = load<v8f>(r + x), center = load<v8f>(mean + x), scale = load<v8f>(p + x);
+            // A NaN as the second argument stays one.
+            const v8f t = 2.0f * smaller(one, magnitude(side)) - 1.0f;
+            const v8f cosine = scale * polynomial(COSINE, t);
+            const v8f sine = scale * root(3.0f * larger(zero, load<v8f>(rest + x)) * polynomial(SQUARED_SINE, t));
+            // With the sign of r, the one that stands apart is the largest or the smallest.
+            const v8f apart = with_sign(2.0f * cosine, side), lower = with_sign(-sine - cosine, side);
+            store(out[0] + x0 + x, center + larger(apart, lower));
+            store(out[1] + x0 + x, center + with_sign(sine - cosine, side));
+            store(out[2] + x0 + x, center + smaller(apart, lower));
+        }
+    }
+};
 
 // tensor: a00 a01 a02 a11 a12 a22.
 void row_eigenvalues3(const float* const* t, float* const* out, long n) {
-    for (long x = 0; x < n; x += 8) {
-        Shape<v4d> half[2];
-        for (int i = 0; i < 2; i++) {
-            const long k = x + 4 * i;
-            half[i] = shape_of(widen(t[0] + k), widen(t[1] + k), widen(t[2] + k), widen(t[3] + k),
-                               widen(t[4] + k), widen(t[5] + k));
+    Shapes shapes;
+    for (long x0 = 0; x0 < n; x0 += FEW) {
+        const long few = n - x0 < FEW ? n - x0 : FEW;
+        for (long x = 0; x < few; x += 4) {
+            const long k = x0 + x;
+            shapes.put(x, shape_of(widen(t[0] + k), widen(t[1] + k), widen(t[2] + k), widen(t[3] + k),
+                                   widen(t[4] + k), widen(t[5] + k)));
         }
-        write_eigenvalues({joined(half[0].mean, half[1].mean), joined(half[0].p, half[1].p),
-                           joined(half[0].r, half[1].r), joined(half[0].rest, half[1].rest)},
-                          out, x);
+        shapes.write_eigenvalues(out, x0, few);
     }
 }
 
 // The same in single precision.
 void row_eigenvalues3_single(const float* const* t, float* const* out, long n) {
-    const v8f one = 1.0f - (v8f){};
-    for (long x = 0; x < n; x += 8) {
-        v8f m[6], largest = {};
-        for (int i = 0; i < 6; i++) {
-            m[i] = load<v8f>(t[i] + x);
-            largest = larger(largest, magnitude(m[i]));
+    const v8i EXPONENT = 0x7f800000 - (v8i){}, ONE = 0x00800000 - (v8i){}, SMALLEST = 2 * ONE;
+    Shapes shapes;
+    for (long x0 = 0; x0 < n; x0 += FEW) {
+        const long few = n - x0 < FEW ? n - x0 : FEW;
+        for (long x = 0; x < few; x += 8) {
+            v8f m[6], largest = {};
+            for (int i = 0; i < 6; i++) {
+                m[i] = load<v8f>(t[i] + x0 + x);
+                largest = larger(largest, magnitude(m[i]));
+            }
+            // The third power of p would leave the range of floats where the image is faint.
+            // By a power of two, so that no digit is lost.
+            v8i exponent = (v8i)largest & EXPONENT;
+            exponent = exponent > SMALLEST ? exponent : SMALLEST;
+            const v8f scale = (v8f)(EXPONENT - exponent), back = (v8f)(exponent - ONE);
+            for (int i = 0; i < 6; i++) m[i] *= scale;
+            Shape<v8f> shape = shape_of(m[0], m[1], m[2], m[3], m[4], m[5]);
+            shape.mean *= back;
+            shape.p *= back;
+            shapes.put(x, shape);
         }
-        // The third power of p would leave the range of floats where the image is faint.
-        const v8f scale = one / (largest == 0.0f ? one : largest);
-        for (int i = 0; i < 6; i++) m[i] *= scale;
-        Shape<v8f> shape = shape_of(m[0], m[1], m[2], m[3], m[4], m[5]);
-        shape.mean *= largest;
-        shape.p *= largest;
-        write_eigenvalues(shape, out, x);
+        shapes.write_eigenvalues(out, x0, few);
     }
 }
 

@@ -127,25 +127,7 @@ LF_INLINE v8f joined(v4d low, v4d high) {
 #endif
 }
 
-// Copy past the caches, whole lines of them: what is too large to stay there needs not be read before it is written.
-// Others see it after `drain`.
-LF_INLINE void stream(float* out, const float* row, long n) {
-#if LF_AVX2
-    const long head = -(long)(reinterpret_cast<uintptr_t>(out) / sizeof(float)) & 15;
-    if (n >= head + 16) {
-        std::memcpy(out, row, head * sizeof(float));
-        long x = head;
-        for (; x + 16 <= n; x += 16) {
-            _mm256_stream_ps(out + x, (__m256)load<v8f>(row + x));
-            _mm256_stream_ps(out + x + 8, (__m256)load<v8f>(row + x + 8));
-        }
-        std::memcpy(out + x, row + x, (n - x) * sizeof(float));
-        return;
-    }
-#endif
-    std::memcpy(out, row, n * sizeof(float));
-}
-
+// Let others see what was written past the caches.
 LF_INLINE void drain() {
 #if LF_AVX2
     _mm_sfence();

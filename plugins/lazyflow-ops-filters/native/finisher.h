@@ -1,0 +1,81 @@
+// From rows of terms to rows of results, and from there to the caller's arrays.
+#pragma once
+
+#include "convolver.h"
+#include "eigen.h"
+#include "stream.h"
+
+namespace {
+
+// Results larger than this, in bytes, are written past the caches: nothing of them would stay there until it is read.
+constexpr long STREAMED = 1 << 22;
+
+// Turns rows of terms into rows of results.
+struct Finisher {
+    const lf_image& spec;
+    const lf_result* results;
+    int count;
+    long n;
+    bool streamed = false;
+    Buffer<float> zeros, values;
+    Stream stream[LF_MOST_TERMS][LF_MOST_RESULTS];
+
+    Finisher(const lf_image& spec, const lf_result* results, int count)
+        : spec(spec), results(results), count(count), n(whole_vectors(range(spec, 2).size())), zeros(n),
+          values(LF_MOST_RESULTS * n) {
+        zeros.fill(0.0f);
+        long wanted = 0;
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < LF_MOST_RESULTS; j++) wanted += results[i].out[j] != nullptr;
+        for (int axis = 0; axis < 3; axis++) wanted *= range(spec, axis).size();
+        streamed = wanted * (long)sizeof(float) > STREAMED && range(spec, 2).size() >= LINE_FLOATS;
+    }
+    ~Finisher() {
+        if (!streamed) return;
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < LF_MOST_RESULTS; j++) stream[i][j].flush();
+        drain();
+    }
+
+    explicit operator bool() const { return zeros && values; }
+
+    void operator()(long z, long y, const float* const* terms) {
+        for (int i = 0; i < count; i++) {
+            const lf_result& result = results[i];
+            const float* rows[LF_MOST_INPUTS];
+            for (int j = 0; j < result.inputs; j++)
+                rows[j] = result.terms[j] < 0 ? zeros.data : terms[result.terms[j]];
+            float* made[LF_MOST_RESULTS] = {values.data, values.data + n, values.data + 2 * n};
+            const float* source[LF_MOST_RESULTS] = {made[0], made[1], made[2]};
+            switch (result.kind) {
+                case LF_COPY: source[0] = rows[0]; break;
+                case LF_DIFFERENCE: row_difference(rows, made[0], n); break;
+                case LF_SUM: row_sum(rows, result.inputs, made[0], n); break;
+                case LF_NORM: row_norm(rows, result.inputs, made[0], n); break;
+                case LF_EIGENVALUES:
+                    if (result.inputs == 3) row_eigenvalues2(rows, made, n);
+                    else row_eigenvalues3(rows, made, n);
+                    break;
+                case LF_EIGENVALUES_SINGLE:
+                    if (result.inputs == 3) row_eigenvalues2(rows, made, n);
+                    else row_eigenvalues3_single(rows, made, n);
+                    break;
+            }
+            for (int j = 0; j < LF_MOST_RESULTS; j++)
+                if (result.out[j]) write(stream[i][j], result.out[j], result.stride[j], z, y, source[j]);
+        }
+    }
+
+    void write(Stream& past, float* out, const int64_t* stride, long z, long y, const float* row) {
+        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1];
+        const long length = range(spec, 2).size();
+        if (stride[2] != 1)
+            for (long x = 0; x < length; x++) out[x * stride[2]] = row[x];
+        else if (streamed)
+            past.write(out, row, length);
+        else
+            std::memcpy(out, row, length * sizeof(float));
+    }
+};
+
+}  // namespace
