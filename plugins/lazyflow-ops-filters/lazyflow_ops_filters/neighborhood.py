@@ -131,7 +131,8 @@ class OpMorphology(_OpFootprint):
     ------
     operation : ParameterSlot[str]
         ``erosion``, ``dilation``, ``opening``, ``closing``, ``gradient`` (dilation minus erosion),
-        ``white_top_hat`` (the image minus its opening) or ``black_top_hat`` (its closing minus the image).
+        ``white_top_hat`` (the image minus its opening) or ``black_top_hat`` (its closing minus the image);
+        these three are never below 0.
 
     Outputs
     -------

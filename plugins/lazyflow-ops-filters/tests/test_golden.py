@@ -172,9 +172,9 @@ def compared(name, image, radius, border):
         case "gradient":
             return steps(image, 100) - steps(image, 0)
         case "white_top_hat":
-            return image - steps(image, 0, 100)
+            return np.maximum(image - steps(image, 0, 100), 0)
         case "black_top_hat":
-            return steps(image, 100, 0) - image
+            return np.maximum(steps(image, 100, 0) - image, 0)
         case "distance":
             zeros = np.argwhere(image == 0)
             apart = np.abs(np.argwhere(np.ones_like(image))[:, None] - zeros[None])

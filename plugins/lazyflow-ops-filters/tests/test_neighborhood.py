@@ -123,6 +123,17 @@ def test_differences_of_signed_integers_do_not_overflow(operation, dtype, graph)
         assert np.array_equal(result == 0, ~exact)
 
 
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "f4"])
+@pytest.mark.parametrize("operation", ["white_top_hat", "black_top_hat"])
+def test_top_hats_do_not_fall_below_zero_at_a_border_of_zeros(operation, dtype, graph):
+    image = np.full((6, 7), -90 if operation == "white_top_hat" and dtype in ("i1", "f4") else 90).astype(
+        dtype
+    )
+    result = read(OpMorphology, graph, image, "yx", radius=1, operation=operation, border="zero")
+    assert not result[1:-1, 1:-1].any()
+    assert not result.any()
+
+
 @pytest.mark.parametrize("dtype", ["i8", "u8", "g"])
 @pytest.mark.parametrize("shape", ["box", "ball"])
 def test_numbers_that_float64_cannot_tell_apart_are_kept(shape, dtype, graph):

@@ -213,7 +213,7 @@ class Morphology(_OverFootprint):
     """Erosion, dilation and what is made of them, of grey images or masks, by a flat neighbourhood.
 
     ``gradient`` is dilation minus erosion, ``white_top_hat`` the image minus its opening, ``black_top_hat``
-    its closing minus the image.
+    its closing minus the image; never below 0.
 
     Attributes
     ----------
@@ -242,7 +242,10 @@ class Morphology(_OverFootprint):
             return parts[0]
         if image.dtype == bool:
             return parts[0] & ~parts[1]  # what is in the first and not in the second
-        return (parts[0] - parts[1]).astype(self.dtype(image.dtype), copy=False)
+        difference = (parts[0] - parts[1]).astype(self.dtype(image.dtype), copy=False)
+        # With zeros beyond the border a closing may be below the image there, an opening above it.
+        difference[parts[0] < parts[1]] = 0
+        return difference
 
     def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of the result for images of a dtype.
