@@ -142,17 +142,17 @@ class Setup:
     def set(self, target: Any, attribute: str, value: Any) -> None:
         """Write a field of the graph's state, so that it can be taken back. Everything is written here."""
         before = getattr(target, attribute)
-        earlier = -1
-        if type(before) is tuple:
+        if type(before) is not tuple:
+            self._undo.append((target, attribute, before, -1))
+        else:
             key = (id(target), attribute)
             earlier = self._noted.get(key, -1)
-            if earlier >= self._blocks[-1]:
-                setattr(target, attribute, value)
-                return
-            self._noted[key] = len(self._undo)
-            if earlier >= 0:
-                self._last_again = len(self._undo)
-        self._undo.append((target, attribute, before, earlier))
+            if earlier < self._blocks[-1]:
+                # The entry before the mark of it: a Ctrl-C in between leaves one too many, not one too few.
+                self._undo.append((target, attribute, before, earlier))
+                self._noted[key] = len(self._undo) - 1
+                if earlier >= 0:
+                    self._last_again = len(self._undo) - 1
         setattr(target, attribute, value)
 
     def add(self, operator: Operator) -> None:
@@ -375,7 +375,7 @@ class Setup:
             setattr(target, attribute, before)
             if type(before) is tuple:
                 if earlier < 0:
-                    del self._noted[id(target), attribute]
+                    self._noted.pop((id(target), attribute), None)
                 else:
                     self._noted[id(target), attribute] = earlier
 
