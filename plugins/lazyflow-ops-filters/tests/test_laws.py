@@ -34,6 +34,31 @@ def test_any_region_has_the_bits_of_the_whole(cls, parameters, data):
         assert np.array_equal(operator.output.read(roi), whole[roi.slicing])
 
 
+@pytest.mark.parametrize("axes", ["xzy", "yxz", "xyz"])
+@cases
+def test_axes_in_another_order_have_the_same_results(cls, parameters, axes):
+    image = thresholded(speckled((9, 11, 13)), cls)
+    order = ["zyx".index(key) for key in axes]
+    with Graph() as graph:
+        expected = make(cls, parameters, graph, image, "zyx").output.read()
+        operator = make(cls, parameters, graph, image.transpose(order), axes)
+        assert operator.output.meta.axes.keys[:3] == axes
+        order += range(3, expected.ndim)
+        assert np.array_equal(operator.output.read(), expected.transpose(order))
+
+
+@cases
+def test_time_and_channels_are_looped_over(cls, parameters):
+    image = thresholded(speckled((2, 9, 3, 11, 10)), cls)
+    with Graph() as graph:
+        result = make(cls, parameters, graph, image, "cztyx").output.read()
+        for c, t in np.ndindex(2, 3):
+            alone = make(cls, parameters, graph, image[c, :, t], "zyx").output.read()
+            alone = np.moveaxis(alone.reshape(9, 11, 10, -1), -1, 0)
+            n = len(alone)
+            assert np.array_equal(result[c * n : (c + 1) * n, :, t], alone)
+
+
 @cases
 def test_results_have_the_shape_and_dtype_promised_and_finite_values(cls, parameters):
     image = thresholded(speckled((10, 11, 12)), cls)
