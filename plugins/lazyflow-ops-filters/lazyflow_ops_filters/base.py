@@ -5,10 +5,13 @@ A subclass declares its scales and says, in `OpFilter.make_filter`, which `Filte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
 from math import isfinite, prod
-from typing import Any
+from operator import is_
+from typing import Any, cast
 
 import numpy as np
 from lazyflow_core import ArrayMeta, Axes, Axis, InputSlot, Operator, OutputSlot, ParameterSlot, Roi
@@ -16,6 +19,7 @@ from lazyflow_core.errors import SetupError
 
 from lazyflow_ops_filters.kernels.backend import Backend, Job
 from lazyflow_ops_filters.kernels.border import BORDERS
+from lazyflow_ops_filters.kernels.composite import FilterSet
 from lazyflow_ops_filters.kernels.filters import PRECISIONS, Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
@@ -43,9 +47,9 @@ def _check_window(value: float) -> str | None:
     return None if isfinite(value) and value >= 0 else "is no number of sigmas; 0 is the usual window"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """A filter together with where its axes are in the image."""
+    """A filter together with where its axes are in the image: all that a request needs but the region."""
 
     filter: Filter
     meta: ArrayMeta
@@ -54,37 +58,58 @@ class Plan:
     #: Position of the channel axis in the image, None if it has none.
     channel: int | None
 
-    @property
+    @cached_property
     def results(self) -> int:
         """Number of output channels per input channel."""
         return self.filter.results
 
-    @property
+    @cached_property
     def halo(self) -> tuple[int, ...]:
         """Pixels around a region that its result depends on, per axis of the image."""
-        return self.halo_of(range(self.results))
+        return self._of_image(self.filter.halo(self.spatial_shape))
 
-    def halo_of(self, results: Collection[int]) -> tuple[int, ...]:
-        """Return the same for some of the results per pixel."""
-        halo = [0] * self.meta.ndim
-        for axis, h in zip(self.spatial, self.filter.halo_of(results, self.spatial_shape), strict=True):
-            halo[axis] = h
-        return tuple(halo)
+    @cached_property
+    def halos(self) -> tuple[tuple[int, ...], ...]:
+        """The same for each of the results alone."""
+        return tuple(map(self._of_image, self.filter.halos(self.spatial_shape)))
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
         return tuple(self.meta.shape[i] for i in self.spatial)
 
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The axes of image and output in the order in which they are worked on, the spatial ones last.
+
+        Before them the channel axis, a new last one if the image has none.
+        """
+        channel = self.meta.ndim if self.channel is None else self.channel
+        others = [i for i in range(self.meta.ndim) if i not in self.spatial and i != channel]
+        return (*others, channel, *self.spatial)
+
+    @cached_property
+    def parts(self) -> tuple[Plan, ...]:
+        """A plan for each member of a set of filters alone."""
+        whole = cast(FilterSet, self.filter)
+        return tuple(
+            replace(self, filter=FilterSet((filter,), (title,)))
+            for filter, title in zip(whole.filters, whole.titles, strict=True)
+        )
+
     def input_roi(self, roi: Roi) -> Roi:
         """Return what a region of the output depends on."""
-        if self.channel is None:
-            wanted = range(roi.start[-1], roi.stop[-1]) if self.results > 1 else range(1)
-            roi = Roi(roi.start[: self.meta.ndim], roi.stop[: self.meta.ndim])
-        else:
-            start, stop = roi.start[self.channel], roi.stop[self.channel]
-            wanted = range(start, min(stop, start + self.results))
-            roi = roi.with_axis(self.channel, start // self.results, -(-stop // self.results))
-        return roi.with_halo(self.halo_of({i % self.results for i in wanted}), within=self.meta.roi)
+        first, last = 0, self.results
+        if self.channel is not None:
+            first, last = roi.start[self.channel], roi.stop[self.channel]
+            roi = roi.with_axis(self.channel, first // self.results, -(-last // self.results))
+        elif self.results > 1:
+            first, last = roi.start[-1], roi.stop[-1]
+            roi = Roi(roi.start[:-1], roi.stop[:-1])
+        halo = self.halo
+        if last - first < self.results:
+            wanted = {self.halos[i % self.results] for i in range(first, last)}
+            halo = tuple(map(max, zip(*wanted, strict=True)))
+        return roi.with_halo(halo, within=self.meta.roi)
 
     def output_roi(self, roi: Roi) -> Roi:
         """Return what depends on a region of the input."""
@@ -93,6 +118,13 @@ class Plan:
             start, stop = roi.start[self.channel], roi.stop[self.channel]
             return roi.with_axis(self.channel, start * self.results, stop * self.results)
         return roi if self.results == 1 else Roi((*roi.start, 0), (*roi.stop, self.results))
+
+    def _of_image(self, halo: tuple[int, ...]) -> tuple[int, ...]:
+        """Return a halo per spatial axis as one per axis of the image."""
+        result = [0] * self.meta.ndim
+        for axis, h in zip(self.spatial, halo, strict=True):
+            result[axis] = h
+        return tuple(result)
 
 
 def _longer(shape: tuple[int, ...], axis: int, factor: int) -> tuple[int, ...]:
@@ -141,8 +173,13 @@ class OpFilter(Operator):
     in_2d = ParameterSlot(bool, default=False, doc="filter each z slice on its own")
     output = OutputSlot()
 
+    _last_plan: tuple[tuple[Any, ...], Plan | None] = (), None
+
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
-        """Return the filter that the parameters describe, for the axes it runs along."""
+        """Return the filter that the parameters describe, for the axes it runs along.
+
+        It follows from the values of the parameters and the meta of the image, and from nothing else.
+        """
         raise NotImplementedError(f"{type(self).__name__} has to define make_filter.")
 
     def filters(self, axis: Axis) -> bool:
@@ -205,28 +242,43 @@ class OpFilter(Operator):
         image = self.image.read(input_roi)
 
         # Give both a channel axis, and bring them into the order: others, channel, spatial axes.
-        channel = plan.channel
-        if channel is None:
-            channel = plan.meta.ndim
+        results, channel, first = plan.results, plan.channel, 0
+        if channel is not None:
+            first = input_roi.start[channel] * results - roi.start[channel]
+        else:
             image = image[..., np.newaxis]
-            out = out if plan.results > 1 else out[..., np.newaxis]
-        first_in, first_out = (r.start[channel] if channel < r.ndim else 0 for r in (input_roi, roi))
-        others = [i for i in range(image.ndim) if i not in plan.spatial and i != channel]
-        order = (*others, channel, *plan.spatial)
-        image, out = image.transpose(order), out.transpose(order)
+            if results > 1:
+                first = -roi.start[-1]
+            else:
+                out = out[..., np.newaxis]
+        image, out = image.transpose(plan.order), out.transpose(plan.order)
 
-        region = tuple(
-            slice(roi.start[i] - input_roi.start[i], roi.stop[i] - input_roi.start[i]) for i in plan.spatial
-        )
-        for index in np.ndindex(image.shape[: len(others) + 1]):
-            begin = (first_in + index[-1]) * plan.results - first_out
+        starts = [(roi.start[i], roi.stop[i], input_roi.start[i]) for i in plan.spatial]
+        region = tuple([slice(start - origin, stop - origin) for start, stop, origin in starts])
+        border, loops = self.border_name(), image.ndim - len(region)
+        channels = out.shape[loops - 1]
+        for index in product(*map(range, image.shape[:loops])):
+            begin = first + index[-1] * results
             outs = [
-                out[(*index[:-1], i)] if 0 <= i < out.shape[len(others)] else None
-                for i in range(begin, begin + plan.results)
+                out[(*index[:-1], i)] if 0 <= i < channels else None for i in range(begin, begin + results)
             ]
-            backend.apply(plan.filter, Job(image[index], self.border_name(), region, outs))
+            backend.apply(plan.filter, Job(image[index], border, region, outs))
 
     def _plan(self) -> Plan:
+        """Return the plan for the image and the parameters there are now.
+
+        The last one is kept with the very objects it was made from, and holds as long as these are the same.
+        None of them changes while it is made, since no setup runs while operators compute or hear of changes.
+        A parameter that is computed may; but no plan is made from it, since a setup could not.
+        """
+        values = (self.image.meta, *[None if p.is_computed else p.value for p in self.parameters])
+        made_from, plan = self._last_plan
+        if plan is None or not all(map(is_, values, made_from)):
+            plan = self._make_plan()
+            self._last_plan = values, plan
+        return plan
+
+    def _make_plan(self) -> Plan:
         meta = self.image.meta
         if meta.dtype.kind not in "buif":
             raise SetupError(

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from lazyflow_core import Axis, OutputSlot, ParameterSlot, Roi
 
-from lazyflow_ops_filters.base import OpGaussianFilter, Plan, precision_slot
+from lazyflow_ops_filters.base import OpGaussianFilter, precision_slot
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.composite import FilterSet, Presmoothed
 from lazyflow_ops_filters.units import in_pixels
@@ -161,28 +161,19 @@ class OpPixelFeatures(OpGaussianFilter):
 
     def setup_outputs(self) -> None:
         super().setup_outputs()
-        plans = self._plans()
+        plans = self._plan().parts
         self.features.resize(len(plans))
         for feature, plan in zip(self.features, plans, strict=True):
             feature.meta = self._output_meta(plan)
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        plan = self._plan() if slot is self.output else self._plans()[slot.index]
-        self._compute(plan, roi, out)
+        plan = self._plan()
+        self._compute(plan if slot is self.output else plan.parts[slot.index], roi, out)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         super().propagate_dirty(slot, roi)
-        for feature, plan in zip(self.features, self._plans(), strict=True):
+        for feature, plan in zip(self.features, self._plan().parts, strict=True):
             feature.mark_dirty(plan.output_roi(roi))
-
-    def _plans(self) -> list[Plan]:
-        """Return what to compute for each feature alone."""
-        plan = self._plan()
-        whole = cast(FilterSet, plan.filter)
-        return [
-            replace(plan, filter=FilterSet((filter,), (title,)))
-            for filter, title in zip(whole.filters, whole.titles, strict=True)
-        ]
 
     def _filter(self, entry: tuple[Any, ...], axes: Sequence[Axis]) -> f.Filter:
         feature, scale, *dimensions = entry

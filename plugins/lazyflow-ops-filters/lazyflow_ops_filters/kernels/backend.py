@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class Job:
 
     def with_outs(self, outs: Sequence[Array | None]) -> Job:
         """Return the same job with other destinations."""
-        return replace(self, outs=outs)
+        return Job(self.image, self.border, self.region, outs)
 
     def grown(self, halo: Sequence[int]) -> Job:
         """Return a job without destinations for the region and what is around it in the image."""
@@ -72,7 +72,7 @@ class Job:
             slice(max(0, s.start - h), min(n, s.stop + h))
             for s, h, n in zip(self.region, halo, self.image.shape, strict=True)
         )
-        return replace(self, region=region, outs=())
+        return Job(self.image, self.border, region, ())
 
     def inside(self, source: Job, image: Array, outs: Sequence[Array | None]) -> Job:
         """Return the job for this region in an image that was computed as the region of another job."""

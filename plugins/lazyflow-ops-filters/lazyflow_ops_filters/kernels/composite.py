@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+from operator import add
+from typing import TYPE_CHECKING, TypeVar
 
 from lazyflow_ops_filters.kernels.filters import Filter, GaussianSmoothing, TooThin
 
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
     from lazyflow_ops_filters.kernels.backend import Backend, Job
 
 __all__ = ["FilterSet", "Presmoothed"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,45 +47,39 @@ class FilterSet(Filter):
         return tuple(names)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return self.halo_of(range(self.results), shape)
+        return tuple(map(max, zip(*(filter.halo(shape) for filter in self.filters), strict=True)))
 
-    def halo_of(self, results: Collection[int], shape: Sequence[int]) -> tuple[int, ...]:
-        halos, first = [(0,) * self.ndim], 0
-        for filter in self.filters:
-            if any(first <= i < first + filter.results for i in results):
-                halos.append(filter.halo(shape))
-            first += filter.results
-        return tuple(max(h) for h in zip(*halos, strict=True))
+    def halos(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        return tuple(halo for filter in self.filters for halo in filter.halos(shape))
 
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
         found = (filter.too_thin(shape, border) for filter in self.filters)
         return next((thin for thin in found if thin), None)
 
     def compute(self, backend: Backend, job: Job) -> None:
-        for filter, part in self.wanted(job):
-            backend.apply(filter, part)
+        for filter, outs in self.wanted(job.outs):
+            backend.apply(filter, job.with_outs(outs))
 
-    def wanted(self, job: Job) -> list[tuple[Filter, Job]]:
-        """Return the filters that are asked for, each with its part of a job.
+    def wanted(self, outs: Sequence[T | None]) -> list[tuple[Filter, Sequence[T | None]]]:
+        """Return the filters that are asked for, each with its part of the destinations of all.
 
         Those that follow the same smoothing are joined, so that it happens once.
         """
-        parts: list[tuple[Filter, Job]] = []
-        smoothed: dict[GaussianSmoothing, list[tuple[Filter, Job]]] = {}
+        parts: list[tuple[Filter, Sequence[T | None]]] = []
+        smoothed: dict[GaussianSmoothing, list[tuple[Filter, Sequence[T | None]]]] = {}
         first = 0
         for filter in self.filters:
-            outs = job.outs[first : first + filter.results]
+            own = outs[first : first + filter.results]
             first += filter.results
-            if all(out is None for out in outs):
+            if all(out is None for out in own):
                 continue
             if isinstance(filter, Presmoothed):
-                smoothed.setdefault(filter.smoothing, []).append((filter.filter, job.with_outs(outs)))
+                smoothed.setdefault(filter.smoothing, []).append((filter.filter, own))
             else:
-                parts.append((filter, job.with_outs(outs)))
+                parts.append((filter, own))
         for smoothing, members in smoothed.items():
             joined = FilterSet(tuple(filter for filter, _ in members))
-            outs = [out for _, part in members for out in part.outs]
-            parts.append((Presmoothed(smoothing, joined), job.with_outs(outs)))
+            parts.append((Presmoothed(smoothing, joined), [out for _, own in members for out in own]))
         return parts
 
 
@@ -107,7 +102,7 @@ class Presmoothed(Filter):
         return self.filter.names(keys)
 
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple(np.add(self.smoothing.halo(shape), self.filter.halo(shape)).tolist())
+        return tuple(map(add, self.smoothing.halo(shape), self.filter.halo(shape)))
 
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
         return self.smoothing.too_thin(shape, border) or self.filter.too_thin(shape, border)

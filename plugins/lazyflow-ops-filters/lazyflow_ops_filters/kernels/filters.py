@@ -7,7 +7,7 @@ of one separable convolution that every backend has; a backend may know a faster
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,7 +73,10 @@ class TooThin(NamedTuple):
 
 
 class Filter(ABC):
-    """What can be computed of a region of an image: some results per pixel."""
+    """What can be computed of a region of an image: some results per pixel.
+
+    A value: it never changes, and can be a key of a dictionary.
+    """
 
     @property
     @abstractmethod
@@ -88,9 +91,9 @@ class Filter(ABC):
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Return how many pixels around a region matter for it, per axis of an image of that shape."""
 
-    def halo_of(self, results: Collection[int], shape: Sequence[int]) -> tuple[int, ...]:
-        """Return the same for some of its results, by their numbers."""
-        return self.halo(shape)
+    def halos(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Return the same for each of its results alone."""
+        return (self.halo(shape),) * self.results
 
     @abstractmethod
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:

@@ -7,10 +7,12 @@ pixel); here each filter is written down in these.
 from __future__ import annotations
 
 import ctypes
-import operator
-from collections.abc import Callable, Sequence
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int32, c_int64
+from collections.abc import Callable, Hashable, Sequence
+from ctypes import c_char_p, c_int, c_int32
+from functools import lru_cache
+from operator import add
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -33,47 +35,49 @@ _MOST_TERMS = 32
 _NO_DERIVATIVE = -2
 
 
-class _Image(ctypes.Structure):
-    _fields_ = [
-        ("data", POINTER(c_float)),
-        ("shape", c_int64 * 3),
-        ("stride", c_int64 * 2),
-        ("start", c_int64 * 3),
-        ("stop", c_int64 * 3),
-        ("border", c_int32),
-        ("kernels", c_int32),
-        ("weights", POINTER(POINTER(c_float))),
-        ("radius", POINTER(c_int32)),
-    ]
+#: The structures of ``native/filters.h``.
+_IMAGE = Struct("P 3q2q3q3q ii PP")
+_TERM = Struct("3i")
+_RESULT = Struct("ii6i 3P9q")
 
 
-class _Term(ctypes.Structure):
-    _fields_ = [("kernel", c_int32 * 3)]
+class _Call:
+    """One call of the library, except for the pixels; the same for every region, and never changed."""
 
-
-class _Result(ctypes.Structure):
-    _fields_ = [
-        ("kind", c_int32),
-        ("inputs", c_int32),
-        ("terms", c_int32 * 6),
-        ("out", POINTER(c_float) * 3),
-        ("stride", (c_int64 * 3) * 3),
-    ]
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [("derivative", _Term * 3), ("outer", _Term)]
+    def __init__(self, program: _Program) -> None:
+        self.kernels = len(program.kernels)
+        self.weights = np.concatenate(program.kernels) if self.kernels else np.empty(0, np.float32)
+        sizes = [len(k) for k in program.kernels]
+        first = self.weights.ctypes.data
+        self.pointers = np.array([first + 4 * sum(sizes[:i]) for i in range(self.kernels)], np.uintp)
+        self.radius = np.array([n // 2 for n in sizes], np.int32)
+        self.addresses = (self.pointers.ctypes.data, self.radius.ctypes.data)
+        self.is_tensor = program.tensor is not None
+        self.terms = b"".join(_TERM.pack(*term) for term in program.tensor or program.terms)
+        self.count = len(program.terms)
+        #: How far the kernels reach along each axis of the image.
+        self.reach = program.reach()
+        #: Per result its kind, its number of terms, six terms, and the numbers of its destinations.
+        self.results = [
+            ((kind, len(terms), *terms, *(0,) * (6 - len(terms))), outs)
+            for kind, terms, outs in program.results
+        ]
 
 
 class _Program:
-    """Kernels, terms and results of one call; terms that occur twice are computed once."""
+    """Kernels, terms and results to be made into a call; terms that occur twice are computed once.
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.ndim = job.image.ndim
+    It is written for images of a shape in which only axes of one pixel count.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.ndim = len(shape)
         self.kernels: list[Array] = []
         self.terms: list[tuple[int, ...]] = []
-        self.results: list[tuple[int, tuple[int, ...], Sequence[Array | None]]] = []
+        self.results: list[tuple[int, tuple[int, ...], Sequence[int | None]]] = []
+        #: For a structure tensor the terms of the derivatives, and that of the smoothing of their products.
+        self.tensor: list[tuple[int, ...]] | None = None
         self._index: dict[bytes, int] = {}
 
     def kernel(self, weights: Array) -> int:
@@ -85,9 +89,16 @@ class _Program:
             self.kernels.append(single)
         return self._index[key]
 
-    def radius(self, number: int) -> int:
-        """Return how far the kernel of a number reaches; 0 for none."""
-        return 0 if number < 0 else len(self.kernels[number]) // 2
+    def reach(self) -> tuple[int, ...]:
+        """Return how far the kernels reach along each axis of the image."""
+
+        def radii(term: tuple[int, ...]) -> list[int]:
+            return [0 if number < 0 else len(self.kernels[number]) // 2 for number in term]
+
+        reach = list(map(max, zip(*map(radii, self.terms), strict=True))) if self.terms else [0, 0, 0]
+        if self.tensor is not None:
+            reach = list(map(add, reach, radii(self.tensor[-1])))
+        return tuple(reach[3 - self.ndim :])
 
     def convolution(self, kernels: Sequence[Array | None]) -> int:
         """Return the number of the term with these weights per axis."""
@@ -103,11 +114,11 @@ class _Program:
 
     def gaussian(self, sigma: f.Sigmas, window: float, orders: Sequence[int]) -> int:
         """Return the number of a term that is a Gaussian derivative."""
-        kernels = f.kernels_of(sigma, window, orders, self.job.image.shape)
+        kernels = f.kernels_of(sigma, window, orders, self.shape)
         return _ZERO if kernels is None else self.convolution(kernels)
 
-    def result(self, kind: int, terms: Sequence[int], outs: Sequence[Array | None]) -> None:
-        """Add something to be made of terms."""
+    def result(self, kind: int, terms: Sequence[int], outs: Sequence[int | None]) -> None:
+        """Add something to be made of terms, and to be written to the destinations of these numbers."""
         self.results.append((kind, tuple(terms), outs))
 
 
@@ -140,9 +151,9 @@ class NativeBackend(Backend):
         library.lf_best_isa.restype = c_char_p
         self.isa = isa or library.lf_best_isa().decode()
         self._convolve = getattr(library, f"lf_convolve_{self.isa}")
-        self._convolve.argtypes = [POINTER(_Image), c_int32, POINTER(_Term), c_int32, POINTER(_Result)]
+        self._convolve.argtypes = [c_char_p, c_int32, c_char_p, c_int32, c_char_p]
         self._tensor = getattr(library, f"lf_structure_tensor_{self.isa}")
-        self._tensor.argtypes = [POINTER(_Image), POINTER(_Tensor), c_int32, POINTER(_Result)]
+        self._tensor.argtypes = [c_char_p, c_char_p, c_int32, c_char_p]
         self._convolve.restype = self._tensor.restype = c_int
 
     def describe(self) -> str:
@@ -155,119 +166,115 @@ class NativeBackend(Backend):
     def convolve(
         self, image: Array, kernels: Sequence[Array | None], border: str, region: Region, out: Array
     ) -> None:
-        program = _Program(Job(image, border, region, [out]))
-        program.result(_COPY, [program.convolution(kernels)], [out])
-        self._run(program)
+        program = _Program(image.shape)
+        program.result(_COPY, [program.convolution(kernels)], [0])
+        self._run(_Call(program), Job(image, border, region, [out]))
 
     def apply(self, filter: f.Filter, job: Job) -> None:
-        if isinstance(filter, FilterSet):
-            self._apply_set(filter, job)
-            return
-        program = _Program(job)
-        if isinstance(filter, f.StructureTensor) and not isinstance(filter, f.StructureTensorOrientation):
-            self._run_tensor(filter, program)
-        elif (write := _PROGRAMS.get(type(filter))) is not None:
-            write(program, filter, job.outs)
-            self._run(program)
-        else:
+        if not isinstance(filter, FilterSet) and type(filter) not in _PROGRAMS:
             filter.compute(self, job)
+            return
+        shape = tuple([min(n, 2) for n in job.image.shape])
+        for step in _steps(filter, shape, tuple([out is not None for out in job.outs])):
+            if isinstance(step, _Call):
+                self._run(step, job)
+            else:
+                part, outs = step
+                part.compute(self, job.with_outs([None if i is None else job.outs[i] for i in outs]))
 
-    def _apply_set(self, filters: FilterSet, job: Job) -> None:
-        """Run filters of one scale together: they share most of their convolutions."""
-        programs: dict[f.Sigmas, _Program] = {}
-        for filter, part in filters.wanted(job):
-            write = _PROGRAMS.get(type(filter))
-            if write is None:
-                self.apply(filter, part)
-                continue
-            assert isinstance(filter, f.GaussianFilter)
-            program = programs.setdefault(filter.sigma, _Program(job))
-            if len(program.terms) > _MOST_TERMS - 10:
-                self._run(program)
-                program = programs[filter.sigma] = _Program(job)
-            write(program, filter, part.outs)
-        for program in programs.values():
-            self._run(program)
-
-    def _run_tensor(self, filter: f.StructureTensor, program: _Program) -> None:
-        first = 3 - program.ndim
-        tensor = _Tensor()
-        for axis in range(3):
-            filtered = axis - first in filter.axes
-            number = program.derivative(filter.sigma, filter.window, axis - first) if filtered else _ZERO
-            tensor.derivative[axis].kernel[:] = (
-                (_NO_DERIVATIVE,) * 3 if number == _ZERO else program.terms[number]
-            )
-        smooth = program.derivative(filter.outer, filter.window)
-        tensor.outer.kernel[:] = program.terms[smooth]
-        # Products are numbered as elements of a 3×3 triangle.
-        numbers = f.pairs(range(3))
-        elements = [numbers.index((i + first, j + first)) for i, j in f.pairs(filter.axes)]
-        outs = program.job.outs
-        if isinstance(filter, f.StructureTensorEigenvalues) and len(elements) > 1:
-            program.result(_eigenvalues_in(filter.precision), elements, outs)
-        else:
-            for element, out in zip(elements, outs, strict=True):
-                program.result(_COPY, [element], [out])
-        self._run(program, tensor)
-
-    def _run(self, program: _Program, tensor: _Tensor | None = None) -> None:
-        job = program.job
+    def _run(self, call: _Call, job: Job) -> None:
         # Cut off what no kernel reaches before converting; an edge of the image stays one.
-        reach = [0, 0, 0]
-        for term in program.terms:
-            reach = list(map(max, reach, map(program.radius, term)))
-        if tensor is not None:
-            reach = list(map(operator.add, reach, map(program.radius, tensor.outer.kernel)))
-        part = job.grown(reach[3 - program.ndim :]).region
-        data = job.image[part]
-        if data.dtype != np.float32 or data.strides[-1] != 4 or any(s % 4 for s in data.strides):
+        cut, start, stop = [], [], []
+        for s, reach, n in zip(job.region, call.reach, job.image.shape, strict=True):
+            first = max(0, s.start - reach)
+            cut.append(slice(first, min(n, s.stop + reach)))
+            start.append(s.start - first)
+            stop.append(s.stop - first)
+        data = job.image[tuple(cut)]
+        if not _is_of_floats(data) or data.strides[-1] != 4:
             data = np.ascontiguousarray(data, dtype=np.float32)
-        region = [(r.start - p.start, r.stop - p.start) for r, p in zip(job.region, part, strict=True)]
-        lead = 3 - program.ndim
-
-        image = _Image()
-        image.data = data.ctypes.data_as(POINTER(c_float))
-        image.shape[:] = (1,) * lead + data.shape
-        image.stride[:] = ((0,) * lead + tuple(s // 4 for s in data.strides))[:2]
-        image.start[:] = (0,) * lead + tuple(a for a, _ in region)
-        image.stop[:] = (1,) * lead + tuple(b for _, b in region)
-        image.border = _BORDERS[job.border]
-        image.kernels = len(program.kernels)
-        weights = (POINTER(c_float) * len(program.kernels))(
-            *(k.ctypes.data_as(POINTER(c_float)) for k in program.kernels)
+        lead = 3 - data.ndim
+        ones, zeros = (1,) * lead, (0,) * lead
+        image = _IMAGE.pack(
+            data.ctypes.data,
+            *ones,
+            *data.shape,
+            *(*zeros, *(s // 4 for s in data.strides))[:2],
+            *zeros,
+            *start,
+            *ones,
+            *stop,
+            _BORDERS[job.border],
+            call.kernels,
+            *call.addresses,
         )
-        radius = (c_int32 * len(program.kernels))(*(len(k) // 2 for k in program.kernels))
-        image.weights, image.radius = weights, radius
 
-        results = (_Result * len(program.results))()
+        results = []
         copies: list[tuple[Array, Array]] = []
-        for result, (kind, terms, outs) in zip(results, program.results, strict=True):
-            result.kind, result.inputs = kind, len(terms)
-            result.terms[: len(terms)] = terms
-            for i, out in enumerate(outs):
+        for what, numbers in call.results:
+            addresses, strides = [0] * 3, [0] * 9
+            for i, number in enumerate(numbers):
+                out = None if number is None else job.outs[number]
                 if out is None:
                     continue
                 target = out
-                if out.dtype != np.float32 or any(s % 4 for s in out.strides):
+                if not _is_of_floats(out):
                     target = np.empty(out.shape, np.float32)
                     copies.append((out, target))
-                result.out[i] = ctypes.cast(target.ctypes.data, POINTER(c_float))
-                result.stride[i][:] = (0,) * lead + tuple(s // 4 for s in target.strides)
-        if tensor is not None:
-            failed = self._tensor(byref(image), byref(tensor), len(results), results)
+                addresses[i] = target.ctypes.data
+                strides[3 * i + lead : 3 * i + 3] = [s // 4 for s in target.strides]
+            results.append(_RESULT.pack(*what, *addresses, *strides))
+        packed = b"".join(results)
+        if call.is_tensor:
+            failed = self._tensor(image, call.terms, len(results), packed)
         else:
-            terms_array = (_Term * len(program.terms))()
-            for entry, term in zip(terms_array, program.terms, strict=True):
-                entry.kernel[:] = term
-            failed = self._convolve(byref(image), len(terms_array), terms_array, len(results), results)
+            failed = self._convolve(image, call.count, call.terms, len(results), packed)
         if failed:
             raise MemoryError("the native filter kernels found no memory for their intermediates")
         for out, target in copies:
             out[...] = target
 
 
-_Outs = Sequence[Array | None]
+def _is_of_floats(array: Array) -> bool:
+    """Return whether the library can go through it: float32, and each stride a number of them."""
+    return array.dtype == np.float32 and not any(s % 4 for s in array.strides)
+
+
+_Outs = Sequence[int | None]
+#: A call, or a filter that is run as it is defined, with the numbers of its destinations.
+_Step = _Call | tuple[f.Filter, _Outs]
+
+
+@lru_cache(maxsize=256)
+def _steps(filter: f.Filter, shape: tuple[int, ...], wanted: tuple[bool, ...]) -> tuple[_Step, ...]:
+    """Return what is to be done for a filter, or a set of filters, in any region of any image.
+
+    Parameters
+    ----------
+    filter
+        Filters of one scale in a set run together: they share most of their convolutions.
+    shape
+        Of the image; 2 stands for any larger number.
+    wanted
+        Which results are asked for.
+    """
+    outs = [i if is_wanted else None for i, is_wanted in enumerate(wanted)]
+    steps: list[_Step] = []
+    programs: dict[Hashable, _Program] = {}
+    for part, own in filter.wanted(outs) if isinstance(filter, FilterSet) else [(filter, outs)]:
+        write = _PROGRAMS.get(type(part))
+        if write is None:
+            steps.append((part, own))
+            continue
+        assert isinstance(part, f.GaussianFilter)
+        # A structure tensor shares nothing.
+        scale: Hashable = part if isinstance(part, f.StructureTensor) else part.sigma
+        program = programs.setdefault(scale, _Program(shape))
+        if len(program.terms) > _MOST_TERMS - 10:
+            steps.append(_Call(program))
+            program = programs[scale] = _Program(shape)
+        write(program, part, own)
+    return (*steps, *map(_Call, programs.values()))
 
 
 def _eigenvalues_in(precision: str) -> int:
@@ -307,6 +314,24 @@ def _hessian_eigenvalues(p: _Program, filter: Any, outs: _Outs) -> None:
     p.result(kind, terms, outs)
 
 
+def _structure_tensor(p: _Program, filter: Any, outs: _Outs) -> None:
+    first = 3 - p.ndim
+    p.tensor = []
+    for axis in range(3):
+        filtered = axis - first in filter.axes
+        number = p.derivative(filter.sigma, filter.window, axis - first) if filtered else _ZERO
+        p.tensor.append((_NO_DERIVATIVE,) * 3 if number == _ZERO else p.terms[number])
+    p.tensor.append(p.terms[p.derivative(filter.outer, filter.window)])
+    # Products are numbered as elements of a 3×3 triangle.
+    numbers = f.pairs(range(3))
+    elements = [numbers.index((i + first, j + first)) for i, j in f.pairs(filter.axes)]
+    if isinstance(filter, f.StructureTensorEigenvalues) and len(elements) > 1:
+        p.result(_eigenvalues_in(filter.precision), elements, outs)
+    else:
+        for element, out in zip(elements, outs, strict=True):
+            p.result(_COPY, [element], [out])
+
+
 #: How each filter is written in terms and results.
 _PROGRAMS: dict[type[f.Filter], Callable[[_Program, Any, _Outs], None]] = {
     f.GaussianSmoothing: _smoothing,
@@ -316,4 +341,6 @@ _PROGRAMS: dict[type[f.Filter], Callable[[_Program, Any, _Outs], None]] = {
     f.LaplacianOfGaussian: _laplacian,
     f.HessianOfGaussian: _hessian,
     f.HessianOfGaussianEigenvalues: _hessian_eigenvalues,
+    f.StructureTensor: _structure_tensor,
+    f.StructureTensorEigenvalues: _structure_tensor,
 }
