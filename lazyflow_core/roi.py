@@ -250,11 +250,11 @@ class Roi:
             halo = tuple(map(operator.index, halo_px))
         except TypeError:
             halo = ()
-        if len(halo) != self.ndim or any(h < 0 for h in halo):
+        if len(halo) != self.ndim or min(halo, default=0) < 0:
             raise RoiError(f"{self}: halo {halo_px!r} is not one integer >= 0 per axis.")
         self._check_same_ndim(within)
-        start = tuple(max(w, a - h) for a, h, w in zip(self.start, halo, within.start, strict=True))
-        stop = tuple(min(w, b + h) for b, h, w in zip(self.stop, halo, within.stop, strict=True))
+        start = tuple(map(max, within.start, map(operator.sub, self.start, halo)))
+        stop = tuple(map(min, within.stop, map(operator.add, self.stop, halo)))
         return Roi._unchecked(start, tuple(map(max, start, stop)))
 
     def difference(self, other: Roi) -> list[Roi]:
