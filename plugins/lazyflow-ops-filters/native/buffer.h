@@ -48,13 +48,18 @@ struct Buffer {
     }
 };
 
-// Copy n pixels to scratch, and zeros behind them up to a whole vector.
-LF_INLINE void copy_row(float* out, const float* row, long n) {
+// Copy n pixels. By vectors as long as those that they were just written by: memcpy takes longer ones where there are
+// any, and those wait until what was written has left the processor.
+LF_INLINE void copy_pixels(float* out, const float* row, long n) {
     long x = 0;
     for (; x + 8 <= n; x += 8) store(out + x, load<v8f>(row + x));
-    if (x == n) return;
-    store(out + x, v8f{});
-    std::memcpy(out + x, row + x, (n - x) * sizeof(float));
+    for (; x < n; x++) out[x] = row[x];
+}
+
+// Copy n pixels to scratch, and zeros behind them up to a whole vector.
+LF_INLINE void copy_row(float* out, const float* row, long n) {
+    if (n % 8) store(out + n / 8 * 8, v8f{});
+    copy_pixels(out, row, n);
 }
 
 }  // namespace

@@ -56,9 +56,16 @@ struct Pass {
         Summation<Anywhere> apart;
         Summation<Moved> moved;
 
-        void start(int from) {
+        void start(int from, Parity parity) {
             source = from;
             kernels.count = 0;
+            kernels.parity = parity;
+        }
+        // Whether one more kernel is best applied together with these.
+        bool fits(Parity parity, long radius) const {
+            const long other = kernels.radius[0];
+            if (kernels.count == MOST_SHARED || parity == NEITHER || kernels.parity == NEITHER) return false;
+            return radius > SHORT ? other > SHORT && parity == kernels.parity : radius == other;
         }
         void add(int convolution, const float* weights, long radius) {
             int at = kernels.count++;
@@ -92,29 +99,26 @@ struct Pass {
     void make_groups(const lf_image& spec) {
         for (int i = 0; i < count; i++) {
             if (kernel[i] < 0) continue;
+            const float* weights = spec.weights[kernel[i]];
             const long radius = spec.radius[kernel[i]];
+            const Parity parity = parity_of(weights, radius);
             reach = max_of(reach, radius);
             int g = 0;
-            while (g < groups && !(group[g].source == source[i] && group[g].kernels.count < MOST_SHARED &&
-                                   fit(group[g].kernels.radius[0], radius)))
-                g++;
-            if (g == groups) group[groups++].start(source[i]);
-            group[g].add(i, spec.weights[kernel[i]], radius);
+            while (g < groups && !(group[g].source == source[i] && group[g].fits(parity, radius))) g++;
+            if (g == groups) group[groups++].start(source[i], parity);
+            group[g].add(i, weights, radius);
         }
         for (int g = 0; g < groups; g++) {
             group[g].apart = summation_for<Anywhere>(group[g].kernels);
             group[g].moved = summation_for<Moved>(group[g].kernels);
         }
     }
-
-    // Whether kernels of these radii are best applied together.
-    static bool fit(long radius, long other) { return radius == other || (radius > SHORT && other > SHORT); }
 };
 
 struct Scratch {
     Buffer<float> stage, slab, rows, results, zeros;
     Buffer<const float*> from;
-    Buffer<long> outside;
+    Buffer<long> outside, offsets;
 };
 
 // Planes filtered along z at once share the planes they read, and together they should stay in the second cache.
@@ -183,7 +187,8 @@ struct Sweep {
                           scratch.rows.reserve(along_y.count * ROWS * row_size) &&
                           scratch.results.reserve(along_x.count * term_size) && scratch.zeros.reserve(stride) &&
                           scratch.from.reserve(2 * max_of(along_z.reach, along_y.reach) + planes + ROWS) &&
-                          scratch.outside.reserve(4 * along_x.reach);
+                          scratch.outside.reserve(4 * along_x.reach) &&
+                          scratch.offsets.reserve(2 * along_y.reach + ROWS);
         if (!done) return false;
         // Whole vectors are computed of rows, and what stands behind their end must be numbers.
         scratch.rows.fill(0.0f);
@@ -200,8 +205,8 @@ struct Sweep {
 
     // Where in a row along y a pixel is.
     long place_of(long x) const { return lead + x - wide_x.start; }
-    float* slab_row(int convolution, long plane, long row) const {
-        return scratch.slab.data + (convolution * planes + plane) * plane_size + row % ring * stride;
+    float* slab_plane(int convolution, long plane) const {
+        return scratch.slab.data + (convolution * planes + plane) * plane_size;
     }
     float* row_along_y(int convolution, long t) const {
         return scratch.rows.data + (convolution * ROWS + t) * row_size;
@@ -209,11 +214,12 @@ struct Sweep {
 
     // Filter one row of `count` planes from z0 on.
     void along_z_row(long z0, long count, long row) const {
+        const long offset = row % ring * stride;
         for (int a = 0; a < along_z.count; a++)
             if (along_z.kernel[a] < 0)
                 for (long p = 0; p < count; p++) {
                     const Planes& image = convolver.images[along_z.source[a]];
-                    copy_row(slab_row(a, p, row), image.plane[z0 + p] + row * image.stride + wide_x.start, width);
+                    copy_row(slab_plane(a, p) + offset, image.plane[z0 + p] + row * image.stride + wide_x.start, width);
                 }
         for (int g = 0; g < along_z.groups; g++) {
             const Pass::Group& group = along_z.group[g];
@@ -222,7 +228,7 @@ struct Sweep {
                 const long n = min_of(piece, width - x0);
                 collect(convolver.images[group.source], z0 - group.kernels.radius[0], reads, row, wide_x.start + x0, n);
                 Rows out = {{}, plane_size};
-                for (int m = 0; m < group.kernels.count; m++) out.out[m] = slab_row(group.member[m], 0, row) + x0;
+                for (int m = 0; m < group.kernels.count; m++) out.out[m] = slab_plane(group.member[m], 0) + offset + x0;
                 group.apart(group.kernels, Anywhere{scratch.from.data}, out, count, whole_vectors(n));
             }
         }
@@ -246,33 +252,44 @@ struct Sweep {
         }
     }
 
-    // Filter some rows of one plane of the slab.
-    void along_y_rows(long plane, Range rows) const {
+    // Find out where in a plane of the slab the rows are that some results along y look at; -1 for zeros.
+    void place_rows(Range rows) const {
+        for (long j = 0; j < 2 * along_y.reach + rows.size(); j++) {
+            const long y = beyond(rows.start - along_y.reach + j, spec.shape[1], spec.border);
+            scratch.offsets[j] = y < 0 ? -1 : y % ring * stride;
+        }
+    }
+
+    // Filter those rows of one plane of the slab.
+    void along_y_rows(long plane, long count) const {
+        const long* const offsets = scratch.offsets.data;
         for (int b = 0; b < along_y.count; b++)
             if (along_y.kernel[b] < 0)
-                for (long t = 0; t < rows.size(); t++)
-                    copy_row(row_along_y(b, t) + lead, slab_row(along_y.source[b], plane, rows.start + t), width);
+                for (long t = 0; t < count; t++)
+                    copy_row(row_along_y(b, t) + lead,
+                             slab_plane(along_y.source[b], plane) + offsets[along_y.reach + t], width);
         for (int g = 0; g < along_y.groups; g++) {
             const Pass::Group& group = along_y.group[g];
-            const long radius = group.kernels.radius[0];
-            for (long j = 0; j < 2 * radius + rows.size(); j++) {
-                const long y = beyond(rows.start - radius + j, spec.shape[1], spec.border);
-                scratch.from[j] = y < 0 ? scratch.zeros.data : slab_row(group.source, plane, y);
-            }
+            const long radius = group.kernels.radius[0], first = along_y.reach - radius;
+            const float* const base = slab_plane(group.source, plane);
+            for (long j = 0; j < 2 * radius + count; j++)
+                scratch.from[j] = offsets[first + j] < 0 ? scratch.zeros.data : base + offsets[first + j];
             Rows out = {{}, row_size};
             for (int m = 0; m < group.kernels.count; m++) out.out[m] = row_along_y(group.member[m], 0) + lead;
-            group.apart(group.kernels, Anywhere{scratch.from.data}, out, rows.size(), whole_vectors(width));
+            group.apart(group.kernels, Anywhere{scratch.from.data}, out, count, whole_vectors(width));
         }
+        for (int b = 0; b < along_y.count && outside; b++)
+            for (long t = 0; t < count; t++) extend(row_along_y(b, t));
+    }
+
+    // Fill in what lies beyond both ends of the image.
+    void extend(float* row) const {
+        const long* const places = scratch.outside.data;
+        for (long i = 0; i < outside; i += 2) row[places[i]] = places[i + 1] < 0 ? 0.0f : row[places[i + 1]];
     }
 
     // Filter row t of those, and point to one row per term.
     void along_x_row(long t, const float** terms) const {
-        const long* const outside_x = scratch.outside.data;
-        for (int b = 0; b < along_y.count; b++) {
-            float* row = row_along_y(b, t);
-            for (long i = 0; i < outside; i += 2)
-                row[outside_x[i]] = outside_x[i + 1] < 0 ? 0.0f : row[outside_x[i + 1]];
-        }
         for (int g = 0; g < along_x.groups; g++) {
             const Pass::Group& group = along_x.group[g];
             Rows out = {{}, 0};
@@ -300,8 +317,9 @@ bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) cons
             const Range now = {y0, min_of(y0 + ROWS, y.stop)};
             for (const long until = now.grown(along_y.reach, spec.shape[1]).stop; next < until; next++)
                 sweep.along_z_row(z0, count, next);
+            sweep.place_rows(now);
             for (long p = 0; p < count; p++) {
-                sweep.along_y_rows(p, now);
+                sweep.along_y_rows(p, now.size());
                 for (long t = 0; t < now.size(); t++) {
                     sweep.along_x_row(t, rows);
                     sink(z0 + p, y0 + t, rows);

@@ -74,7 +74,7 @@ struct Finisher {
         else if (streamed)
             past.write(out, row, length);
         else
-            std::memcpy(out, row, length * sizeof(float));
+            copy_pixels(out, row, length);
     }
 };
 

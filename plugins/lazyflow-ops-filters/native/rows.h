@@ -10,13 +10,27 @@
 
 namespace {
 
-// Several kernels that are applied to the same rows, each loaded once for all of them. They are centred on each other
-// and the widest comes first. Each pixel of each result is summed from the first tap to the last with the same
-// roundings, wherever it stands in a row and whatever other kernels and results are along.
+// What the weights of a kernel are on both sides of its centre: equal, opposite, or neither.
+enum Parity { EVEN, ODD, NEITHER };
+
+Parity parity_of(const float* weights, long radius) {
+    bool even = true, odd = weights[radius] == 0.0f;
+    for (long j = 0; j < radius; j++) {
+        even = even && weights[j] == weights[2 * radius - j];
+        odd = odd && weights[j] == -weights[2 * radius - j];
+    }
+    return even ? EVEN : odd ? ODD : NEITHER;
+}
+
+// Several kernels of one parity that are applied to the same rows, each loaded once for all of them. They are centred on
+// each other and the widest comes first. Two pixels of the same weight are added, or subtracted, before they are
+// weighted, from the ends of the kernel to its centre: so what is constant has no gradient, to the last bit. Each pixel
+// of each result is summed in this order with the same roundings, wherever it stands and whatever other kernels are along.
 constexpr int MOST_SHARED = 4;
 
 struct Kernels {
     int count;
+    Parity parity;
     const float* weights[MOST_SHARED];
     long radius[MOST_SHARED];
 };
@@ -39,10 +53,9 @@ struct Rows {
     long stride;
 };
 
-// M kernels of the same radius, known here if R is not 0; T results at once, so that a row is loaded once for all of
-// them; N vectors, so that enough independent sums are under way to hide the latency of one.
+// M kernels of radius R; T results at once, so that a row is loaded once for all of them.
 template <int M, int T, int N, int R, class Source>
-struct EvenBlock {
+struct ShortBlock {
     const Kernels& kernels;
     const Source rows;
     const long x;
@@ -83,15 +96,9 @@ struct EvenBlock {
 
     LF_INLINE_MEMBER void run(const Rows& out, long t0) {
         add_first<0>();
-        if constexpr (R > 0) {
 #pragma GCC unroll 8
-            for (int i = T - 1; i <= 2 * R; i++) add<0, T>(i);
-            add_last<1>(2 * R);
-        } else {
-            const long last = 2 * kernels.radius[0];
-            for (long i = T - 1; i <= last; i++) add<0, T>(i);
-            add_last<1>(last);
-        }
+        for (int i = T - 1; i <= 2 * R; i++) add<0, T>(i);
+        add_last<1>(2 * R);
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
@@ -101,111 +108,164 @@ struct EvenBlock {
     }
 };
 
-// The taps from..to of the widest kernel, applied to the first M kernels.
-template <int M, int ALL, int N, class Source>
-LF_INLINE void add_taps(v8f (&sum)[ALL][N], const Kernels& kernels, Source rows, long from, long to, long x) {
-    long first[M];  // of the taps of the widest kernel, the one where each begins
+// N vectors of the results of M kernels, so that enough independent sums are under way to hide the latency of one.
+template <int M, int N, Parity parity, class Source>
+struct Block {
+    const Kernels& kernels;
+    const Source rows;
+    const long x;
+    v8f sum[M][N] = {};
+
+    // Add tap j of the widest kernel, and the tap opposite to it if there is one, to the results of the first COUNT kernels.
+    template <int COUNT, bool paired>
+    LF_INLINE_MEMBER void add(long j, long opposite = 0) {
+        v8f w[COUNT];
 #pragma GCC unroll 4
-    for (int m = 0; m < M; m++) first[m] = kernels.radius[0] - kernels.radius[m];
-    for (long j = from; j < to; j++) {
-        v8f pixels[N];
-        const float* row = rows[j] + x;
+        for (int m = 0; m < COUNT; m++) w[m] = kernels.weights[m][j - kernels.radius[0] + kernels.radius[m]] - v8f{};
+        const float *row = rows[j] + x, *other = rows[opposite] + x;
 #pragma GCC unroll 8
-        for (int i = 0; i < N; i++) pixels[i] = load<v8f>(row + 8 * i);
+        for (int n = 0; n < N; n++) {
+            v8f pixels = load<v8f>(row + 8 * n);
+            if constexpr (paired) {
+                const v8f others = load<v8f>(other + 8 * n);
+                pixels = parity == ODD ? pixels - others : pixels + others;
+            }
 #pragma GCC unroll 4
-        for (int m = 0; m < M; m++) {
-            const v8f w = kernels.weights[m][j - first[m]] - v8f{};
-#pragma GCC unroll 8
-            for (int i = 0; i < N; i++) sum[m][i] = fma(pixels[i], w, sum[m][i]);
+            for (int m = 0; m < COUNT; m++) sum[m][n] = fma(pixels, w[m], sum[m][n]);
         }
     }
-}
+    template <int COUNT>
+    LF_INLINE_MEMBER void add_pairs(long from, long to, long last) {
+        for (long j = from; j < to; j++) add<COUNT, true>(j, last - j);
+    }
 
-// M kernels of different radii: the outer taps of a wider one run alone.
-template <int M, int N, class Source>
-LF_INLINE void uneven_block(const Kernels& k, Source rows, const Rows& out, long t, long x) {
-    v8f sum[M][N] = {};
-    const long last = 2 * k.radius[0] + 1;
-    long from[MOST_SHARED] = {};  // the first tap of each kernel
-    for (int m = 1; m < M; m++) from[m] = k.radius[0] - k.radius[m];
-    add_taps<1>(sum, k, rows, 0, from[1], x);
-    add_taps<2>(sum, k, rows, from[1], M > 2 ? from[2] : last - from[1], x);
-    if constexpr (M > 2) add_taps<3>(sum, k, rows, from[2], M > 3 ? from[3] : last - from[2], x);
-    if constexpr (M > 3) add_taps<4>(sum, k, rows, from[3], last - from[3], x);
-    if constexpr (M > 3) add_taps<3>(sum, k, rows, last - from[3], last - from[2], x);
-    if constexpr (M > 2) add_taps<2>(sum, k, rows, last - from[2], last - from[1], x);
-    add_taps<1>(sum, k, rows, last - from[1], last, x);
+    LF_INLINE_MEMBER void run() {
+        const long radius = kernels.radius[0];
+        if constexpr (parity == NEITHER) {
+            for (long j = 0; j <= 2 * radius; j++) add<M, false>(j);
+            return;
+        }
+        // The outer taps of a wider kernel run alone.
+        long from[MOST_SHARED + 1] = {};
+        for (int m = 1; m <= M; m++) from[m] = m < M ? radius - kernels.radius[m] : radius;
+        add_pairs<1>(0, from[1], 2 * radius);
+        if constexpr (M > 1) add_pairs<2>(from[1], from[2], 2 * radius);
+        if constexpr (M > 2) add_pairs<3>(from[2], from[3], 2 * radius);
+        if constexpr (M > 3) add_pairs<4>(from[3], from[4], 2 * radius);
+        add<M, false>(radius);
+    }
+
+    LF_INLINE_MEMBER void write(const Rows& out, long t) const {
 #pragma GCC unroll 4
-    for (int m = 0; m < M; m++)
+        for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
-        for (int i = 0; i < N; i++) store(out.out[m] + t * out.stride + x + 8 * i, sum[m][i]);
+            for (int n = 0; n < N; n++) store(out.out[m] + t * out.stride + x + 8 * n, sum[m][n]);
+    }
+};
+
+// Four results of one kernel: while taps go from the ends to the centre, three of four rows stay for the next one.
+template <Parity parity>
+LF_INLINE void four_results(const Kernels& k, Anywhere rows, const Rows& out, long t, long x) {
+    const float* const weights = k.weights[0];
+    const long radius = k.radius[0], last = 2 * radius;
+    v8f sum[4] = {}, low[4] = {}, high[4] = {};
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++) {
+        low[i] = load<v8f>(rows[t + i] + x);
+        high[i + 1] = load<v8f>(rows[t + last + i + 1] + x);
+    }
+    // Row t + j + i is low[(j + i) % 4], row t + last - j + i is high[(i - j) mod 4].
+    const auto tap = [&](long j, int turn) __attribute__((always_inline)) {
+        low[(turn + 3) % 4] = load<v8f>(rows[t + j + 3] + x);
+        high[(4 - turn) % 4] = load<v8f>(rows[t + last - j] + x);
+        const v8f w = weights[j] - v8f{};
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            const v8f a = low[(turn + i) % 4], b = high[(i - turn + 4) % 4];
+            sum[i] = fma(parity == ODD ? a - b : a + b, w, sum[i]);
+        }
+    };
+    long j = 0;
+    for (; j + 4 <= radius; j += 4) {
+        tap(j, 0);
+        tap(j + 1, 1);
+        tap(j + 2, 2);
+        tap(j + 3, 3);
+    }
+    if (j < radius) tap(j, 0);
+    if (j + 1 < radius) tap(j + 1, 1);
+    if (j + 2 < radius) tap(j + 2, 2);
+    const v8f center = weights[radius] - v8f{};
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        store(out.out[0] + (t + i) * out.stride + x, fma(load<v8f>(rows[t + radius + i] + x), center, sum[i]));
 }
 
-// Radius of kernels that differ in it, and the largest radius that there is code of its own for.
-constexpr int UNEVEN = -1, SHORT = 3;
-
-template <int M, int T, int N, int R, class Source>
-LF_INLINE void block(const Kernels& k, Source rows, const Rows& out, long t, long x) {
-    if constexpr (R == UNEVEN)
-        uneven_block<M, N>(k, rows, out, t, x);
-    else
-        EvenBlock<M, T, N, R, Source>{k, rows, x}.run(out, t);
+// Pieces of rows of N vectors at once; what the results of different rows have in common stays in the first cache.
+template <int M, int N, Parity parity, class Source>
+LF_INLINE void long_blocks(const Kernels& k, Source rows, const Rows& out, long count, long x, long n) {
+    for (; x + 8 * N <= n; x += 8 * N) {
+        long t = 0;
+        if constexpr (M == 1 && parity != NEITHER && std::is_same<Source, Anywhere>::value)
+            for (; t + 4 <= count; t += 4)
+                for (long i = 0; i < 8 * N; i += 8) four_results<parity>(k, rows, out, t, x + i);
+        for (; t < count; t++) {
+            Block<M, N, parity, Source> block{k, rows.from(t), x};
+            block.run();
+            block.write(out, t);
+        }
+    }
+    if constexpr (N > 1) long_blocks<M, N / 2, parity>(k, rows, out, count, x, n);
 }
 
 template <int M, int T, int N, int R, class Source>
-LF_INLINE void across(const Kernels& k, Source rows, const Rows& out, long t, long n) {
-    rows = rows.from(t);
-    long x = 0;
-    for (; x + 8 * N <= n; x += 8 * N) block<M, T, N, R>(k, rows, out, t, x);
-    if constexpr (N > 4)
-        if (x + 32 <= n) block<M, T, 4, R>(k, rows, out, t, x), x += 32;
-    if constexpr (N > 2)
-        if (x + 16 <= n) block<M, T, 2, R>(k, rows, out, t, x), x += 16;
-    if constexpr (N > 1)
-        if (x + 8 <= n) block<M, T, 1, R>(k, rows, out, t, x);
-}
-
-template <int M, int T, int N, int R, class Source>
-void summation(const Kernels& k, Source rows, const Rows& out, long count, long n) {
-    long t = 0;
-    for (; t + T <= count; t += T) across<M, T, N, R>(k, rows, out, t, n);
-    if constexpr (T > 1)
-        for (; t < count; t++) across<M, 1, 2 * N, R>(k, rows, out, t, n);
+LF_INLINE void short_blocks(const Kernels& k, Source rows, const Rows& out, long t, long x, long n) {
+    for (; x + 8 * N <= n; x += 8 * N) ShortBlock<M, T, N, R, Source>{k, rows.from(t), x}.run(out, t);
+    if constexpr (N > 1) short_blocks<M, T, N / 2, R>(k, rows, out, t, x, n);
 }
 
 // out[m][t][x] = sum over j of weights[m][j] * rows[t + j][x], for t < count and x < n, n a multiple of 8.
 template <class Source>
 using Summation = void (*)(const Kernels&, Source, const Rows& out, long count, long n);
 
-// Of T results at once and N vectors, for M kernels: as many sums as there are registers for, beside what is added.
-template <int M, class Source>
-Summation<Source> summation_of(long radius) {
-    constexpr bool apart = std::is_same<Source, Anywhere>::value;
-    constexpr int T = !apart ? 1 : M == 1 ? 4 : M == 2 ? 2 : 1;
-    constexpr int N = (M == 1 ? 8 : M == 4 ? 2 : 4) / T;
-    switch (radius) {
-        case UNEVEN:
-            if constexpr (M > 1) return summation<M, 1, M == 4 ? 2 : 4, UNEVEN, Source>;
-            break;
-        case 0: return summation<M, 1, N, 0, Source>;
-        case 1: return summation<M, T, N, 1, Source>;
-        case 2: return summation<M, T, N, 2, Source>;
-        case 3: return summation<M, T, N, 3, Source>;
-    }
-    return summation<M, T, N, 0, Source>;
+template <int M, Parity parity, class Source>
+void long_summation(const Kernels& k, Source rows, const Rows& out, long count, long n) {
+    constexpr int N = M == 1 ? 8 : M == 4 ? 2 : 4;
+    long_blocks<M, N, parity>(k, rows, out, count, 0, n);
 }
 
-// The fastest for these kernels.
+template <int M, int R, class Source>
+void short_summation(const Kernels& k, Source rows, const Rows& out, long count, long n) {
+    constexpr int T = !std::is_same<Source, Anywhere>::value ? 1 : M == 1 ? 4 : M == 2 ? 2 : 1;
+    constexpr int N = (M == 1 ? 8 : M == 4 ? 2 : 4) / T;
+    long t = 0;
+    for (; t + T <= count; t += T) short_blocks<M, T, N, R>(k, rows, out, t, 0, n);
+    if constexpr (T > 1)
+        for (; t < count; t++) short_blocks<M, 1, 2 * N, R>(k, rows, out, t, 0, n);
+}
+
+// The largest radius that there is code of its own for.
+constexpr long SHORT = 3;
+
+// The fastest for M kernels, which have the same radius if they are short.
+template <int M, class Source>
+Summation<Source> summation_of(const Kernels& k) {
+    switch (k.radius[0]) {
+        case 1: return short_summation<M, 1, Source>;
+        case 2: return short_summation<M, 2, Source>;
+        case SHORT: return short_summation<M, SHORT, Source>;
+    }
+    return k.parity == EVEN ? long_summation<M, EVEN, Source> : long_summation<M, ODD, Source>;
+}
+
 template <class Source>
 Summation<Source> summation_for(const Kernels& k) {
-    long radius = k.radius[0];
-    for (int m = 1; m < k.count; m++)
-        if (k.radius[m] != radius) radius = UNEVEN;
+    if (k.parity == NEITHER) return long_summation<1, NEITHER, Source>;
     switch (k.count) {
-        case 1: return summation_of<1, Source>(radius);
-        case 2: return summation_of<2, Source>(radius);
-        case 3: return summation_of<3, Source>(radius);
-        default: return summation_of<4, Source>(radius);
+        case 1: return summation_of<1, Source>(k);
+        case 2: return summation_of<2, Source>(k);
+        case 3: return summation_of<3, Source>(k);
+        default: return summation_of<4, Source>(k);
     }
 }
 

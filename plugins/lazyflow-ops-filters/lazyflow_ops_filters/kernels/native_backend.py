@@ -34,7 +34,6 @@ _NO_KERNEL = -1
 _MOST_TERMS = 32
 _NO_DERIVATIVE = -2
 
-
 #: The structures of ``native/filters.h``.
 _IMAGE = Struct("P 3q2q3q3q ii PP")
 _TERM = Struct("3i")
@@ -46,6 +45,7 @@ class _Call:
 
     def __init__(self, program: _Program) -> None:
         self.kernels = len(program.kernels)
+        # The library is given addresses; all that they lead to stays here.
         self.weights = np.concatenate(program.kernels) if self.kernels else np.empty(0, np.float32)
         sizes = [len(k) for k in program.kernels]
         first = self.weights.ctypes.data
