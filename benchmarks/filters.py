@@ -333,11 +333,11 @@ def operators(shape: tuple[int, ...]) -> None:
             out = np.ones(meta.shape, np.float32)
             filter, ndim = operator._plan().filter, image.ndim
             halo = filter.halo(image.shape)
-            planar = [out] if meta.ndim == ndim else list(np.moveaxis(out, -1, 0))
-            grid = list(BlockGrid(meta.shape, (64,) * ndim + meta.shape[ndim:]))
+            planar = [out] if meta.ndim == ndim else list(out)
+            grid = list(BlockGrid(meta.shape, meta.shape[:-ndim] + (64,) * ndim))
             parts = []
             for roi in grid:
-                region = roi.slicing[:ndim]
+                region = roi.slicing[-ndim:]
                 wide = tuple(
                     slice(max(0, s.start - h), min(n, s.stop + h))
                     for s, h, n in zip(region, halo, shape, strict=True)
@@ -395,7 +395,7 @@ def memory_of_a_block(shape: tuple[int, ...]) -> None:
     with Graph() as graph:
         features = OpPixelFeatures(graph=graph, image=image)
         meta = features.output.meta
-        block = next(iter(BlockGrid(meta.shape, (64,) * image.ndim + meta.shape[image.ndim :])))
+        block = next(iter(BlockGrid(meta.shape, meta.shape[: -image.ndim] + (64,) * image.ndim)))
         stated = meta.ram_per_pixel * block.size / 2**20
         features.output.read(block.with_axis(0, 0, 1))  # whatever is loaded once
         current = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

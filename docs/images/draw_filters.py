@@ -64,7 +64,7 @@ PICTURES = [
 def shown(plane: np.ndarray, how: str) -> Image.Image:
     """Return a plane as a picture: dark to bright, grey for zero, or hue for an angle."""
     if how == "angle":
-        coherence, angle = plane[..., 0], plane[..., 1]
+        coherence, angle = plane
         hue = (angle / np.pi % 1) * 255
         channels = [hue, np.full_like(hue, 200), np.sqrt(coherence) * 255]
         picture = Image.fromarray(np.stack(channels, -1).astype(np.uint8), "HSV").convert("RGB")
@@ -78,7 +78,7 @@ def shown(plane: np.ndarray, how: str) -> Image.Image:
             low = -high
         values = np.clip((plane - low) / max(high - low, 1e-9), 0, 1) * 255
         picture = Image.fromarray(values.round().astype(np.uint8))
-    return picture.resize((2 * plane.shape[1], 2 * plane.shape[0]), Image.Resampling.BICUBIC)
+    return picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.BICUBIC)
 
 
 def main() -> None:
@@ -96,9 +96,9 @@ def main() -> None:
                 )
                 image = image.output
             result = get_operator(f"filters.{operator}")(graph=graph, image=image, **parameters)
-            plane = result.output[middle].wait()[0]
+            plane = result.output[..., middle, :, :].wait()[..., 0, :, :]
             if plane.ndim == 3 and channel is not None:
-                plane = plane[..., channel]
+                plane = plane[channel]
             shown(plane, how).save(HERE / f"filters_{name}.png", optimize=True)
 
 

@@ -139,9 +139,9 @@ class OpPixelFeatures(OpGaussianFilter):
     >>> with Graph() as graph:
     ...     features = OpPixelFeatures(graph=graph, image=np.eye(30), selection=selection)
     ...     print(*features.output.meta.channel_names, sep=", ")
-    ...     features.output[:, :, 1:2].wait().shape
+    ...     features.output[1:2].wait().shape
     Gaussian Smoothing (σ=1), Structure Tensor Eigenvalues (σ=1.6)[0], Structure Tensor Eigenvalues (σ=1.6)[1]
-    (30, 30, 1)
+    (1, 30, 30)
     """
 
     scratch = 15

@@ -73,8 +73,11 @@ struct Finisher {
             for (long x = 0; x < length; x++) out[x * stride[2]] = row[x];
         else if (streamed)
             past.write(out, row, length);
-        else
+        else {
+            // A line is fetched before it is overwritten, and the processor cannot guess where the next row is.
+            for (long x = 0; x < length; x += LINE_FLOATS) __builtin_prefetch(out + 4 * stride[1] + x, 1);
             copy_pixels(out, row, length);
+        }
     }
 };
 

@@ -81,12 +81,12 @@ def test_a_request_for_the_channels_of_a_feature_convolves_for_it_alone(feature,
         first = sum(
             slot.meta.axis_length("c") if slot.meta.ndim == 4 else 1 for slot in operator.features[:index]
         )
-        channel = operator.output[..., first : first + 1].wait()[..., 0]
+        channel = operator.output[first : first + 1].wait()[0]
         assert backend.ran.total() == ALONE[feature]
         backend.ran.clear()
         alone = operator.features[index].read()
         assert backend.ran.total() == ALONE[feature]
-        assert np.array_equal(channel, alone[..., 0] if alone.ndim == 4 else alone)
+        assert np.array_equal(channel, alone[0] if alone.ndim == 4 else alone)
 
 
 @pytest.mark.parametrize("compat", ["ilastik", "ilastik-vigra"])
@@ -125,7 +125,7 @@ def test_native_features_of_one_scale_share_their_derivatives(monkeypatch):
         # Smoothing twice, three first derivatives, and six second ones, of which three are the Laplacian.
         assert terms == [2 + 3 + 6]
         terms.clear()
-        operator.output[..., 1:2].wait()
+        operator.output[1:2].wait()
         assert terms == [3]
 
 
@@ -198,8 +198,8 @@ def test_a_region_reads_its_halo_and_every_pixel_plane_of_it_matters(cls, parame
         source = watched(graph, image)
         operator = cls(graph=graph, image=source.output, **parameters)
         meta = operator.output.meta
-        rest = meta.shape[3:]
-        roi = Roi((*region.start, *(0 for _ in rest)), (*region.stop, *rest))
+        channels = meta.shape[:-3]
+        roi = Roi((*(0 for _ in channels), *region.start), (*channels, *region.stop))
         before = operator.output.read(roi)
         (asked,) = source.asked
         halo = tuple(a - b for a, b in zip(region.start, asked.start, strict=True))
@@ -260,11 +260,11 @@ def test_every_feature_is_a_slot_of_its_own_with_the_bits_of_its_channels(axes, 
                 expected = whole[:, first : first + alone.shape[1]]
                 first += alone.shape[1]
             else:
-                alone = alone if alone.ndim > image.ndim else alone[..., np.newaxis]
-                expected = whole[..., first : first + alone.shape[-1]]
-                first += alone.shape[-1]
+                alone = alone if alone.ndim > image.ndim else alone[np.newaxis]
+                expected = whole[first : first + len(alone)]
+                first += len(alone)
             assert np.array_equal(alone, expected)
-        assert first == (whole.shape[1] if axes == "cyx" else whole.shape[-1])
+        assert first == (whole.shape[1] if axes == "cyx" else len(whole))
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
