@@ -9,6 +9,9 @@ namespace {
 
 // Results larger than this, in bytes, are written past the caches: nothing of them would stay there until it is read.
 constexpr long STREAMED = 1 << 22;
+// Rows that do not follow on each other are written past the caches from this length on: each has lines of which it
+// writes a part only.
+constexpr long LONG_ROW = 1024;
 
 // Turns rows of terms into rows of results.
 struct Finisher {
@@ -71,7 +74,7 @@ struct Finisher {
         const long length = range(spec, 2).size();
         if (stride[2] != 1)
             for (long x = 0; x < length; x++) out[x * stride[2]] = row[x];
-        else if (streamed)
+        else if (streamed && (stride[1] == length || length >= LONG_ROW))
             past.write(out, row, length);
         else {
             // A line is fetched before it is overwritten, and the processor cannot guess where the next row is.
