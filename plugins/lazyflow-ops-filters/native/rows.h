@@ -22,10 +22,16 @@ Parity parity_of(const float* weights, long radius) {
     return even ? EVEN : odd ? ODD : NEITHER;
 }
 
-// Several kernels of one parity that are applied to the same rows, each loaded once for all of them. They are centred on
-// each other and the widest comes first. Two pixels of the same weight are added, or subtracted, before they are
-// weighted, from the ends of the kernel to its centre: so what is constant has no gradient, to the last bit. Each pixel
-// of each result is summed in this order with the same roundings, wherever it stands and whatever other kernels are along.
+// The largest radius of a short kernel: there is code of its own for each.
+constexpr long SHORT = 3;
+
+// Several kernels that are applied to the same rows, each loaded once for all of them. They are centred on each other.
+//
+// Short ones have the same radius and are summed from the first tap to the last. Long ones are of one parity, and the
+// widest comes first: two pixels of the same weight are added, or subtracted, before they are weighted, from the ends
+// of the kernel to its centre. That is half as many roundings, and what is constant has no gradient to the last bit.
+// Each pixel of each result is summed in this order with the same roundings, wherever it stands and whatever other
+// kernels are along.
 constexpr int MOST_SHARED = 4;
 
 struct Kernels {
@@ -116,7 +122,7 @@ struct Block {
     const long x;
     v8f sum[M][N] = {};
 
-    // Add tap j of the widest kernel, and the tap opposite to it if there is one, to the results of the first COUNT kernels.
+    // Add tap j of the widest kernel, and the opposite one if there is one, to the results of the first COUNT kernels.
     template <int COUNT, bool paired>
     LF_INLINE_MEMBER void add(long j, long opposite = 0) {
         v8f w[COUNT];
@@ -244,10 +250,7 @@ void short_summation(const Kernels& k, Source rows, const Rows& out, long count,
         for (; t < count; t++) short_blocks<M, 1, 2 * N, R>(k, rows, out, t, 0, n);
 }
 
-// The largest radius that there is code of its own for.
-constexpr long SHORT = 3;
-
-// The fastest for M kernels, which have the same radius if they are short.
+// The fastest for M kernels.
 template <int M, class Source>
 Summation<Source> summation_of(const Kernels& k) {
     switch (k.radius[0]) {
