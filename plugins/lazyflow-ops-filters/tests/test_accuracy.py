@@ -88,3 +88,26 @@ def test_where_nothing_changes_there_is_no_coherence(value, backend):
         coherence, orientation = k.run(FILTERS["orientation"]((sigma, sigma)), image, backend=backend)
         assert not coherence.any()
         assert not orientation.any()
+
+
+@pytest.mark.parametrize("window", [0.0, 2.0])
+@pytest.mark.parametrize("border", ["mirror", "reflect", "nearest"])
+@pytest.mark.parametrize("value", [7.3, 1 / 3, -1e5])
+def test_a_constant_has_no_gradient(value, border, window, backend):
+    if backend.name == "vigra" and border != "mirror":
+        pytest.skip("vigra has only mirrored borders")
+    image = np.full((70, 71), value, np.float32)
+    digit = np.finfo(np.float32).eps * abs(value)
+    for sigma in (0.3, 0.5, *SCALES):
+        left = {}
+        for name in ("gradient", "laplacian"):
+            filter = replace(FILTERS[name]((sigma, sigma)), window=window)
+            (result,) = k.run(filter, image, border=border, backend=backend)
+            left[name] = np.abs(result).max() / digit
+        if backend.name == "vigra":
+            assert left["gradient"] <= 1, sigma
+            continue
+        # Native kernels of two and three pixels on either side do not add pixels in pairs.
+        short = backend.name == "native" and k.radius(sigma, 1, window) in (2, 3)
+        assert left["gradient"] <= (0.6 if short else 0), sigma
+        assert left["laplacian"] <= 6, sigma

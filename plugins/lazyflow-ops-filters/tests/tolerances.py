@@ -1,7 +1,10 @@
 """How exact results are: the one table behind the tests and behind the page about filters.
 
-Errors are the largest difference anywhere, relative to the largest magnitude of all results of a filter, for
-float32 images and scales from 0.7 to 10. They are stated for three kinds of images:
+Errors are the largest difference anywhere, relative to the largest magnitude of all results of a filter for
+the whole image, for float32 images and scales from 0.7 to 10. Tests that compare a block of an image, relative
+to what is largest in that block, are stricter. Most numbers are 1.3 to 2 times the worst that was measured over
+20 images and more of each kind; the page says where other images than those of the tests showed more. They are
+stated for three kinds of images:
 
 structure
     with edges and outliers;
@@ -37,8 +40,8 @@ class Tolerance(NamedTuple):
     Attributes
     ----------
     goal
-        What was aimed at for our kernels against float64. It holds up to `GOALS_HOLD_UP_TO`; beyond, a larger
-        number in ``ours`` misses it.
+        What was aimed at for our kernels against float64. They meet it up to `GOALS_HOLD_UP_TO`; beyond, a
+        larger number in ``ours`` misses it.
     ours
         Native and scipy kernels against float64, with any border.
     vigra
@@ -63,7 +66,8 @@ class Tolerance(NamedTuple):
         if backend == "vigra":
             return getattr(self.vigra, kind)
         assert backend in ("native", "scipy"), f"the table has no column for {backend}"
-        return self.goal if sigma <= GOALS_HOLD_UP_TO else getattr(self.ours, kind)
+        ours = getattr(self.ours, kind)
+        return min(self.goal, ours) if sigma <= GOALS_HOLD_UP_TO else ours
 
 
 def _same(number: float) -> Kinds:
@@ -71,38 +75,46 @@ def _same(number: float) -> Kinds:
 
 
 TOLERANCES = {
-    "smoothing": Tolerance(5e-7, _same(1e-6), _same(5e-7), 1e-5, _same(1e-5)),
-    "high pass": Tolerance(1e-6, _same(1e-6), _same(1e-6), 1e-5, _same(1e-5)),
-    "difference": Tolerance(
-        1.5e-5, Kinds(1.5e-5, 1.5e-5, 2e-4), Kinds(1.5e-5, 1.5e-5, 5e-5), 2e-5, Kinds(2e-5, 2e-5, 2e-4)
+    "smoothing": Tolerance(5e-7, _same(5e-7), _same(2e-7), 1e-5, _same(6e-7)),
+    "high pass": Tolerance(
+        1e-6, Kinds(2e-7, 2e-7, 4e-7), Kinds(2e-7, 2e-7, 3e-7), 1e-5, Kinds(2e-7, 2e-7, 4e-7)
     ),
-    "derivative": Tolerance(3e-6, _same(3e-6), _same(3e-6), 1e-5, _same(1e-5)),
+    "difference": Tolerance(
+        1.5e-5, Kinds(6e-6, 2e-6, 1.5e-4), Kinds(2e-6, 6e-7, 5e-5), 2e-5, Kinds(6e-6, 2e-6, 6e-5)
+    ),
+    "derivative": Tolerance(3e-6, Kinds(1.5e-6, 1e-6, 1e-6), _same(2e-7), 1e-5, Kinds(1.5e-6, 8e-7, 8e-7)),
     "gradient": Tolerance(
-        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+        3e-6, Kinds(6e-7, 6e-7, 1e-5), Kinds(2e-6, 2e-6, 1e-4), 1e-5, Kinds(2e-6, 2e-6, 6e-5)
     ),
     "laplacian": Tolerance(
-        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+        3e-6, Kinds(1e-6, 8e-7, 5e-5), Kinds(2e-6, 1.2e-6, 8e-5), 1e-5, Kinds(2.5e-6, 1.2e-6, 5e-5)
     ),
     "hessian": Tolerance(
-        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(3e-6, 3e-6, 1e-4), 1e-5, Kinds(1e-5, 1e-5, 1e-4)
+        3e-6, Kinds(1.5e-6, 8e-7, 5e-5), Kinds(2.5e-6, 1.2e-6, 8e-5), 1e-5, Kinds(2.5e-6, 1.5e-6, 5e-5)
     ),
     "hessian eigenvalues": Tolerance(
-        3e-6, Kinds(3e-6, 3e-6, 5e-5), Kinds(6e-3, 1e-3, 1e-3), 1e-3, Kinds(6e-3, 1e-3, 1e-3), single=2e-4
+        3e-6, Kinds(1.5e-6, 6e-7, 5e-5), Kinds(6e-3, 1e-3, 1e-3), 1e-3, Kinds(6e-3, 1e-3, 1e-3), single=1e-4
     ),
-    "structure tensor": Tolerance(3e-6, _same(3e-6), Kinds(3e-6, 3e-6, 5e-5), 1e-5, Kinds(1e-5, 1e-5, 5e-5)),
-    "structure tensor eigenvalues": Tolerance(3e-6, _same(3e-6), _same(1e-3), 1e-3, _same(1e-3), single=2e-4),
-    "orientation": Tolerance(3e-5, _same(3e-5), _same(1e-4), 1e-4, _same(1e-4)),
+    "structure tensor": Tolerance(
+        3e-6, Kinds(1e-6, 8e-7, 1.5e-6), Kinds(2e-6, 2e-6, 5e-5), 1e-5, Kinds(2e-6, 2e-6, 3e-5)
+    ),
+    "structure tensor eigenvalues": Tolerance(
+        3e-6, Kinds(8e-7, 6e-7, 1.2e-6), _same(1e-4), 1e-3, _same(1e-4), single=2e-4
+    ),
+    "orientation": Tolerance(
+        3e-5, Kinds(2e-5, 3e-6, 6e-6), Kinds(5e-5, 3e-6, 1e-4), 1e-4, Kinds(5e-5, 4e-6, 1e-4)
+    ),
 }
 
 #: ``compat="ilastik"`` against ilastik's recipe written with vigra's functions, per feature, for the seven
 #: scales: what is smoothed by 10 pixels has lost digits before it is derived, most of them to an offset.
 ILASTIK = {
-    "gaussian_smoothing": _same(1e-5),
-    "laplacian_of_gaussian": Kinds(2e-4, 2e-4, 4e-3),
-    "gaussian_gradient_magnitude": Kinds(2e-5, 2e-5, 3e-4),
-    "difference_of_gaussians": Kinds(1e-3, 1e-3, 1.5e-2),
-    "structure_tensor_eigenvalues": _same(1e-3),
-    "hessian_of_gaussian_eigenvalues": _same(5e-3),
+    "gaussian_smoothing": _same(1e-6),
+    "laplacian_of_gaussian": Kinds(2e-4, 5e-5, 4e-3),
+    "gaussian_gradient_magnitude": Kinds(6e-6, 3e-6, 2.5e-4),
+    "difference_of_gaussians": Kinds(6e-4, 1.5e-4, 1.2e-2),
+    "structure_tensor_eigenvalues": Kinds(6e-4, 2.5e-4, 2.5e-4),
+    "hessian_of_gaussian_eigenvalues": Kinds(5e-3, 2e-3, 3e-3),
 }
 
 #: Of vigra's eigenvalues all but one in a hundred are this near to ours, where the image has no offset.
@@ -136,7 +148,12 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def ours_in_markdown() -> str:
     """Return the table of our kernels against float64 as it stands on the page about filters."""
     return _table(
-        ["native, scipy", f"σ ≤ {GOALS_HOLD_UP_TO}", *(f"to 10, {k}" for k in KINDS), "`single`"],
+        [
+            "native, scipy",
+            f"goal, met to σ = {GOALS_HOLD_UP_TO}",
+            *(f"to 10, {k}" for k in KINDS),
+            "`single`",
+        ],
         (
             [
                 TITLES[name],
