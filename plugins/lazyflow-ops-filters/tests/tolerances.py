@@ -1,10 +1,10 @@
 """How exact results are: the one table behind the tests and behind the page about filters.
 
 Errors are the largest difference anywhere, relative to the largest magnitude of all results of a filter for
-the whole image, for float32 images and scales from 0.7 to 10. Tests that compare a block of an image, relative
-to what is largest in that block, are stricter. Most numbers are 1.3 to 2 times the worst that was measured over
-20 images and more of each kind; the page says where other images than those of the tests showed more. They are
-stated for three kinds of images:
+the whole image, for float32 images and scales from 0.7 to 10. Tests that compare a block of an image,
+relative to what is largest in that block, are stricter. Most numbers are 1.3 to 2 times the worst that was
+measured over 20 images and more of each kind; the page says where other images than those of the tests
+showed more. They are stated for three kinds of images:
 
 structure
     with edges and outliers;
