@@ -36,6 +36,14 @@ def run(script, *, timeout=20, expect=0):
     return done
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background jobs ignore Ctrl-C, and so would their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 BUSY = {
     "nothing": "",
     "an idle scheduler": "Request(lambda: 1).submit().wait()",

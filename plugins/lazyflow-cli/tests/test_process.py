@@ -8,6 +8,14 @@ import pytest
 LIGHT = ("numpy", "rich", "PIL", "lazyflow_of_tests")
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A shell's background jobs ignore Ctrl-C, and so would their children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def imported_by(start, *arguments, folder):
     """Return the modules in `LIGHT` that a command line imports."""
     code = (
