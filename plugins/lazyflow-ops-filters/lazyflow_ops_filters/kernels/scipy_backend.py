@@ -41,12 +41,18 @@ class ScipyBackend(Backend):
         data = image[tuple(map(slice, start, stop))]
         if data.dtype.char not in "bBhHiIlLqQfd":
             data = data.astype(self.dtype)  # scipy has no float16 and no bool
+        # Where nothing is cut off after a pass, each is written over the one before, as scipy itself does.
+        in_place = data.shape == out.shape and out.dtype == self.dtype
         for axis, weights in enumerate(kernels):
-            if weights is not None:
-                data = correlate1d(data, weights, axis, output=self.dtype, mode=SCIPY_MODES[border])
+            if weights is None:
+                continue
+            output = out if in_place else self.dtype
+            data = correlate1d(data, weights, axis, output=output, mode=SCIPY_MODES[border])
+            if not in_place:
                 kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
                 data = data[(slice(None),) * axis + (kept,)]
-        out[...] = data
+        if data is not out:
+            out[...] = data
 
     def describe(self) -> str:
         """Return the version of scipy."""
