@@ -166,10 +166,10 @@ FILTERS: dict[str, Callable[[tuple[float, ...]], f.Filter]] = {
     "hessian_of_gaussian_eigenvalues": f.HessianOfGaussianEigenvalues,
 }
 
-#: How far another library's result may be from ours, relative to the largest value; fastfilters' but for one
-#: pixel in ten thousand, since its eigenvalues are wrong where the middle one lies just halfway. scipy's kernels
-#: of derivatives are not corrected for what is cut off and keep their DC; vigra's eigenvalues are off where two
-#: are equal.
+#: How far another library's result may be from ours, relative to the largest value; fastfilters' but for
+#: one pixel in ten thousand, since its eigenvalues are wrong where the middle one lies just halfway.
+#: scipy's kernels of derivatives are not corrected for what is cut off and keep their DC; vigra's
+#: eigenvalues are off where two are equal.
 ALLOWED = {"scipy": 0.3, "vigra": 5e-3, "fastfilters": 0.05}
 
 
