@@ -2,7 +2,7 @@
 
 Where things are, from the bottom up; each layer knows only those above it in this list:
 
-- `errors`, `signals`: every public exception; a list of callables.
+- `errors`, `signals`, `words`: every public exception; a list of callables; sentences about mistakes.
 - `axes`, `roi`, `blocks`, `meta`: frozen values, no threads. `storage`: what readers and writers promise.
 - `request`: greenlet requests in a fixed pool of threads. Knows no numpy, no ROI, no operator.
 - `graph`: slots, operators, setup, pull and push.

@@ -6,7 +6,6 @@ operator, which lives in the operator's ``__dict__`` under the same name.
 
 from __future__ import annotations
 
-import difflib
 import numbers
 import os
 import types
@@ -23,6 +22,7 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput
 from lazyflow_core.graph.slots import Slot
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
@@ -277,10 +277,9 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         if converted is _REFUSED:
             raise ParameterError(f"{where}: {value!r} is {_article(value)}, not {type_text(self.type)}.")
         if self.choices is not None and converted not in self.choices:
-            near = difflib.get_close_matches(str(converted), list(map(str, self.choices)), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = near_miss(str(converted), map(str, self.choices))
             raise ParameterError(
-                f"{where}: {value!r} is not one of {', '.join(map(repr, self.choices))}.{hint}"
+                f"{where}: {value!r} is not one of {', '.join(map(repr, self.choices))}{hint}"
             )
         if self.check is not None:
             complaint = self.check(converted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput
 from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.roi import Roi
+from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
@@ -167,10 +167,9 @@ class Operator(metaclass=OperatorType):
             slot = self.slots.get(key)
             if slot is None or not slot.feeds_operator:
                 possible = [s.name for s in (*self.inputs, *self.parameters)]
-                near = difflib.get_close_matches(key, possible, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise TypeError(
-                    f"{self.name} has no input or parameter {key!r}; it has {', '.join(possible)}.{hint}"
+                    f"{self.name} has no input or parameter {key!r}{near_miss(key, possible)} "
+                    f"It has {', '.join(possible) or 'none'}."
                 )
             slot.accept(value)
 

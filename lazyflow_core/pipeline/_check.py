@@ -32,9 +32,9 @@ from lazyflow_core.pipeline._connections import (
     link_of,
     slots_of,
 )
-from lazyflow_core.pipeline._words import near_miss, possible
 from lazyflow_core.plugins.files import find_writer
 from lazyflow_core.plugins.specs import WriterSpec
+from lazyflow_core.words import near_miss, possible
 
 if TYPE_CHECKING:
     from lazyflow_core.pipeline._description import Export, Origin, Pipeline, Step

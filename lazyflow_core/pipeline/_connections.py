@@ -11,7 +11,7 @@ from typing import Any, Final
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.graph import Operator, OutputSlot, ParameterSlot
 from lazyflow_core.graph.declarations import type_text
-from lazyflow_core.pipeline._words import near_miss, possible
+from lazyflow_core.words import near_miss, possible
 
 __all__ = ["connection_of", "connections_of", "in_order", "link_in", "link_of", "slots_of"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.pipeline._toml import Keys, find_lines, read_toml, write_toml
-from lazyflow_core.pipeline._words import near_miss, possible, printable
+from lazyflow_core.words import near_miss, possible, printable
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Graph

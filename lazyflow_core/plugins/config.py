@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from lazyflow_core.errors import PluginError
+from lazyflow_core.words import near_miss
 
 __all__ = ["Config"]
 
@@ -94,8 +94,7 @@ class Config:
         ):
             for name in sorted(names):
                 if normal(name) not in known:
-                    near = difflib.get_close_matches(normal(name), known, n=1)
-                    hint = f"; did you mean {known[near[0]]!r}?" if near else "."
+                    hint = near_miss(normal(name), known, shown=known)
                     found.append(f"{variable} names {name!r}, which is not installed{hint}")
         return found
 

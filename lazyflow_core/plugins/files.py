@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from lazyflow_core.errors import FormatError, NoReaderError, PluginError, Storag
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
 from lazyflow_core.plugins.loading import load_target, sentence
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
+from lazyflow_core.words import near_miss, possible
 
 if TYPE_CHECKING:
     from typing import Self
@@ -254,10 +254,9 @@ def _by_format(specs: Sequence[Any], format: str, verb: str) -> Any:
         if format in (spec.id, spec.id.partition(".")[2]):
             return spec
     names = sorted(spec.id.partition(".")[2] for spec in specs)
-    near = difflib.get_close_matches(format, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise PluginError(
-        f"nothing installed can {verb} the format {format!r}; possible: {', '.join(names) or 'none'}.{hint}"
+        f"nothing installed can {verb} the format {format!r}{near_miss(format, names)}"
+        f"{possible('Possible', names)}"
     )
 
 

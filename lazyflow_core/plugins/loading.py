@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import logging
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import PluginError
 from lazyflow_core.plugins.config import Config
+from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     import pluggy
@@ -158,8 +158,7 @@ def register(manager: pluggy.PluginManager, plugin: Any, namespace: str) -> None
         known = {name for name, caller in vars(manager.hook).items() if getattr(caller, "spec", None)}
         for caller in manager.get_hookcallers(plugin) or ():
             if caller.spec is None and not all(impl.optionalhook for impl in caller.get_hookimpls()):
-                near = difflib.get_close_matches(caller.name, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
+                hint = near_miss(caller.name, known)
                 raise PluginError(f"it implements the hook {caller.name!r}, which nobody asks{hint}")
     except BaseException:
         # pluggy keeps the hooks it had registered when it met a bad one.

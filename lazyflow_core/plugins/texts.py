@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
+from lazyflow_core.words import near_miss
 
 __all__ = ["conflict_text", "unknown_text"]
 
@@ -13,13 +13,13 @@ __all__ = ["conflict_text", "unknown_text"]
 def unknown_text(id: str, installed: Iterable[str]) -> str:
     """Return what is said about an operator id that nobody offers: near misses, or what to install."""
     ids = sorted(installed)
-    near = difflib.get_close_matches(id, ids, n=3)
-    if "." not in id:
-        short = difflib.get_close_matches(id, {i.partition(".")[2]: i for i in ids}, n=3)
-        near = near or [i for i in ids if i.partition(".")[2] in short]
+    hint = near_miss(id, ids, most=3, otherwise="")
+    if not hint and "." not in id:
+        short = {i.partition(".")[2]: i for i in reversed(ids)}
+        hint = near_miss(id, short, most=3, shown=short, otherwise="")
     namespace = id.partition(".")[0]
-    if near:
-        return f"no operator {id!r}; did you mean {' or '.join(map(repr, near))}?"
+    if hint:
+        return f"no operator {id!r}{hint}"
     offered = [i for i in ids if i.startswith(f"{namespace}.")]
     if offered:
         return f"no operator {id!r}; {namespace!r} offers {', '.join(offered)}."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 import pytest
 
 from lazyflow_core.errors import UnknownOperatorError
 from lazyflow_core.plugins.specs import WriterSpec
+from lazyflow_core.words import near_miss
 
 from .operators import OpAdd, OpCast, OpPeak, OpRead, OpSmooth
 
@@ -25,9 +24,7 @@ class FakeRegistry:
 
     def get_operator(self, id):
         if id not in self.operators:
-            close = difflib.get_close_matches(id, self.operators, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
-            raise UnknownOperatorError(f"no operator {id!r}{hint}")
+            raise UnknownOperatorError(f"no operator {id!r}{near_miss(id, self.operators)}")
         return self.operators[id]
 
     def writers(self):

@@ -109,7 +109,7 @@ MISTAKES = {
     ),
     "a value that is not among the choices": (
         ("sigma = 1.5", 'mode = "reflekt"'),
-        "p.toml:8 [smooth]: mode: 'reflekt' is not one of 'reflect', 'nearest'. Did you mean 'reflect'?",
+        "p.toml:8 [smooth]: mode: 'reflekt' is not one of 'reflect', 'nearest'; did you mean 'reflect'?",
     ),
     "a value for an input slot": (
         ('image = "volume.output"', "image = 3"),
@@ -220,8 +220,8 @@ MISTAKES = {
     ),
     "an unknown format": (
         ('path = "smooth.zarr"', 'path = "smooth.zarr"\nformat = "zar"'),
-        "p.toml:13 [[export]]: nothing installed can write the format 'zar'; possible: hdf5, zarr. "
-        "Did you mean 'zarr'?",
+        "p.toml:13 [[export]]: nothing installed can write the format 'zar'; did you mean 'zarr'? "
+        "Possible: hdf5, zarr.",
     ),
     "a file name that tells no format": (
         ('"smooth.zarr"', '"smooth.czi"'),

@@ -66,7 +66,7 @@ def test_an_explicit_format_overrules_everything(tmp_path):
     with pytest.raises(PluginError) as caught:
         open_reader(READERS, path, format="hdf")
     assert str(caught.value) == (
-        "nothing installed can read the format 'hdf'; possible: hdf5, raw, zarr. Did you mean 'hdf5'?"
+        "nothing installed can read the format 'hdf'; did you mean 'hdf5'? Possible: hdf5, raw, zarr."
     )
 
 

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from enum import IntEnum
 
+from lazyflow_core.words import printable
+
 __all__ = ["ExitCode", "Failure", "failing", "one_line", "table"]
 
 
@@ -47,13 +49,9 @@ def one_line(text: str) -> str:
     >>> one_line("no file 'a\x1b[2J'.\n  Look elsewhere.")
     "no file 'a\\x1b[2J'. Look elsewhere."
     """
-    return _printable(" ".join(part.strip() for part in text.splitlines()))
+    return printable(" ".join(part.strip() for part in text.splitlines()))
 
 
 def table(text: str) -> str:
     """Return a message whose lines say who offers what, as lines, without other control characters."""
-    return "\n".join(map(_printable, text.split("\n")))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "\n".join(map(printable, text.split("\n")))

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
+from lazyflow_core.words import near_miss
 
 from lazyflow_cli._failure import ExitCode, Failure, one_line, table
 
@@ -80,7 +81,7 @@ class Commands(click.Group):
         """Find the command that the arguments name, with near misses if there is none."""
         name = args[0]
         if self.get_command(ctx, name) is None:
-            raise click.UsageError(_unknown("command", name, self.list_commands(ctx)), ctx)
+            raise click.UsageError(f"no command {name!r}{near_miss(name, self.list_commands(ctx))}", ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -125,7 +126,9 @@ def _judge(error: BaseException) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         message, hint = error.format_message(), ""
         if isinstance(error, click.NoSuchOption):
-            message = _unknown("option", error.option_name, error.possibilities or ())
+            message = (
+                f"no option {error.option_name!r}{near_miss(error.option_name, error.possibilities or ())}"
+            )
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" See {error.ctx.command_path} --help."
         return message + hint, ExitCode.MISTAKE
@@ -139,13 +142,6 @@ def _judge(error: BaseException) -> tuple[str, int]:
     if isinstance(error, errors.LazyflowError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error} (--traceback tells where.)", ExitCode.FAILED
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=1)
-    return f"no {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

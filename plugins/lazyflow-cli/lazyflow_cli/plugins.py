@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
+from lazyflow_core.words import near_miss
 
 from lazyflow_cli._failure import ExitCode, Failure
 from lazyflow_cli._new import new_command
@@ -62,9 +62,12 @@ def show_command(name: str, as_json: bool) -> None:
     info = next((i for i in infos if name in (i.namespace, i.distribution)), None)
     if info is None:
         names = [i.namespace for i in infos]
-        close = difflib.get_close_matches(name, [*names, *(i.distribution for i in infos)], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(names) or 'none'}."
-        raise Failure(f"no plugin {name!r}; {hint}", ExitCode.MISTAKE)
+        hint = near_miss(
+            name,
+            [*names, *(i.distribution for i in infos)],
+            otherwise=f"; installed: {', '.join(names) or 'none'}.",
+        )
+        raise Failure(f"no plugin {name!r}{hint}", ExitCode.MISTAKE)
     operators = [s.id for s in plugins.default().operators() if s.distribution == info.distribution]
     if as_json:
         echo_json({"version": 1, **_entry(info), "operators": operators, "traceback": _traceback(info)})
@@ -84,9 +87,8 @@ def _implementing(hook: str, infos: list[PluginInfo]) -> list[PluginInfo]:
 
     known = plugins.default().hook_names()
     if hook not in known:
-        close = difflib.get_close_matches(hook, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
-        raise Failure(f"no hook {hook!r}; {hint}", ExitCode.MISTAKE)
+        hint = near_miss(hook, known, otherwise=f"; there are {', '.join(known)}.")
+        raise Failure(f"no hook {hook!r}{hint}", ExitCode.MISTAKE)
     return [info for info in infos if hook in info.hooks]
 
 

@@ -89,7 +89,7 @@ def test_a_new_path_makes_everything_dirty_and_closes_the_old_file(graph, tmp_pa
         ({"dataset": "nix"}, "it holds /label, /raw"),
         ({"dataset": ""}, "2 datasets: /label, /raw"),
         ({"format": "tiff"}, "is no TIFF file"),
-        ({"format": "hdf"}, "Did you mean 'hdf5'"),
+        ({"format": "hdf"}, "did you mean 'hdf5'"),
         ({"axes": "yx"}, "names 2 axes"),
         ({"axes": "zzx"}, "twice"),
     ],
