@@ -77,6 +77,9 @@ class Declaration(Generic[S]):
             "call super().__init__(**slots) first."
         )
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.describe()}>"
+
     def bind(self, operator: Operator) -> S:
         """Make the slot of one operator."""
         raise NotImplementedError

@@ -167,4 +167,8 @@ class Graph:
         refuse_copy(self)
 
     def __repr__(self) -> str:
-        return f"<Graph of {len(self._operators)} operators>"
+        operators = self._operators
+        count = f"{len(operators)} {'operator' if len(operators) == 1 else 'operators'}"
+        waiting = [operator.name for operator in operators if not operator.ready]
+        state = f", {len(waiting)} not ready, such as {waiting[0]}" if waiting else ""
+        return f"<Graph of {count}{state}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from lazyflow_core.errors import GraphError
 from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.declarations import Declaration
 from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.show import operator_html, operator_text, signature_of
 from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.roi import Roi
@@ -24,6 +26,15 @@ __all__ = ["Operator"]
 _CONSTRUCTOR_KEYWORDS = ("graph", "name", "parent")
 
 
+class _Signature:
+    """What `inspect.signature`, ``help`` and notebooks show of an operator class: its slots by name."""
+
+    def __get__(self, cls: type[Operator] | None, metaclass: type) -> inspect.Signature:
+        if cls is None:
+            raise AttributeError("__signature__")  # the metaclass itself is called as any other
+        return signature_of(cls)
+
+
 class OperatorType(type):
     """The class of operator classes: collects their slots, and makes an operator in one transaction.
 
@@ -32,6 +43,7 @@ class OperatorType(type):
     """
 
     declarations: dict[str, Declaration[Any]]
+    __signature__ = _Signature()
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
         super().__init__(name, bases, namespace)
@@ -293,9 +305,10 @@ class Operator(metaclass=OperatorType):
         refuse_copy(self)
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else "ready" if self.ready else "not ready"
-        name = "" if self.name == type(self).__name__ else f" {self.name!r}"
-        return f"<{type(self).__name__}{name}, {state}>"
+        return operator_text(self)
+
+    def _repr_html_(self) -> str:
+        return operator_html(self)
 
 
 _MEMBERS = frozenset(dir(Operator)) | frozenset(Operator.__annotations__)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast
 
 from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.diagnosis import why_not_ready
+from lazyflow_core.graph.show import slot_html, slot_text
 from lazyflow_core.signals import Signal
 
 if TYPE_CHECKING:
@@ -147,7 +148,10 @@ class Slot:
         return f"{self.operator.name}.{self.name}"
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self}>"
+        return slot_text(self)
+
+    def _repr_html_(self) -> str:
+        return slot_html(self)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         refuse_copy(self)
