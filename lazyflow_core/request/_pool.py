@@ -172,8 +172,9 @@ class RequestPool(Generic[T]):
                     if limit is None or len(self._unfinished) < limit:
                         self._unfinished[request] = None
                         break
+                    mover = self._mover()
                     waiter = self._for_room.enter(party)
-                self._park(self._for_room, waiter)
+                self._park(self._for_room, waiter, mover)
             # In this order: the callback must be there before the request can end.
             request.on_done(self._on_member_done)
             request.submit()
@@ -287,8 +288,9 @@ class RequestPool(Generic[T]):
                     return None
                 if self._is_cancelled:
                     raise RequestCancelledError(f"{self.describe()} was cancelled")
+                mover = self._mover()
                 waiter = self._for_next.enter(party)
-            self._park(self._for_next, waiter)
+            self._park(self._for_next, waiter, mover)
 
     def _wait_for_all(self, *, shield: bool) -> None:
         party = current_party()
@@ -300,8 +302,9 @@ class RequestPool(Generic[T]):
             with mutex:
                 if not self._unfinished:
                     break
+                mover = self._mover()
                 waiter = self._for_all.enter(party, shield=shield)
-            self._park(self._for_all, waiter)
+            self._park(self._for_all, waiter, mover)
         if not shield:
             check_not_cancelled(party)  # the cancellation may be what has ended the members
 
@@ -318,12 +321,14 @@ class RequestPool(Generic[T]):
                 if party.request is not None and party.request._cancelled:
                     return
 
-    def _park(self, queue: WaitQueue, waiter: Any) -> None:
-        scheduler = self._scheduler
-        if scheduler is None:
-            first = next(iter(self._unfinished), None)
-            scheduler = None if first is None else first._scheduler
-        if queue.park(waiter, scheduler) is Verdict.CANCELLED:
+    def _mover(self) -> Scheduler | None:
+        """Return who has to move while a foreign thread waits. The caller holds the mutex."""
+        if self._scheduler is None and self._unfinished:
+            return next(iter(self._unfinished))._scheduler
+        return self._scheduler
+
+    def _park(self, queue: WaitQueue, waiter: Any, mover: Scheduler | None) -> None:
+        if queue.park(waiter, mover) is Verdict.CANCELLED:
             raise CancelledError(f"{waiter.host!r} was cancelled")
 
     def _check_open(self) -> None:
