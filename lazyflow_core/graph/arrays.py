@@ -48,6 +48,16 @@ class ArraySlot(Slot):
 
     __slots__ = ("_meta", "_source")
     _signal_names = ("ready_changed", "meta_changed", "dirty")
+    _right_words = {
+        **dict.fromkeys(("shape", "dtype", "ndim", "axes", "nbytes"), "slot.meta, which has it"),
+        **dict.fromkeys(
+            ("wait", "submit", "result", "block", "compute"), "slot.read(), or slot.request(), which has it"
+        ),
+        **dict.fromkeys(
+            ("max", "mean", "min", "sum", "astype", "T", "size"), "slot.as_array(), or slot.read()"
+        ),
+        "value": "slot.read(), which computes its array",
+    }
 
     def __init__(self, operator: Operator, declaration: Declaration[Any]) -> None:
         super().__init__(operator, declaration)

@@ -34,6 +34,11 @@ class MultiSlot(Slot, Generic[S]):
 
     __slots__ = ("_elements", "_lanes", "_level")
     _signal_names = ("ready_changed", "resized", "inserted", "removed")
+    _contents_hint = "its elements, such as slot[0],"
+    _right_words = dict.fromkeys(
+        ("read", "request", "meta", "shape", "dtype", "as_array", "wait", "value"),
+        "one of its elements, such as slot[0]",
+    )
 
     def __init__(self, operator: Operator, declaration: Declaration[Any], level: int) -> None:
         super().__init__(operator, declaration)

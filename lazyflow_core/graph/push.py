@@ -102,7 +102,7 @@ class Walk:
         token = _current.set(self)
         try:
             while self._heap:
-                item = heapq.heappop(self._heap)[-1]
+                item: Any = heapq.heappop(self._heap)[-1]
                 if item in self._news:
                     self._visit(item)
                 elif item in self._marks:

@@ -6,7 +6,7 @@ its graph; reading it needs no lock, because a transaction excludes everything t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast
 
 from lazyflow_core.errors import ConnectError, GraphError
@@ -76,6 +76,10 @@ class Slot:
     feeds_operator: ClassVar[bool] = True
     #: What it carries; slots of different contents do not connect.
     contents: ClassVar[Literal["array", "value"]] = "array"
+    #: What to call for its contents, for error messages.
+    _contents_hint: ClassVar[str] = "slot.read() and slot.as_array()"
+    #: Attributes that it is asked for and does not have, and what is meant.
+    _right_words: ClassVar[Mapping[str, str]] = {}
     #: Names of the signals slots of this class have.
     _signal_names: ClassVar[tuple[str, ...]] = ("ready_changed",)
 
@@ -155,6 +159,34 @@ class Slot:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         refuse_copy(self)
+
+    # ------------------------------------------------------------------------- what it is often taken for
+
+    #: numpy's functions refuse it instead of treating it as a Python object.
+    __array_ufunc__ = None
+
+    def __array__(self, *arguments: object, **keywords: object) -> NoReturn:
+        raise TypeError(f"{self!r} is no array; {self._contents_hint} are its {self.contents}.")
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Slot):
+            return self is other
+        # Who compares a slot with a number means its contents, and False would be wrong for most of them.
+        if isinstance(other, (int, float, complex, str, bytes)) or hasattr(type(other), "__array__"):
+            raise TypeError(
+                f"{self!r} is compared with a {type(other).__name__}; {self._contents_hint} "
+                f"are its {self.contents}."
+            )
+        return NotImplemented
+
+    def __getattr__(self, name: str) -> NoReturn:
+        right = self._right_words.get(name)
+        raise AttributeError(
+            f"{type(self).__name__} {str(self)!r} has no attribute {name!r}"
+            + (f"; use {right}." if right else ".")
+        )
 
     # -------------------------------------------------------------------------------------------- readiness
 

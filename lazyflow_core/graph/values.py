@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError
 from lazyflow_core.graph.diagnosis import why_not_ready
@@ -23,12 +23,19 @@ __all__ = ["Parameter", "ValueOutput", "ValueRequest"]
 
 T = TypeVar("T")
 
+_INSTEAD_OF_VALUE: Final = {
+    **dict.fromkeys(("read", "result", "as_array"), "slot.value"),
+    **dict.fromkeys(("meta", "shape", "dtype"), "slot.value; a value has no meta"),
+}
+
 
 class Parameter(Slot, Generic[T]):
     """One typed Python value that an operator depends on: assigned, or taken from another slot."""
 
     __slots__ = ("_assigned", "_has_value", "_value")
     contents = "value"
+    _contents_hint = "slot.value"
+    _right_words = _INSTEAD_OF_VALUE
     _signal_names = ("ready_changed", "value_changed")
 
     def __init__(self, operator: Operator, declaration: ParameterSlot[T]) -> None:
@@ -144,6 +151,8 @@ class ValueOutput(Slot, Generic[T]):
 
     __slots__ = ("_has_value", "_lock", "_request", "_value")
     contents = "value"
+    _contents_hint = "slot.value"
+    _right_words = _INSTEAD_OF_VALUE
     feeds_operator = False
     _signal_names = ("ready_changed", "value_changed")
 
