@@ -21,7 +21,7 @@ from lazyflow_core.errors import (
     UnknownOperatorError,
 )
 from lazyflow_core.graph import Graph, Operator, Output
-from lazyflow_core.pipeline._check import parse_slicing
+from lazyflow_core.pipeline._check import check_unread, parse_slicing
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ def build_pipeline(checked: CheckedPipeline, graph: Graph) -> BuiltPipeline:
         for pairs in step.connections.values():
             for source, slot in pairs:
                 sources.setdefault(step.step.name, f"{source}.{slot}")
+    # Paths that other steps give are known only now.
+    linked = {
+        step.step.name: path
+        for step in checked.steps
+        if "path" in step.links and isinstance(path := operators[step.step.name].path.value, str)  # type: ignore[attr-defined]
+    }
+    for number in range(len(checked.pipeline.exports)):
+        check_unread(checked.pipeline, number, linked)
     built = BuiltPipeline(checked.pipeline, operators, (), sources)
     exports = tuple(
         _built_export(export, number, built, checked.registry, graph)

@@ -34,6 +34,7 @@ from lazyflow_core.pipeline._connections import (
 )
 from lazyflow_core.plugins.files import find_writer
 from lazyflow_core.plugins.specs import WriterSpec
+from lazyflow_core.utility import overlap
 from lazyflow_core.words import near_miss, possible
 
 if TYPE_CHECKING:
@@ -205,8 +206,8 @@ def _check_exports(
     steps: Mapping[str, CheckedStep],
     writers: Sequence[WriterSpec],
 ) -> None:
-    taken = {
-        os.path.realpath(step.parameters["path"]): f"is read by {name!r}"
+    inputs = {
+        name: step.parameters["path"]
         for name, step in steps.items()
         if isinstance(step.parameters.get("path"), str)
     }
@@ -215,13 +216,16 @@ def _check_exports(
         connection_of(f"{where('slot')}: slot", export.slot, classes)
         if "\0" in export.path:
             raise PipelineError(f"{where('path')}: path = {export.path!r} is no path: it has a NUL in it.")
-        target = os.path.realpath(pipeline.path(export.path))
-        if target in taken:
-            raise PipelineError(
-                f"{where('path')}: path = {export.path!r} {taken[target]} already; "
-                "every export needs a target of its own."
-            )
-        taken[target] = f"is the target of export {number + 1}"
+        check_unread(pipeline, number, inputs)
+        for earlier, other in enumerate(pipeline.exports[:number]):
+            found = overlap(pipeline.path(export.path), pipeline.path(other.path))
+            # Two arrays of one file are two targets.
+            if found is not None and not (found == "is" and _inner(export) != _inner(other)):
+                which = f"the target of export {earlier + 1}"
+                raise PipelineError(
+                    f"{where('path')}: path = {export.path!r} {found} {which} already; "
+                    "every export needs a target of its own."
+                )
         if export.roi is not None:
             try:
                 parse_slicing(export.roi)
@@ -230,6 +234,36 @@ def _check_exports(
         if export.dtype is not None:
             _check_dtype(export.dtype, f"{where('dtype')}: dtype")
         _check_format(export, where, writers)
+
+
+def _inner(export: Export) -> str:
+    return (export.dataset or "").strip("/")
+
+
+def check_unread(pipeline: Pipeline, number: int, inputs: Mapping[str, str]) -> None:
+    """Refuse a target that is, contains or lies in what the pipeline reads.
+
+    Parameters
+    ----------
+    pipeline, number
+        The description, and which of its exports.
+    inputs
+        What is read, by the name of the step that does.
+
+    Raises
+    ------
+    PipelineError
+        Writing would take away what is being computed from.
+    """
+    export = pipeline.exports[number]
+    for name, path in inputs.items():
+        found = overlap(pipeline.path(export.path), path)
+        if found is not None:
+            what = "" if found == "is" else f" {found} {os.path.relpath(path, pipeline.folder)!r}, which"
+            raise PipelineError(
+                f"{pipeline.origin.where('export', number, 'path')}: path = {export.path!r}{what} "
+                f"is read by {name!r} already; every export needs a target of its own."
+            )
 
 
 def _check_dtype(text: str, where: str) -> None:

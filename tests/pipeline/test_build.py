@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lazyflow_core.errors import FormatError, PipelineError
-from lazyflow_core.graph import Graph
+from lazyflow_core.graph import Graph, Operator, ParameterSlot
 from lazyflow_core.pipeline import Export, Pipeline
 from lazyflow_core.roi import Roi
 
@@ -98,3 +98,20 @@ def test_checking_opens_no_file_and_building_computes_nothing(pipeline, graph, r
     assert checked.pipeline is pipeline
     pipeline.build(graph, registry)
     assert len(opened) == 1
+
+
+class OpName(Operator):
+    """Hold the name of a file for others."""
+
+    text = ParameterSlot(str)
+
+
+def test_a_target_that_is_read_under_a_connected_path_is_refused(pipeline, graph, registry, tmp_path):
+    (tmp_path / "hard.zarr").hardlink_to(tmp_path / "cells.npy")
+    registry.operators = {**registry.operators, "stats.name": OpName}
+    data = pipeline.to_dict()
+    data["names"] = {"operator": "stats.name", "text": str(tmp_path / "cells.npy")}
+    data["volume"] = {"operator": "io.read", "path": {"from": "names.text"}}
+    data["export"][0]["path"] = "hard.zarr"
+    with pytest.raises(PipelineError, match=r"path = 'hard.zarr' is read by 'volume' already"):
+        Pipeline.from_dict(data, folder=tmp_path).build(graph, registry)

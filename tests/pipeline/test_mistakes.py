@@ -218,6 +218,22 @@ MISTAKES = {
         "p.toml:12 [[export]]: path = 'cells.npy' is read by 'volume' already; "
         "every export needs a target of its own.",
     ),
+    "an export inside the input": (
+        ('"smooth.zarr"', '"cells.npy/smooth.zarr"'),
+        "p.toml:12 [[export]]: path = 'cells.npy/smooth.zarr' is inside 'cells.npy', which is read by 'volume' "
+        "already; every export needs a target of its own.",
+    ),
+    "an export around another": (
+        ("[[export]]", '[[export]]\nslot = "volume.output"\npath = "smooth.zarr/raw.zarr"\n[[export]]'),
+        "p.toml:15 [[export]]: path = 'smooth.zarr' contains the target of export 1 already; "
+        "every export needs a target of its own.",
+    ),
+    "two exports to one array": (
+        ("[[export]]", '[[export]]\nslot = "volume.output"\npath = "smooth.zarr"\ndataset = "/a"\n'
+         '[[export]]\ndataset = "a"'),
+        "p.toml:17 [[export]]: path = 'smooth.zarr' is the target of export 1 already; "
+        "every export needs a target of its own.",
+    ),
     "an unknown format": (
         ('path = "smooth.zarr"', 'path = "smooth.zarr"\nformat = "zar"'),
         "p.toml:13 [[export]]: nothing installed can write the format 'zar'; did you mean 'zarr'? "
@@ -257,6 +273,13 @@ def test_a_mistake_gives_one_sentence(write, complaint, good, mistake):
     assert good.count(old), "the good pipeline has what is spoiled"
     at = good.rindex(old) if old == 'path = "smooth.zarr"\n' else good.index(old)
     assert complaint(write(good[:at] + new + good[at + len(old) :])) == sentence
+
+
+def test_two_arrays_of_one_file_are_two_targets(write, good, registry):
+    twice = (
+        '[[export]]\nslot = "volume.output"\npath = "smooth.zarr"\ndataset = "a"\n[[export]]\ndataset = "b"'
+    )
+    Pipeline.from_toml(write(good.replace("[[export]]", twice))).check(registry)
 
 
 def test_a_circle_is_named_whole(write, complaint):

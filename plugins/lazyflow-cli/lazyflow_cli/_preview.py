@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +174,10 @@ def _label_colors(labels: np.ndarray[Any, Any]) -> npt.NDArray[np.uint8]:
 
 
 def draw(panels: Sequence[Panel], caption: str, path: Path) -> None:
-    """Write panels side by side as a PNG file, with captions, and a scale bar where pixels have a size."""
+    """Write panels side by side as a PNG file, with captions, and a scale bar where pixels have a size.
+
+    The file appears when it is whole. What had the name is replaced; what a link names is left alone.
+    """
     title, small = ImageFont.load_default(22), ImageFont.load_default(16)
     pictures = [_scaled(panel) for panel in panels]
     gap, top, bottom = 56, _MARGIN + 62, _MARGIN + 36
@@ -198,7 +203,14 @@ def draw(panels: Sequence[Panel], caption: str, path: Path) -> None:
     while small.getlength(caption) > room and len(caption) > 4:
         caption = caption[:-4].rstrip() + " …"
     pen.text((_MARGIN, top + height + 20), caption, _DIM, font=small)
-    canvas.save(path, "PNG", optimize=True)
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            canvas.save(file, "PNG", optimize=True)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _scaled(panel: Panel) -> Image.Image:

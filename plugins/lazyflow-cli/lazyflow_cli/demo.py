@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def command(folder: Path, overwrite: bool) -> None:
     picture = folder / "lazyflow_demo.png"
     if not folder.is_dir():
         raise Failure(f"{str(folder)!r} is not a folder; create it first.", ExitCode.OUTPUT)
-    if picture.exists() and not overwrite:
+    if os.path.lexists(picture) and not overwrite:
         raise Failure(f"{str(picture)!r} exists already; add --overwrite to replace it.", ExitCode.OUTPUT)
 
     from lazyflow_core.graph import Graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -145,12 +146,15 @@ def _run(
     ):
         with failing(ExitCode.INPUT, FormatError, StorageError):
             built = description.build(graph, manager)
+        _check_places(description, built, preview)
         # All targets are opened before the first pixel is computed: what can be refused is refused now.
         jobs = []
         for group in sharing_a_grid(built.exports):
-            writers = [open_writer(item, manager, overwrite) for item in group]
+            writers = []
+            for item in group:
+                writers.append(open_writer(item, manager, overwrite))
+                stack.callback(writers[-1].abort)
             tee = Tee(writers)
-            stack.callback(tee.abort)
             jobs.append((group, tee, plan_of(group, tee, memory_bytes)))
         for group, tee, plan in jobs:
             write(group, tee, plan, report, done, memory_bytes)
@@ -247,11 +251,40 @@ def _check_preview(path: Path, overwrite: bool) -> None:
         raise Failure(f"--preview {str(path)!r}: a preview is a PNG file; name it so.", ExitCode.MISTAKE)
     if not path.absolute().parent.is_dir():
         raise Failure(f"--preview {str(path)!r}: its folder does not exist.", ExitCode.OUTPUT)
-    if path.exists() and not overwrite:
+    if path.is_dir():
+        raise Failure(f"--preview {str(path)!r} is a folder; choose another name.", ExitCode.OUTPUT)
+    if os.path.lexists(path) and not overwrite:
         raise Failure(
             f"--preview {str(path)!r} exists already; choose another name or add --overwrite.",
             ExitCode.OUTPUT,
         )
+
+
+def _check_places(description: Pipeline, built: BuiltPipeline, preview: Path | None) -> None:
+    """Refuse to write over the pipeline file, and to draw over what is read or written.
+
+    That targets do not lie in what is read is known already.
+    """
+    from lazyflow_core.utility import overlap
+
+    targets = [(item.path, f"the target of {item.export.slot}") for item in built.exports]
+    file = description.folder / Path(description.origin.name).name
+    for path, what in targets:
+        if file.is_file() and overlap(path, file) is not None:
+            raise Failure(f"{what}, {shown_path(path)}, is the pipeline file itself.", ExitCode.MISTAKE)
+    if preview is None:
+        return
+    sources = [
+        (Path(value), f"what {name} reads")
+        for name, operator in built.operators.items()
+        if "path" in operator.slots and isinstance(value := operator.slots["path"].value, str)
+    ]
+    for path, what in (*targets, *sources, (file, "the pipeline file")):
+        found = overlap(preview, path)
+        if found is not None:
+            raise Failure(
+                f"--preview {str(preview)!r} {found} {what}; choose another name.", ExitCode.MISTAKE
+            )
 
 
 # ------------------------------------------------------------------------------------------------ preview

@@ -408,6 +408,83 @@ def test_targets_are_opened_before_anything_is_computed(lazyflow, folder):
     assert files(folder) == ["b.npy", "p.toml", "volume.npy"]
 
 
+def test_no_target_that_was_begun_stays_when_a_later_one_is_refused(lazyflow, folder):
+    (folder / "c.npy").write_text("precious")
+    exports = [f"scale.output={name}.npy" for name in "abc"]  # one slot: they share their blocks
+    result = lazyflow("run", "p.toml", *(word for text in exports for word in ("--export", text)))
+    assert result.exit_code == 5
+    assert sorted(path.name for path in folder.iterdir()) == ["c.npy", "p.toml", "volume.npy"]
+
+
+@pytest.mark.parametrize(
+    "target", ["volume.npy", "sub/../volume.npy", "hard.npy", "soft.npy", "linked/volume.npy"]
+)
+def test_no_target_is_what_is_read_whatever_it_is_called(lazyflow, folder, target):
+    before = (folder / "volume.npy").read_bytes()
+    (folder / "sub").mkdir()
+    (folder / "hard.npy").hardlink_to(folder / "volume.npy")
+    (folder / "soft.npy").symlink_to("volume.npy")
+    (folder / "linked").symlink_to(folder)
+    names = files(folder)
+    result = lazyflow("run", "p.toml", "--overwrite", "--export", f"scale.output={target}")
+    assert result.exit_code == 2
+    assert "is read by 'volume' already; every export needs a target of its own" in result.stderr
+    assert (files(folder), (folder / "volume.npy").read_bytes()) == (names, before)
+
+
+def test_the_pipeline_file_is_no_target(lazyflow, folder):
+    text = (folder / "p.toml").read_text()
+    target = 'scale.output={path="p.toml", format="npy"}'
+    result = lazyflow("run", "p.toml", "--overwrite", "--export", target)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "lazyflow: the target of scale.output, p.toml, is the pipeline file itself.\n",
+    )
+    assert (folder / "p.toml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ("volume.npy", "what volume reads"),
+        ("scaled.npy", "the target of scale.output"),
+        ("p.toml", "the pip"),
+    ],
+)
+def test_a_preview_is_drawn_over_nothing_that_is_used(lazyflow, folder, other, what):
+    (folder / "p.png").symlink_to(other)
+    before = (folder / "volume.npy").read_bytes()
+    result = lazyflow("run", "p.toml", "--overwrite", "--preview", "p.png")
+    assert result.exit_code == 2
+    assert f"--preview 'p.png' is {what}" in result.stderr
+    assert (folder / "volume.npy").read_bytes() == before
+    assert not (folder / "scaled.npy").exists()
+
+
+def test_a_preview_replaces_a_link_and_not_what_it_names(lazyflow, folder):
+    (folder / "precious.png").write_text("precious")
+    (folder / "p.png").symlink_to("precious.png")
+    assert lazyflow("run", "p.toml", "--preview", "p.png").exit_code == 5
+    result = lazyflow("run", "p.toml", "--overwrite", "--preview", "p.png")
+    assert result.exit_code == 0, result.stderr
+    assert not (folder / "p.png").is_symlink()
+    assert (folder / "precious.png").read_text() == "precious"
+    with Image.open(folder / "p.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_preview_that_cannot_be_drawn_leaves_the_old_one(lazyflow, folder, monkeypatch):
+    def fail(self, file, *rest, **more):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    (folder / "p.png").write_text("precious")
+    monkeypatch.setattr(Image.Image, "save", fail)
+    assert lazyflow("run", "p.toml", "--overwrite", "--preview", "p.png").exit_code == 5
+    assert files(folder) == ["p.png", "p.toml", "scaled.npy", "volume.npy"]
+    assert (folder / "p.png").read_text() == "precious"
+
+
 def test_a_pipeline_without_exports_says_how_to_write_something(lazyflow, folder):
     text = (folder / "p.toml").read_text()
     (folder / "p.toml").write_text(text[: text.index("[[export]]")])
