@@ -19,6 +19,7 @@ from ._scheduler import Scheduler, default_scheduler
 from ._seeded import SeededScheduler
 from ._semaphore import RequestSemaphore
 from ._state import Priority, RequestState
+from ._stop import run_stoppable
 from ._threaded import ThreadedScheduler
 from ._waitgraph import describe_blocked
 
@@ -43,4 +44,5 @@ __all__ = [
     "describe_blocked",
     "gather",
     "report_hangs_on_signal",
+    "run_stoppable",
 ]

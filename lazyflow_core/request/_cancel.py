@@ -8,6 +8,7 @@ from ._links import DELIVERED
 from ._mutex import mutex
 from ._party import Verdict, Waiter, current_party
 from ._state import RequestState
+from ._stop import watched
 
 if TYPE_CHECKING:
     from ._request import Request
@@ -45,7 +46,11 @@ def cancel(request: Request[Any], *, force: bool = False, reason: str | None = N
             never_began = state <= RequestState.QUEUED and current._claim()
         if never_began:
             current._finish(RequestState.CANCELLED, reason, current_party())
-        elif type(waiting) is Waiter and not waiting.is_shielded:
+            continue
+        watched[current] = None
+        if current._state.is_terminal:
+            watched.pop(current, None)
+        if type(waiting) is Waiter and not waiting.is_shielded:
             waiting.decide(Verdict.CANCELLED)
         else:
             current._interrupt()

@@ -24,6 +24,7 @@ from ._mutex import mutex
 from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
 from ._scheduler import no_scheduler
 from ._state import MOVES_TO, NOTHING, Priority, RequestState
+from ._stop import stop_flags, watched
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -256,6 +257,8 @@ class RequestCore(Generic[T]):
                 self._context = None
                 self._outcome = outcome
                 self._state = TO_FINISHED[self._state]
+                if self._cancelled:  # asked at this very moment
+                    watched.pop(self, None)
                 self._children = None
                 links = self._links
                 if links is not None:
@@ -282,6 +285,8 @@ class RequestCore(Generic[T]):
         # The outcome before the state: readers look at the state first.
         self._outcome = outcome
         self._state = MOVES_TO[state][self._state]
+        if self._cancelled:
+            watched.pop(self, None)
         self._children = None
         parent = self._parent
         if parent is not None:
@@ -382,6 +387,9 @@ class RequestCore(Generic[T]):
 
     def _interrupt(self) -> None:
         """Do more about a cancellation than the request notices by itself at its next checkpoint."""
+        flag = stop_flags.get(self)
+        if flag is not None:
+            flag[0] = 1
 
 
 def finish_torn(party: Party) -> None:

@@ -32,6 +32,7 @@ from ._party import Fiber, Party, current_party, current_stack
 from ._priority import raise_priority
 from ._scheduler import default_scheduler, runs_here
 from ._state import MAX_INLINE_DEPTH, MOVES_TO, NOTHING, Priority, RequestState
+from ._stop import watched
 from ._wait import wait_until_delivered
 
 if TYPE_CHECKING:
@@ -409,6 +410,11 @@ def checkpoint() -> None:
     --------
     >>> checkpoint()    # outside a request there is nothing to cancel
     """
+    if watched:
+        _look()
+
+
+def _look() -> None:
     party = current_party()
     request = party.request
     if request is not None and request._cancelled:

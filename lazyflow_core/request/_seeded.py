@@ -26,6 +26,7 @@ from ._mutex import mutex
 from ._party import STOP, Carrier, Fiber, Party, Verdict, Waiter, current_party
 from ._scheduler import Scheduler
 from ._state import RequestState
+from ._stop import watched
 from ._waitgraph import describe_blocked
 
 if TYPE_CHECKING:
@@ -235,11 +236,13 @@ class _SeededCarrier(Carrier):
             self._take_steps(waiter)
             return
         self.is_driven = True
+        watched[self] = None  # seeds decide at checkpoints
         self.adopt_thread()
         try:
             self._take_steps(waiter)
         finally:
             self.is_driven = False
+            del watched[self]
             self._leave_thread()
 
     def _leave_thread(self) -> None:
