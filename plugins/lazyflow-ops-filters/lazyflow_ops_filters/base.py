@@ -160,7 +160,8 @@ class OpFilter(Operator):
     Inputs
     ------
     image : InputSlot, any axes of which at least one is spatial, any real dtype
-        An axis of one pixel is constant: it is not filtered.
+        An axis of one pixel is constant: it is not filtered, and a stack of one slice gives what the slice
+        gives, with as many results.
     in_2d : ParameterSlot[bool]
         Filter each slice along z on its own. A tuple of numbers per axis then has none for z.
 
@@ -240,17 +241,40 @@ class OpFilter(Operator):
 
     def setup_outputs(self) -> None:
         plan = self._plan()
-        axes = [plan.meta.axes[i] for i in plan.spatial]
-        thin = plan.filter.too_thin(plan.spatial_shape, self.border_name())
-        if thin is not None:
-            raise SetupError(
-                f"{thin.sentence(axes[thin.axis].key, self.border_name())}. "
-                f"Choose a smaller {thin.what}, another border, or in_2d=True to leave out z."
-            )
+        if reason := self.too_thin(plan):
+            raise SetupError(reason)
         backend = self.get_backend()
         if reason := backend.refuses(plan.filter, self.border_name()):
             raise SetupError(f"backend {backend.name!r} {reason}.")
         self.output.meta = self._output_meta(plan)
+
+    def too_thin(self, plan: Plan) -> str:
+        """Return why the image has too few pixels along an axis, and what to do; empty if it has enough."""
+        thin = plan.filter.too_thin(plan.spatial_shape, self.border_name())
+        if thin is None:
+            return ""
+        axis = plan.meta.axes[plan.spatial[thin.axis]].key
+        return (
+            f"{thin.sentence(axis, self.border_name())}. "
+            f"Choose a smaller {thin.what}, another border, or in_2d=True to leave out z."
+        )
+
+    def extended(self, axes: Sequence[Axis], in_2d: bool = False) -> list[bool]:
+        """Return of each axis whether it is filtered and the image can change along it: has not one pixel.
+
+        Where all filtered axes have one pixel, all count: there is nothing else to see.
+
+        Parameters
+        ----------
+        axes
+            As in `make_filter`.
+        in_2d
+            Leave out z, whatever the parameter says.
+        """
+        filtered = [self.filters(axis) and not (in_2d and axis.key == "z") for axis in axes]
+        meta = self.image.meta
+        longer = [f and meta.axis_length(axis.key) != 1 for f, axis in zip(filtered, axes, strict=True)]
+        return longer if any(longer) else filtered
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
         self._compute(self._plan(), roi, out)
@@ -388,7 +412,8 @@ class OpGaussianFilter(OpFilter):
         return self.border.value
 
     def sigmas(self, slot: Any, axes: Sequence[Axis]) -> tuple[float | None, ...]:
-        """Return the value of a sigma parameter in pixels per axis, None for one that is not filtered."""
+        """Return the value of a sigma parameter in pixels per axis, None for one that is not `extended`."""
         filtered = [axis for axis in axes if self.filters(axis)]
         pixels = iter(in_pixels(self.per_axis(slot, axes), self.unit.value, filtered))
-        return tuple(next(pixels) if self.filters(axis) else None for axis in axes)
+        sigmas = [next(pixels) if self.filters(axis) else None for axis in axes]
+        return tuple(s if used else None for s, used in zip(sigmas, self.extended(axes), strict=True))

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from lazyflow_core import Axis, OutputSlot, ParameterSlot, Roi
 
-from lazyflow_ops_filters.base import OpGaussianFilter, precision_slot
+from lazyflow_ops_filters.base import OpGaussianFilter, Plan, precision_slot
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.composite import FilterSet, Presmoothed
 from lazyflow_ops_filters.units import in_pixels
@@ -166,6 +166,30 @@ class OpPixelFeatures(OpGaussianFilter):
         for feature, plan in zip(self.features, plans, strict=True):
             feature.meta = self._output_meta(plan)
 
+    def too_thin(self, plan: Plan) -> str:
+        """Return what of the selection does not fit the image: all of it, along all axes."""
+        border, wrong = self.border_name(), []
+        for position, n in enumerate(plan.spatial_shape):
+            # An axis of one pixel is never too thin.
+            shape = [n if i == position else 1 for i in range(len(plan.spatial))]
+            scales: dict[str, list[str]] = {}
+            for (feature, scale, *_), part in zip(self.selection.value, plan.parts, strict=True):
+                thin = part.filter.too_thin(shape, border)
+                if thin:
+                    # The largest sigma of one step of ilastik's recipe is no scale.
+                    most = f" (at most {thin.largest:g} pixels)" if self.compat.value == "none" else ""
+                    scales.setdefault(FEATURES[feature][0] + most, []).append(f"{scale:g}")
+            if scales:
+                listed = "; ".join(f"{title} at {', '.join(values)}" for title, values in scales.items())
+                axis = plan.meta.axes[plan.spatial[position]].key
+                wrong.append(f"axis {axis} has {n} pixels, too few with border={border!r} for {listed}")
+        if not wrong:
+            return ""
+        return (
+            f"{'. '.join(wrong)}. Leave these out, choose another border, or compute them slice by slice "
+            "where it is z: (feature, scale, '2d'), or in_2d=True for all."
+        )
+
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
         plan = self._plan()
         self._compute(plan if slot is self.output else plan.parts[slot.index], roi, out)
@@ -177,13 +201,10 @@ class OpPixelFeatures(OpGaussianFilter):
 
     def _filter(self, entry: tuple[Any, ...], axes: Sequence[Axis]) -> f.Filter:
         feature, scale, *dimensions = entry
-        flat = "2d" in dimensions
         unit = self.unit.value
         sigma = tuple(
-            None
-            if (flat and axis.key == "z") or not self.filters(axis)
-            else in_pixels([scale], unit, [axis])[0]
-            for axis in axes
+            in_pixels([scale], unit, [axis])[0] if used else None
+            for axis, used in zip(axes, self.extended(axes, in_2d="2d" in dimensions), strict=True)
         )
         make = self._maker(feature)
         if self.compat.value == "none":

@@ -54,11 +54,12 @@ class OpGaussianDerivative(OpGaussianFilter):
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         numbers = iter(self.per_axis(self.order, axes))
-        return GaussianDerivative(
-            self.sigmas(self.sigma, axes),
-            self.window.value,
-            order=tuple(int(next(numbers)) if self.filters(axis) else 0 for axis in axes),
+        order = tuple(int(next(numbers)) if self.filters(axis) else 0 for axis in axes)
+        # Along an axis of one pixel a derivative is zero, whatever the sigma.
+        sigma = tuple(
+            1.0 if s is None and n else s for s, n in zip(self.sigmas(self.sigma, axes), order, strict=True)
         )
+        return GaussianDerivative(sigma, self.window.value, order=order)
 
 
 class OpHessianOfGaussian(OpGaussianFilter):
@@ -72,7 +73,8 @@ class OpHessianOfGaussian(OpGaussianFilter):
     Outputs
     -------
     output : OutputSlot
-        The upper triangle of the Hessian as channels: ``zz zy zx yy yx xx``, or ``yy yx xx`` in 2-D.
+        The upper triangle of the Hessian as channels: ``zz zy zx yy yx xx``, or ``yy yx xx`` of a
+        plane.
 
     All else as in `OpGaussianFilter`.
     """
@@ -104,7 +106,7 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
     Outputs
     -------
     output : OutputSlot
-        One channel per filtered axis, or a single one.
+        One channel per filtered axis of more than one pixel, or a single one.
 
     All else as in `OpGaussianFilter`.
     """
@@ -150,7 +152,7 @@ class OpStructureTensorEigenvalues(_OpStructureTensor):
     Outputs
     -------
     output : OutputSlot
-        The eigenvalues as channels, largest first, one per filtered axis.
+        The eigenvalues as channels, largest first, one per filtered axis of more than one pixel.
 
     All else as in `OpGaussianFilter`.
     """
@@ -186,7 +188,7 @@ class OpStructureTensorOrientation(_OpStructureTensor):
     scratch = 17
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
-        if sum(map(self.filters, axes)) != 2:
+        if sum(self.extended(axes)) != 2:
             raise SetupError(
                 "an orientation is an angle in a plane; use in_2d=True to go through z slice by slice."
             )

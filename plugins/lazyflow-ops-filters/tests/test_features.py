@@ -133,12 +133,36 @@ def test_a_selection_can_be_lists_as_in_a_pipeline_file(graph):
     assert np.array_equal(operator.output.read(), expected_channels)
 
 
-def test_a_scale_too_large_for_thin_data_is_reported_at_setup_with_axis_size_and_largest_scale(graph):
-    with pytest.raises(
-        SetupError, match=r"axis z has 9 pixels, too few for a sigma of 3\.5.*possible is 2\.833"
-    ):
-        make(graph, np.zeros((9, 80, 80)), "zyx")
-    make(graph, np.zeros((9, 80, 80)), "zyx", selection=feature_grid(in_2d=True))
+def test_all_that_does_not_fit_is_named_at_once_with_axis_size_and_what_would_fit(graph):
+    with pytest.raises(SetupError) as refused:
+        make(graph, np.zeros((9, 80, 30)), "zyx")
+    text = str(refused.value)
+    assert "axis z has 9 pixels" in text
+    assert "axis x has 30 pixels" in text
+    assert "axis y" not in text
+    assert "Gaussian Smoothing (at most 2.833 pixels) at 3.5, 5, 10; Laplacian of" in text
+    assert "Hessian of Gaussian Eigenvalues (at most 7.374 pixels) at 10." in text
+    # What is left when all of it is taken out fits.
+    kept = [(f, s) for f, s in feature_grid() if s < 3.5]
+    make(graph, np.zeros((9, 80, 30)), "zyx", selection=tuple(kept))
+    flat = tuple((f, s, "2d") for f, s in feature_grid(scales=[3.5, 5.0]))
+    make(graph, np.zeros((9, 80, 30)), "zyx", selection=(*kept, *flat))
+    with pytest.raises(SetupError, match=r"border='mirror' for Gaussian Smoothing at 3\.5, 5, 10; Lap.*'2d'"):
+        make(graph, np.zeros((9, 80, 80)), "zyx", compat="ilastik")
+
+
+@pytest.mark.parametrize("compat", ["none", "ilastik", "ilastik-vigra"])
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("zyx", (1, 80, 90)), ("tzyxc", (1, 1, 80, 90, 1)), ("xyz", (80, 90, 1))]
+)
+def test_a_stack_of_one_slice_has_the_49_channels_of_the_slice(axes, shape, compat, graph):
+    image = speckled(shape)
+    stack = make(graph, image, axes, compat=compat)
+    plane = make(graph, image.squeeze(), axes.replace("z", "").strip("tc"), compat=compat)
+    assert stack.output.meta.axis_length("c") == 49
+    assert stack.output.meta.channel_names == plane.output.meta.channel_names
+    result = np.moveaxis(stack.output.read(), stack.output.meta.axes.index("c"), 0).squeeze()
+    assert np.array_equal(result, plane.output.read())
 
 
 @pytest.mark.parametrize(

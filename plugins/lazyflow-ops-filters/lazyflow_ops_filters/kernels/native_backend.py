@@ -140,7 +140,10 @@ class NativeBackend(Backend):
     name = "native"
 
     def __init__(self, isa: str = "") -> None:
-        path = next(iter(sorted(Path(__file__).parent.glob("lazyflow_filters.*"))), None)
+        # Not only beside this file: an editable install has the package in two folders.
+        from lazyflow_ops_filters.kernels import __path__ as folders
+
+        path = next((p for f in folders for p in sorted(Path(f).glob("lazyflow_filters.*"))), None)
         if path is None:
             raise OSError(
                 "it was not built: no working C++ compiler was found when this package was installed"
