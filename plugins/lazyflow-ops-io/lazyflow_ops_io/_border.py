@@ -87,15 +87,26 @@ def listed(names: Sequence[str]) -> str:
 
 
 def check_declared(
-    path: str, shape: Sequence[int], dtype: np.dtype[Any], chunks: Sequence[int] | None = None
+    path: str,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    chunks: Sequence[int] | None = None,
+    most_bytes: int | None = MAX_CHUNK_BYTES,
 ) -> None:
     """Refuse what no array here can have; a huge shape alone is fine, nothing is allocated for it.
+
+    Parameters
+    ----------
+    path, shape, dtype, chunks
+        The file, and what it declares.
+    most_bytes
+        Of a chunk; None for chunks that are not unpacked as a whole.
 
     Raises
     ------
     FormatError
         For values that are no numbers, more than 32 axes, and chunks that have no extent or are larger
-        than `MAX_CHUNK_BYTES`.
+        than ``most_bytes``.
     """
     if dtype.kind not in "biufc":
         raise FormatError(f"{path!r} holds values of type {dtype}; only numbers and bool can be read.")
@@ -107,10 +118,10 @@ def check_declared(
         return
     if len(chunks) != len(shape) or any(c < 1 for c in chunks):
         raise FormatError(f"{path!r} declares chunks {tuple(chunks)} for the shape {tuple(shape)}.")
-    if prod(chunks) * dtype.itemsize > MAX_CHUNK_BYTES:
+    if most_bytes is not None and prod(chunks) * dtype.itemsize > most_bytes:
         raise FormatError(
             f"{path!r} declares chunks {tuple(chunks)} of {dtype}, "
-            f"{prod(chunks) * dtype.itemsize} bytes each; at most {MAX_CHUNK_BYTES} bytes can be read."
+            f"{prod(chunks) * dtype.itemsize} bytes each; at most {most_bytes} bytes can be read."
         )
 
 

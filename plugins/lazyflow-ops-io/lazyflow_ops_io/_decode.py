@@ -1,17 +1,22 @@
 """Decoding chunks, never to more bytes than they declare.
 
 Each decoder takes the stored bytes and the number of bytes they must give. A chunk that would give another
-number is refused without being unpacked: a few kilobytes of gzip can hold gigabytes of zeros.
+number is refused without being unpacked: a few kilobytes of gzip can hold gigabytes of zeros. What a chunk
+says of itself is compared with what is expected before a library sees it, since not all of them do.
 """
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import lzma
+import struct
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 _zlib: Any = zlib
 with contextlib.suppress(ImportError):  # a platform without its wheels
@@ -20,9 +25,27 @@ with contextlib.suppress(ImportError):  # a platform without its wheels
 
     _zlib = isal_zlib
 
-__all__ = ["DECODERS", "Decoder", "check_fletcher32", "check_packed", "deflate", "inflate", "unshuffle"]
+__all__ = [
+    "DECODERS",
+    "Decoder",
+    "check_fletcher32",
+    "check_packed",
+    "deflate",
+    "hdf5_bitshuffle",
+    "hdf5_lz4",
+    "inflate",
+    "packbits",
+    "unshuffle",
+    "zstd",
+]
 
 Decoder = Callable[[Any, int], Any]
+
+#: LZMA says in its head how much memory it takes to unpack; 65 MiB is the most that its presets make.
+_LZMA_MEMORY = 96 * 2**20
+
+#: What is handed to a stream at once where several may follow each other.
+_PIECE = 2**16
 
 
 def _bounded(size: int, data: Any) -> Any:
@@ -32,11 +55,38 @@ def _bounded(size: int, data: Any) -> Any:
     return data
 
 
+def _check_says(codec: str, says: int, size: int) -> None:
+    if says != size:
+        raise ValueError(f"a chunk of {codec} says it holds {says} bytes, expected {size}")
+
+
 def check_packed(count: int, size: int) -> int:
     """Return the bytes a packed chunk takes; raises ValueError if no codec could have needed so many."""
     if count > 2 * size + 65536:
         raise ValueError(f"a chunk of {size} bytes takes {count} bytes")
     return count
+
+
+def _streams(begin: Callable[[], Any], data: Any, size: int) -> Any:
+    """Unpack one stream after another, at most one byte more than expected."""
+    stream = begin()
+    found = stream.decompress(data, size + 1)
+    if len(found) >= size or not getattr(stream, "unused_data", b""):
+        return _bounded(size, found)
+    # Several streams in a row, which gzip and bzip2 allow: in pieces, so that what is left over of one stream
+    # is copied once, not once for each stream.
+    whole, parts = 0, []
+    stream, rest, view = begin(), b"", memoryview(data)
+    while whole <= size and (rest or len(view)):
+        if not rest:
+            rest, view = bytes(view[:_PIECE]), view[_PIECE:]
+        if stream.eof:
+            stream = begin()
+        found = stream.decompress(rest, size + 1 - whole)
+        whole += len(found)
+        parts.append(found)
+        rest = stream.unused_data if stream.eof else getattr(stream, "unconsumed_tail", b"")
+    return _bounded(size, b"".join(parts))
 
 
 def inflate(data: Any, size: int) -> Any:
@@ -46,35 +96,83 @@ def inflate(data: Any, size: int) -> Any:
 
 def gunzip(data: Any, size: int) -> Any:
     """Unpack gzip data."""
-    return _bounded(size, _zlib.decompressobj(wbits=31).decompress(data, size + 1))
+    return _streams(lambda: _zlib.decompressobj(wbits=31), data, size)
 
 
-def _zstd(data: Any, size: int) -> Any:
-    from numcodecs import zstd  # type: ignore[import-untyped]  # has no py.typed
+def _bunzip2(data: Any, size: int) -> Any:
+    return _streams(bz2.BZ2Decompressor, data, size)
 
+
+def _unlzma(data: Any, size: int) -> Any:
+    return _streams(lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), data, size)
+
+
+def zstd(data: Any, size: int) -> Any:
+    """Unpack one frame of Zstandard."""
+    from numcodecs import zstd as codec  # type: ignore[import-untyped]  # has no py.typed
+
+    says = _zstd_content(data)
+    if says is not None:  # otherwise the library refuses a frame that does not fill `out`
+        _check_says("Zstandard", says, size)
     out = np.empty(size, np.uint8)
-    zstd.decompress(data, out)  # refuses a frame of another size than out
+    codec.decompress(data, out)
     return out
 
 
-def _blosc(data: Any, size: int) -> Any:
-    from numcodecs import blosc
+def _zstd_content(data: Any) -> int | None:
+    """Return how many bytes a frame says it holds, None if it does not (RFC 8878, 3.1.1.1)."""
+    head = bytes(data[:18])
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        raise ValueError("a chunk does not begin with a frame of Zstandard")
+    single = head[4] >> 5 & 1
+    count = (single, 2, 4, 8)[head[4] >> 6]
+    at = 5 + (not single) + (0, 1, 2, 4)[head[4] & 3]
+    if not count:
+        return None
+    return int.from_bytes(head[at : at + count], "little") + (256 if count == 2 else 0)
 
-    # Bytes 4 to 8 of the header are the unpacked size (c-blosc README_HEADER).
-    if len(data) < 16 or int.from_bytes(data[4:8], "little") != size:
-        raise ValueError(f"a Blosc chunk does not declare the expected {size} bytes")
+
+def blosc(data: Any, size: int) -> Any:
+    """Unpack a Blosc buffer."""
+    from numcodecs import blosc as codec
+
+    # Header: type size at 3, unpacked, block and packed bytes from 4, 8 and 12 (c-blosc README_HEADER).
+    if len(data) < 16:
+        raise ValueError(f"a chunk of Blosc has {len(data)} bytes, no whole header")
+    says, _, packed = struct.unpack_from("<III", data, 4)
+    _check_says("Blosc", says, size)
+    if packed > len(data) or not data[3]:
+        raise ValueError(f"a chunk of Blosc says it takes {packed} bytes, it has {len(data)}")
     out = np.empty(size, np.uint8)
-    blosc.decompress(data, out)
+    codec.decompress(data, out)
     return out
 
 
-#: Decoders by the name that both Zarr versions give them.
+def _lz4(data: Any, size: int) -> Any:
+    """Unpack one block with its size before it, as numcodecs writes it."""
+    from numcodecs import lz4
+
+    if len(data) < 5:
+        raise ValueError(f"a chunk of LZ4 has {len(data)} bytes")
+    _check_says("LZ4", int.from_bytes(data[:4], "little"), size)
+    out = np.empty(size, np.uint8)
+    lz4.decompress(data, out)
+    return out
+
+
+#: Decoders of bytes to bytes by the name that both Zarr versions give them.
 DECODERS: Final[Mapping[str, Decoder]] = {
     "zlib": inflate,
     "gzip": gunzip,
-    "zstd": _zstd,
-    "blosc": _blosc,
+    "zstd": zstd,
+    "blosc": blosc,
+    "lz4": _lz4,
+    "bz2": _bunzip2,
+    "lzma": _unlzma,
 }
+
+
+# ------------------------------------------------------------------------------------------ filters of HDF5
 
 
 def unshuffle(data: Any, itemsize: int) -> Any:
@@ -92,7 +190,113 @@ def check_fletcher32(data: Any) -> Any:
     """Return the data before the checksum that HDF5's fletcher32 filter appends, if it is right."""
     from numcodecs.fletcher32 import Fletcher32  # type: ignore[import-untyped]  # has no py.typed
 
+    if len(data) < 4:
+        raise ValueError(f"a chunk of {len(data)} bytes has no checksum")
     return Fletcher32().decode(data)
+
+
+def hdf5_lz4(data: Any, size: int) -> Any:
+    """Unpack HDF5's registered filter 32004: blocks of LZ4, each after its length, big-endian."""
+    data = memoryview(data)
+    says, block = _two(data, ">QI")
+    _check_says("LZ4", says, size)
+    return b"".join(_lz4_blocks(data[12:], size, max(1, min(block, size))))
+
+
+def _lz4_blocks(data: memoryview, size: int, block: int) -> list[Any]:
+    parts, at = [], 0
+    for first in range(0, size, block):
+        expected = min(block, size - first)
+        packed, at = _next_block(data, at)
+        if len(packed) == expected:  # a block that did not shrink is stored as it is
+            parts.append(packed)
+        else:
+            parts.append(_lz4(struct.pack("<I", expected) + packed, expected))
+    return parts
+
+
+def _two(data: Any, layout: str) -> tuple[int, int]:
+    if len(data) < struct.calcsize(layout):
+        raise ValueError(f"a chunk has {len(data)} bytes, no whole header")
+    first, second = struct.unpack_from(layout, data)
+    return first, second
+
+
+def _next_block(data: memoryview, at: int) -> tuple[memoryview, int]:
+    """Return a block behind its length in four bytes, and where the next one is."""
+    count = int.from_bytes(data[at : at + 4], "big")
+    packed = data[at + 4 : at + 4 + count]
+    if len(packed) != count or not count:
+        raise ValueError(f"a block of {count} bytes lies beyond the end of its chunk")
+    return packed, at + 4 + count
+
+
+def hdf5_bitshuffle(data: Any, size: int, itemsize: int, block: int, packing: int) -> Any:
+    """Undo HDF5's registered filter 32008, which sorts bits by their place in an element, block by block.
+
+    Parameters
+    ----------
+    data, size
+        The stored bytes, and how many they must give.
+    itemsize
+        Bytes per element.
+    block
+        Elements per block, a multiple of 8; 0 for the filter's own choice.
+    packing
+        How each block is packed: 0 not at all, 2 LZ4, 3 Zstandard.
+
+    Source
+    ------
+    The storage format in the README of github.com/kiyo-masui/bitshuffle.
+    """
+    data = memoryview(data)
+    if packing:
+        says, block_bytes = _two(data, ">QI")
+        _check_says("bitshuffle", says, size)
+        block, data = block_bytes // itemsize, data[12:]
+    block = block or max(128, 8192 // itemsize // 8 * 8)
+    if size % itemsize or block < 8 or block % 8:
+        raise ValueError(f"bitshuffle of {size} bytes in blocks of {block} elements of {itemsize} bytes")
+    unpack = {0: None, 2: lambda d, n: _lz4(struct.pack("<I", n) + d, n), 3: zstd}[packing]
+    out = np.empty((size // itemsize, itemsize), np.uint8)
+    whole = len(out) // 8 * 8  # up to seven elements at the end are stored as they are
+    at = 0
+    for first in range(0, whole, block):
+        count = min(block, whole - first)
+        if unpack is None:
+            packed, at = data[at : at + count * itemsize], at + count * itemsize
+        else:
+            packed, at = _next_block(data, at)
+            packed = unpack(packed, count * itemsize)
+        planes = np.frombuffer(packed, np.uint8).reshape(itemsize * 8, count // 8)
+        bits = np.unpackbits(planes, axis=1, bitorder="little")
+        out[first : first + count] = np.packbits(bits.T, axis=1, bitorder="little")
+    out[whole:].reshape(-1)[...] = np.frombuffer(data[at:], np.uint8)[: (len(out) - whole) * itemsize]
+    return out.reshape(-1)
+
+
+# ------------------------------------------------------------------------------------------------- and TIFF
+
+
+def packbits(data: Any, size: int) -> npt.NDArray[np.uint8]:
+    """Unpack PackBits, runs of equal or different bytes (TIFF 6.0, section 9)."""
+    out = np.empty(size, np.uint8)
+    packed = np.frombuffer(data, np.uint8)
+    at = done = 0
+    while done < size and at < len(packed):
+        n = int(packed[at])
+        at += 1
+        if n < 128:
+            run = packed[at : at + n + 1][: size - done]
+            at += n + 1
+        elif n > 128:
+            run = packed[at : at + 1].repeat(257 - n)[: size - done]
+            at += 1
+        else:
+            continue
+        out[done : done + len(run)] = run
+        done += len(run)
+    return _bounded(size, out[:done])  # type: ignore[no-any-return]  # it is what comes in
 
 
 def deflate(data: Any) -> bytes:

@@ -1,14 +1,14 @@
 """Reading Zarr 2 and 3, with the metadata of OME-Zarr 0.4 and 0.5.
 
-Chunks with the usual codecs are read and unpacked here, in the caller's thread: this is several times as
-fast as zarr-python for one region (benchmarks/io.py), and no chunk unpacks to more than it declares. Arrays
-that use anything else (sharding, transposed chunks, filters) go through zarr-python. Which one is decided
-when the array is opened, from its metadata.
+Chunks are read and unpacked here, in the caller's thread: this is several times as fast as zarr-python for
+one region (benchmarks/io.py), no chunk unpacks to more than it declares, and no name in a file chooses code.
+Which codecs an array needs is checked when it is opened; nothing is handed to zarr-python.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
@@ -21,9 +21,18 @@ from lazyflow_core.errors import AxesError, FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
-from lazyflow_ops_io._border import check_declared, foreign_errors, listed
-from lazyflow_ops_io._decode import DECODERS, Decoder, check_packed
-from lazyflow_ops_io._reader import ArrayReader, copy_chunks, fits_in_place, native, plain_rows, usual_axes
+from lazyflow_ops_io._border import check_declared, foreign_errors, listed, one_line
+from lazyflow_ops_io._decode import check_packed
+from lazyflow_ops_io._reader import (
+    ArrayReader,
+    PreadFile,
+    copy_chunks,
+    fits_in_place,
+    native,
+    plain_rows,
+    usual_axes,
+)
+from lazyflow_ops_io._zarr_codecs import Chain, Shard, checked_dtype, parse_2, parse_3
 from lazyflow_ops_io._zarr_store import Node, ZarrFolder, check_key
 
 __all__ = ["ZarrReader", "open_zarr"]
@@ -35,6 +44,14 @@ _V3_TYPES = {
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
     "float16", "float32", "float64", "complex64", "complex128",
 }  # fmt: skip
+
+_V3_FIELDS = {
+    "zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value",
+    "codecs", "attributes", "dimension_names", "storage_transformers",
+}  # fmt: skip
+
+#: For lists of where chunks lie in their shards.
+_MOST_KEPT_BYTES = 32 * 2**20
 
 
 def open_zarr(path: str, *, dataset: str | None = None) -> ZarrReader:
@@ -105,14 +122,16 @@ class ZarrReader(ArrayReader):
         self, path: str, store: ZarrFolder, key: str, node: Node, group: Mapping[str, Any], level: str
     ) -> None:
         layout = (_layout_2 if node.version == 2 else _layout_3)(path, node.metadata)
-        shape, dtype = layout.shape, layout.dtype
-        check_declared(path, shape, dtype, layout.chunks)
+        shape, dtype = layout.shape, layout.chain.dtype
+        #: The pixels of what is unpacked at once: a chunk, or one of the chunks in a shard.
+        self._chunks = layout.chain.shard.inner.shape if layout.chain.shard else layout.chain.shape
+        check_declared(path, shape, dtype, self._chunks)
         axes = _axes(node, group, level, shape)
         meta = ArrayMeta(
             shape,
             native(dtype),
             axes,
-            preferred_block=tuple(map(min, layout.chunks, shape)) if all(shape) else None,
+            preferred_block=tuple(map(min, self._chunks, shape)) if all(shape) else None,
             semantics="labels" if _ngff.is_labels(group) else "intensities",
             extra={"io.path": path, "io.dataset": f"/{key}"},
         )
@@ -123,117 +142,121 @@ class ZarrReader(ArrayReader):
         self._store = store
         self._prefix = f"{key}/" if key else ""
         self._layout = layout
-        self._chunk_bytes = prod(layout.chunks) * dtype.itemsize
-        #: zarr-python's array, where its codecs are needed; None where ours do.
-        self._reference = None if layout.decoders is not None else _open_reference(store, key, node)
+        self._chain = layout.chain
+        #: Where the chunks in the shards read last lie, by the key of the shard, the latest last. Guarded by
+        #: `_places_lock`.
+        self._places: dict[str, npt.NDArray[np.uint64]] = {}
+        self._places_lock = threading.Lock()
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
-        if self._reference is not None:
-            out[...] = self._reference[roi.slicing]
-        else:
-            copy_chunks(self._layout.chunks, self._load, self._layout.fill, roi, out)
+        copy_chunks(self._chunks, self._load, self._layout.fill, roi, out)
 
     def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        layout, size = self._layout, self._chunk_bytes
-        key = layout.key_of(index)
+        shard = self._chain.shard
+        if shard is not None:
+            outer = tuple(i // n for i, n in zip(index, shard.counts, strict=True))
+            index = tuple(i % n for i, n in zip(index, shard.counts, strict=True))
+        key = self._layout.key_of(outer if shard is not None else index)
         try:
             with self._store.open(self._prefix + key) as file:
-                if not layout.decoders and layout.order == "C" and file.size == size:
-                    skipped, needed = plain_rows(layout.chunks, rows, layout.dtype)
-                    if fits_in_place(part, layout.chunks, layout.dtype):
-                        file.read_into(skipped, part)
-                        return part
-                    data: Any = file.read(skipped, needed)
-                    return np.frombuffer(data, layout.dtype).reshape(-1, *layout.chunks[1:])
-                data = file.read(0, check_packed(file.size, size))
+                if shard is not None:
+                    found = shard.chunk(self._places_in(key, shard, file), index, file.read, file.size)
+                    return None if found is None else found[rows]
+                if self._chain.plain and file.size == self._chain.size:
+                    return self._load_plain(file, rows, part)
+                return self._chain.decode(file.read(0, check_packed(file.size, self._chain.size)))[rows]
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {error}.") from error
-        try:
-            for decode in layout.decoders or ():
-                data = decode(data, size)
-            if len(data) != size:
-                raise ValueError(f"it has {len(data)} bytes, expected {size}")
+        except (FormatError, OSError, MemoryError):
+            raise
         except Exception as error:
-            raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {error}.") from error
-        return np.frombuffer(data, layout.dtype).reshape(layout.chunks, order=layout.order)[rows]
+            raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {one_line(error)}") from error
+
+    def _load_plain(self, file: PreadFile, rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        chunks, dtype = self._chunks, self._chain.dtype
+        skipped, needed = plain_rows(chunks, rows, dtype)
+        if fits_in_place(part, chunks, dtype):
+            file.read_into(skipped, part)
+            return part
+        return np.frombuffer(file.read(skipped, needed), dtype).reshape(-1, *chunks[1:])
+
+    def _places_in(self, key: str, shard: Shard, file: PreadFile) -> npt.NDArray[np.uint64]:
+        with self._places_lock:
+            places = self._places.pop(key, None)
+            if places is not None:
+                self._places[key] = places
+                return places
+        places = shard.places(file.read, file.size)  # twice by two threads, rather than one waiting
+        with self._places_lock:
+            self._places[key] = places
+            while len(self._places) > 1 and sum(p.nbytes for p in self._places.values()) > _MOST_KEPT_BYTES:
+                del self._places[next(iter(self._places))]
+        return places
 
 
 class _Layout:
     """How an array is stored: what its metadata document says, checked."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        chunks: tuple[int, ...],
-        dtype: np.dtype[Any],
-        fill: Any,
-        order: Any,
-        decoders: tuple[Decoder, ...] | None,
-        key_of: Callable[[tuple[int, ...]], str],
+        self, shape: tuple[int, ...], fill: Any, chain: Chain, key_of: Callable[[tuple[int, ...]], str]
     ) -> None:
-        self.shape, self.chunks, self.dtype, self.fill, self.order = shape, chunks, dtype, fill, order
-        #: What undoes the codecs, in this order; None if one of them is not known here.
-        self.decoders = decoders
-        self.key_of = key_of
+        self.shape, self.fill, self.chain, self.key_of = shape, fill, chain, key_of
 
 
 def _layout_2(path: str, document: Mapping[str, Any]) -> _Layout:
-    shape = _integers(path, document, "shape")
-    dtype = _dtype(path, document.get("dtype"))
-    compressor = document.get("compressor")
-    decoder = () if compressor is None else _decoder(compressor, "id")
+    shape, chunks = _integers(path, document, "shape"), _integers(path, document, "chunks")
+    dtype = checked_dtype(path, document.get("dtype"))
+    check_declared(path, shape, dtype, chunks)
     order = document.get("order", "C")
     separator = document.get("dimension_separator", ".")
     if order not in ("C", "F") or separator not in (".", "/"):
-        raise FormatError(f"{path!r}: .zarray has order {order!r} and separator {separator!r}.")
+        raise FormatError(f"{path!r}: .zarray has order {order!r:.80} and separator {separator!r:.80}.")
     return _Layout(
         shape,
-        _integers(path, document, "chunks"),
-        dtype,
         _fill(path, dtype, document.get("fill_value")),
-        order,
-        None if document.get("filters") else decoder,
+        parse_2(path, document.get("compressor"), document.get("filters"), chunks, dtype, order),
         lambda index: separator.join(map(str, index)),
     )
 
 
 def _layout_3(path: str, document: Mapping[str, Any]) -> _Layout:
+    _refuse_extensions(path, document)
     shape = _integers(path, document, "shape")
     name = document.get("data_type")
-    if name not in _V3_TYPES:
-        raise FormatError(f"{path!r} holds values of type {name!r}; only numbers and bool can be read.")
+    if not isinstance(name, str) or name not in _V3_TYPES:
+        raise FormatError(f"{path!r} holds values of type {name!r:.80}; only numbers and bool can be read.")
     dtype = np.dtype(name)
     grid = document.get("chunk_grid")
     if not isinstance(grid, dict) or grid.get("name") != "regular":
-        raise FormatError(f"{path!r} has chunks that form no regular grid: {grid!r}.")
+        raise FormatError(f"{path!r} has chunks that form no regular grid: {grid!r:.80}.")
     chunks = _integers(path, _configuration(grid), "chunk_shape")
+    check_declared(path, shape, dtype, chunks, most_bytes=None)
     encoding = document.get("chunk_key_encoding")
+    encoding = {"name": encoding} if isinstance(encoding, str) else encoding
     encoding = encoding if isinstance(encoding, dict) else {}
     plain = encoding.get("name") == "v2"
     separator = _configuration(encoding).get("separator", "." if plain else "/")
     if encoding.get("name") not in ("default", "v2") or separator not in (".", "/"):
-        raise FormatError(f"{path!r} names its chunks in a way that is not known: {encoding!r}.")
+        raise FormatError(f"{path!r} names its chunks in a way that is not known: {encoding!r:.80}.")
 
     def key_of(index: tuple[int, ...]) -> str:
         return str(separator).join(map(str, index if plain else ("c", *index)))
 
-    codecs = document.get("codecs")
-    if not isinstance(codecs, list) or not codecs:
-        raise FormatError(f"{path!r} has no list of codecs.")
-    decoders: tuple[Decoder, ...] | None = None
-    first = codecs[0]
-    if isinstance(first, dict) and first.get("name") == "bytes":
-        if _configuration(first).get("endian") == "big":
-            dtype = dtype.newbyteorder(">")
-        if len(codecs) == 1:
-            decoders = ()
-        elif len(codecs) == 2:
-            decoders = _decoder(codecs[1], "name")
-    return _Layout(
-        shape, chunks, dtype, _fill(path, dtype, document.get("fill_value")), "C", decoders, key_of
-    )
+    fill = _fill(path, dtype, document.get("fill_value"))
+    return _Layout(shape, fill, parse_3(path, document.get("codecs"), chunks, dtype, fill), key_of)
+
+
+def _refuse_extensions(path: str, document: Mapping[str, Any]) -> None:
+    """Refuse what changes the meaning of an array in a way that is not known here (Zarr 3, extensions)."""
+    transformers = document.get("storage_transformers")
+    if transformers:
+        raise FormatError(
+            f"{path!r} has the storage transformers {transformers!r:.80}; an array with such an extension "
+            "cannot be read here."
+        )
+    for name, value in document.items():
+        if name not in _V3_FIELDS and not (isinstance(value, dict) and value.get("must_understand") is False):
+            raise FormatError(f"{path!r} has an extension {name!r:.80} that has to be understood and is not.")
 
 
 def _configuration(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,25 +264,11 @@ def _configuration(node: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _decoder(codec: Any, name: str) -> tuple[Decoder, ...] | None:
-    known = codec.get(name) if isinstance(codec, dict) else None
-    return (DECODERS[known],) if isinstance(known, str) and known in DECODERS else None
-
-
 def _integers(path: str, document: Mapping[str, Any], name: str) -> tuple[int, ...]:
     value = document.get(name)
     if not isinstance(value, list) or not all(type(n) is int for n in value):
         raise FormatError(f"{path!r}: {name} is {value!r}, expected a list of integers.")
     return tuple(value)
-
-
-def _dtype(path: str, text: Any) -> np.dtype[Any]:
-    try:
-        if isinstance(text, str):
-            return np.dtype(text)
-    except TypeError:
-        pass
-    raise FormatError(f"{path!r} holds values of type {text!r}; only numbers and bool can be read.")
 
 
 def _fill(path: str, dtype: np.dtype[Any], value: Any) -> Any:
@@ -271,13 +280,16 @@ def _fill(path: str, dtype: np.dtype[Any], value: Any) -> Any:
             return np.frombuffer(bytes.fromhex(value[2:]), dtype.newbyteorder(">"))[0]
         if isinstance(value, list) and len(value) == 2 and dtype.kind == "c":
             return dtype.type(complex(float(value[0]), float(value[1])))
-        if isinstance(value, str) and dtype.kind in "fc":
-            return dtype.type(float(value.lower()))
+        if isinstance(value, str) and dtype.kind == "b":
+            return np.bool_({"0": False, "false": False, "1": True, "true": True}[value.lower()])
+        if isinstance(value, str):  # some programs write all of them as text
+            value = float(value.lower()) if dtype.kind in "fc" else int(value)
         if isinstance(value, int | float):
-            return np.array(value).astype(dtype)[()]
-    except (ValueError, OverflowError, TypeError, IndexError):
+            # Through an array, which refuses an integer that the dtype does not have.
+            return np.array(int(value) if dtype.kind in "iu" else value, native(dtype))[()]
+    except (ValueError, OverflowError, TypeError, IndexError, KeyError):
         pass
-    raise FormatError(f"{path!r}: fill_value {value!r} is none of {dtype}.")
+    raise FormatError(f"{path!r}: fill_value {value!r:.80} is none of {dtype}.")
 
 
 def _axes(node: Node, group: Mapping[str, Any], level: str, shape: tuple[int, ...]) -> Axes:
@@ -293,12 +305,3 @@ def _axes(node: Node, group: Mapping[str, Any], level: str, shape: tuple[int, ..
         except (AxesError, TypeError):
             found = None
     return found if found is not None and len(found) == len(shape) else usual_axes(shape)
-
-
-def _open_reference(store: ZarrFolder, key: str, node: Node) -> Any:
-    import zarr
-    from zarr.storage import LocalStore
-
-    return zarr.open_array(
-        LocalStore(store.root, read_only=True), path=key, mode="r", zarr_format=node.version
-    )
