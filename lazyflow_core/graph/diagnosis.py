@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import Slot
 
 __all__ = ["why_not_ready"]
@@ -37,7 +38,7 @@ def why_not_ready(slot: Slot) -> str:
             if missing is not None:
                 way.append(missing)
                 continue
-            cause = "was declared not ready"
+            cause = _asked_too_early(operator) or "was declared not ready"
         else:
             cause = "is an empty list" if last.level else "has no value"
         break
@@ -49,3 +50,15 @@ def why_not_ready(slot: Slot) -> str:
     if len(names) > 2 * _ENDS:
         names[_ENDS:-_ENDS] = [f"… ({len(names) - 2 * _ENDS} more) …"]
     return f"{slot} is not ready: {culprit}.\n  {' ← '.join(names)}{note}"
+
+
+def _asked_too_early(operator: Operator) -> str:
+    """Return what to do if a ``setup_outputs`` asks an operator that has its turn later; else nothing."""
+    setup = operator.graph.current_setup()
+    asker = None if setup is None or not setup.is_due(operator) else setup.current
+    if asker is None:
+        return ""
+    return (
+        f"is set up after {asker.name}, whose setup_outputs asks for it; "
+        f"connect it to an input of {asker.name}, and ask that"
+    )

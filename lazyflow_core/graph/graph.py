@@ -103,8 +103,13 @@ class Graph:
     def call_after_setup(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function when the notifications under way here are over; at once if there are none.
 
-        Of several calls with the same function and arguments one is made.
+        Inside a transaction these are the ones at its end, and what is undone calls nothing. Of several calls
+        with the same function and arguments one is made.
         """
+        setup = self.current_setup()
+        if setup is not None:
+            setup.call_after(function, arguments)
+            return
         deferred = _deferred.get()
         if deferred is None:
             function(*arguments)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lazyflow_core.errors import GraphError
+from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.operator import Operator
+from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.arrays import Input
-    from lazyflow_core.graph.multi import MultiInput, MultiOutput
-    from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.setup import Setup
 
 __all__ = ["Lanes"]
@@ -74,8 +75,17 @@ class Lanes:
         make: Callable[[Input], Operator],
         outputs: Mapping[MultiOutput, str],
     ) -> None:
-        if follow.level != 1:
-            raise GraphError(f"{follow} has level {follow.level}; lanes follow a list of plain slots.")
+        if not isinstance(follow, MultiInput) or follow.level != 1:
+            raise GraphError(f"{follow!r} is no list of plain slots; lanes follow an InputSlot(level=1).")
+        for output in outputs:
+            if (
+                not isinstance(output, MultiOutput)
+                or output.level != 1
+                or output.operator is not follow.operator
+            ):
+                raise GraphError(
+                    f"lanes of {follow} fill outputs of {follow.operator.name} with level 1, not {output!r}."
+                )
         self._make = make
         self._follow = follow
         self._outputs = dict(outputs)
@@ -97,11 +107,30 @@ class Lanes:
 
     def insert(self, setup: Setup, index: int) -> None:
         """Make the lane of the element at a position; called by the setup transaction."""
-        operator = self._make(self._follow[index])
+        operator = self._make_operator(self._follow[index])
         operators = self._operators
         setup.set(self, "_operators", (*operators[:index], operator, *operators[index:]))
         for output, name in self._outputs.items():
-            setup.connect(setup.insert_element(output, index), operator.slots[name])
+            setup.insert_element(output, index).connect(operator.slots[name])
+
+    def _make_operator(self, element: Input) -> Operator:
+        """Make a lane, and refuse what is none: the author's function may return anything."""
+        composite = self._follow.operator
+        operator: object = self._make(element)
+        if not isinstance(operator, Operator):
+            raise GraphError(f"a lane of {element} has to be an operator, not {operator!r}.")
+        if operator.parent is not composite:
+            raise GraphError(
+                f"a lane of {element} has to be a child of {composite.name}; "
+                f"make {operator.name} with parent=."
+            )
+        for output, name in self._outputs.items():
+            if name not in operator.slots:
+                raise GraphError(
+                    f"{output} is to be filled by {name!r} of each lane, which {operator.name} does not have"
+                    f"{near_miss(name, operator.slots)}"
+                )
+        return operator
 
     def remove(self, setup: Setup, index: int) -> None:
         """Close the lane of the element at a position; called by the setup transaction."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.setup import Setup
 
-__all__ = ["MultiInput", "MultiOutput", "MultiSlot", "leaves"]
+__all__ = ["MultiInput", "MultiOutput", "MultiSlot", "leaves", "singles"]
 
 S = TypeVar("S", bound=Slot)
 
@@ -221,6 +221,11 @@ class MultiOutput(MultiSlot[Any]):
         if self._level > 1:
             return MultiOutput(self.operator, self._declaration, self._level - 1)
         return Output(self.operator, self._declaration)
+
+
+def singles(slots: Iterable[Slot]) -> Iterator[Slot]:
+    """Give the slots that are no lists: what goes from a slot to a list goes to each of its elements."""
+    return (slot for slot in slots if not slot.level)
 
 
 def leaves(slots: Iterable[Slot]) -> Iterator[Slot]:

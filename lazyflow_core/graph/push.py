@@ -153,7 +153,8 @@ class Walk:
             elif operator.computed or not operator.outputs:
                 self._tell(slot, boxes)
             for follower in slot._downstream:
-                pending.append((follower, boxes))
+                if not follower.level:  # each element of a list is a follower of its own
+                    pending.append((follower, boxes))
 
     def _visit(self, operator: Operator) -> None:
         """Ask an operator what its news make stale."""

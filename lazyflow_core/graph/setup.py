@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
 from lazyflow_core.graph.arrays import ArraySlot
 from lazyflow_core.graph.gate import setting_up
-from lazyflow_core.graph.multi import MultiSlot, leaves
+from lazyflow_core.graph.multi import MultiSlot, leaves, singles
 from lazyflow_core.graph.order import raise_ranks
 from lazyflow_core.graph.pull import AssignedArray, is_executing, reason
 from lazyflow_core.graph.push import Walk
@@ -68,7 +69,7 @@ class Transaction:
             raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
         graph.gate.begin_setup()
         self._token = setting_up.set(graph.gate)
-        setup = self._setup = graph.setup = Setup()
+        setup = self._setup = graph.setup = Setup(graph)
         return setup
 
     def __exit__(
@@ -102,7 +103,8 @@ class Transaction:
 class Setup:
     """The changes of one transaction; all methods are called while nothing executes."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
         #: (object, attribute, value before, where the same attribute was noted before or -1), in the order
         #: of the changes. Of a tuple that is replaced again and again within a block (the children of an
         #: operator, the elements of a list) only the first is kept: n of them would take n² of memory.
@@ -126,12 +128,16 @@ class Setup:
         self._changed: dict[Slot, None] = {}
         #: (slot, signal, position) of elements that came and went.
         self._events: list[tuple[MultiSlot[Any], str, int]] = []
+        #: Whether lists with subscribers were ready before the first change of an element or of their length.
+        self._was_ready: dict[MultiSlot[Any], bool] = {}
+        #: What to call when subscribers have been called, as `Graph.call_after_setup` was told.
+        self._after: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._born: dict[Operator, None] = {}
         #: Operators that were made in a block that failed, inside of this one.
         self._stillborn: list[Operator] = []
         self._closed: list[Operator] = []
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
-        self._current: Operator | None = None
+        self.current: Operator | None = None
         self._outputs_set: set[Slot] = set()
         #: True while old inputs are set up again; the state is restored already, so nothing is written.
         self._restoring = False
@@ -160,6 +166,12 @@ class Setup:
         siblings = operator.graph if operator.parent is None else operator.parent
         if operator.parent is not None and operator.parent.closed:
             raise GraphError(f"{operator.name} cannot be a child of {operator.parent.name}, which is closed.")
+        if self.current is not None and operator.parent in (None, self.current):
+            # A change that fails would take the operator back, but not what its maker remembers of it.
+            raise GraphError(
+                f"setup_outputs of {self.current.name} makes an operator, {operator.name}; "
+                "make it in __init__, unready until it is needed, or use Lanes for one per element of a list."
+            )
         self.set(siblings, "_operators", (*siblings._operators, operator))
         self._born[operator] = None
         self.affect(operator)
@@ -208,7 +220,7 @@ class Setup:
         """Let a slot and all that is connected to it have that meta and source."""
         if self._restoring:
             return
-        if slot.operator is self._current and not slot.feeds_operator:
+        if slot.operator is self.current and not slot.feeds_operator:
             self._outputs_set.add(slot)
         pending = [slot]
         while pending:
@@ -217,6 +229,7 @@ class Setup:
             if same_meta and slot._source is source:
                 continue
             self._before.setdefault(slot, slot._meta)
+            self._note_readiness(slot._container)
             if not same_meta:
                 if slot.feeds_operator:
                     if meta is not None:
@@ -224,7 +237,7 @@ class Setup:
                     self.affect(slot.operator)
                 self.set(slot, "_meta", meta)
             self.set(slot, "_source", source)
-            pending += cast("tuple[ArraySlot, ...]", slot._downstream)
+            pending += cast("Iterator[ArraySlot]", singles(slot._downstream))
 
     def set_value(self, slot: Parameter[Any] | ValueOutput[Any], has_value: bool, value: Any) -> None:
         """Let a slot and all that is connected to it have a value, each in its own type.
@@ -246,7 +259,7 @@ class Setup:
             if slot.feeds_operator:
                 self.affect(slot.operator)
                 self._note_change(slot)
-            for follower in slot._downstream:
+            for follower in singles(slot._downstream):
                 pending.append((cast("Parameter[Any]", follower), value))
 
     def insert_element(self, multi: MultiSlot[Any], index: int) -> Slot:
@@ -258,8 +271,7 @@ class Setup:
         elements = multi._elements
         self._set_elements(multi, (*elements[:index], element, *elements[index:]), index, "inserted")
         self._note_computed(element)
-        for follower in multi._downstream:
-            follower = cast("MultiSlot[Any]", follower)
+        for follower in _of_same_length(multi):
             self.connect(self.insert_element(follower, index), element)
         if multi._upstream is not None and multi._upstream.level < multi.level:
             self.connect(element, multi._upstream)
@@ -271,8 +283,8 @@ class Setup:
         """Take away an element of a multi-level slot, and of all that have its length."""
         for lanes in multi._lanes:
             lanes.remove(self, index)
-        for follower in multi._downstream:
-            self.remove_element(cast("MultiSlot[Any]", follower), index)
+        for same in _of_same_length(multi):
+            self.remove_element(same, index)
         elements = multi._elements
         element = elements[index]
         for follower in element._downstream:
@@ -305,6 +317,14 @@ class Setup:
         self.set(operator, "is_set_up", False)
         self._closed.append(operator)
 
+    def call_after(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        """Call a function when subscribers have been called; not if what is done here is undone."""
+        self._after.append((function, arguments))
+
+    def is_due(self, operator: Operator) -> bool:
+        """Whether an operator is still to be set up."""
+        return operator in self._affected
+
     def affect(self, operator: Operator) -> None:
         """Let an operator set up its outputs again, before the end."""
         if operator not in self._affected:
@@ -335,7 +355,7 @@ class Setup:
     def mark(self) -> tuple[int, ...]:
         """Begin a block inside of this setup; return how far it is, for `keep` or `roll_back_to`."""
         self._blocks.append(len(self._undo))
-        noted = (self._undo, self._born, self._closed, self._events, self._dirty, self._changed)
+        noted = (self._undo, self._born, self._closed, self._events, self._dirty, self._after, self._changed)
         return tuple(map(len, noted))
 
     def keep(self, mark: tuple[int, ...]) -> None:
@@ -359,13 +379,13 @@ class Setup:
     def roll_back_to(self, mark: tuple[int, ...]) -> None:
         """Put everything back as it was at a mark. No operator was set up since; that happens at the end."""
         self._blocks.pop()
-        undo, born, closed, events, dirty, changed = mark
+        undo, born, closed, events, dirty, after, changed = mark
         self._take_back(undo)
         while len(self._born) > born:
             operator, _ = self._born.popitem()
             operator.closed = True
             self._stillborn.append(operator)
-        del self._closed[closed:], self._events[events:], self._dirty[dirty:]
+        del self._closed[closed:], self._events[events:], self._dirty[dirty:], self._after[after:]
         while len(self._changed) > changed:
             self._changed.popitem()
 
@@ -394,6 +414,8 @@ class Setup:
         self._closed = list(self._born)
         self._before.clear()
         self._events.clear()
+        self._was_ready.clear()
+        self._after.clear()
         self._walk = Walk()
 
     def notify(self) -> None:
@@ -405,15 +427,22 @@ class Setup:
                 _logger.exception("%s.release failed.", operator.name)
         heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
         arrays = [(slot, old) for slot, old in heard if isinstance(slot, ArraySlot)]
+        lists = [multi for multi, was_ready in self._was_ready.items() if multi.ready != was_ready]
         for slot, old in arrays:
             if old is not None and slot._meta is None:
                 slot.emit("ready_changed")
+        for multi in lists:
+            if self._was_ready[multi]:
+                multi.emit("ready_changed")
         for slot, old in arrays:
             if slot._meta is not None and slot._meta != old:
                 slot.emit("meta_changed")
         for slot, old in arrays:
             if old is None and slot._meta is not None:
                 slot.emit("ready_changed")
+        for multi in lists:
+            if not self._was_ready[multi]:
+                multi.emit("ready_changed")
         for multi, event, index in self._events:
             multi.emit(event, index)
         for other, old in heard:
@@ -428,6 +457,8 @@ class Setup:
                 if other._has_value and not same and not self._walk.announces(other):
                     other.emit("value_changed")
         self._walk.notify()
+        for function, arguments in self._after:
+            self._graph.call_after_setup(function, *arguments)
 
     # -------------------------------------------------------------------------------------------- the parts
 
@@ -451,6 +482,12 @@ class Setup:
             for follower in slot._downstream:
                 raise_ranks(slot, follower)
 
+    def _note_readiness(self, multi: MultiSlot[Any] | None) -> None:
+        while multi is not None:
+            if multi._signals is not None and multi not in self._was_ready:
+                self._was_ready[multi] = multi.ready
+            multi = multi._container
+
     def _note_change(self, slot: Slot) -> None:
         if slot.operator not in self._born:
             self._changed[slot] = None
@@ -459,6 +496,7 @@ class Setup:
         self, multi: MultiSlot[Any], elements: tuple[Slot, ...], index: int, event: str
     ) -> None:
         self._before.setdefault(multi, len(multi))
+        self._note_readiness(multi)
         self.set(multi, "_elements", elements)
         for position in range(index, len(elements)):
             self.set(elements[position], "_index", position)
@@ -480,7 +518,7 @@ class Setup:
         self._runs[operator] = self._runs.get(operator, 0) + 1
         if self._runs[operator] > _MOST_SETUPS:
             raise SetupError(f"{operator.name}: setup_outputs changes its own inputs again and again.")
-        self._current, self._outputs_set = operator, set()
+        self.current, self._outputs_set = operator, set()
         try:
             operator.setup_outputs()
             for output in operator.computed:
@@ -499,7 +537,7 @@ class Setup:
         except Exception as error:
             raise SetupError(f"{operator.name}: {reason(error)}") from error
         finally:
-            self._current = None
+            self.current = None
         if not operator.is_set_up:
             self.set(operator, "is_set_up", True)
 
@@ -513,6 +551,11 @@ def _without(items: tuple[T, ...], item: T) -> tuple[T, ...]:
     except ValueError:
         return items
     return items[:index] + items[index + 1 :]
+
+
+def _of_same_length(multi: MultiSlot[Any]) -> list[MultiSlot[Any]]:
+    """Return the lists that follow another's length; lists of such lists take it whole, for each element."""
+    return [cast("MultiSlot[Any]", slot) for slot in multi._downstream if slot.level == multi.level]
 
 
 def _check_open(slot: Slot) -> None:

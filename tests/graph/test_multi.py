@@ -265,7 +265,7 @@ def test_lanes_need_a_plain_list(graph):
             super().__init__(**slots)
             Lanes(self.images, OpAdd, {})
 
-    with pytest.raises(GraphError, match="level 2; lanes follow a list of plain slots"):
+    with pytest.raises(GraphError, match=r"OpWrong.images.* is no list of plain slots"):
         OpWrong(graph=graph)
 
 
@@ -284,3 +284,135 @@ def test_closing_a_graph_of_lanes_closes_all(graph):
     assert all(lane.closed for lane in lanes)
     with pytest.raises(NotReadyError):
         lanes[0].output.read()
+
+
+class OpCast(Operator):
+    """Its image in another dtype."""
+
+    image = InputSlot()
+    dtype = ParameterSlot(str, default="float64")
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta.replace(dtype=self.dtype.value)
+
+    def execute(self, slot, roi, out):
+        out[...] = self.image.read(roi)
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(roi)
+
+
+def test_a_list_follows_the_meta_of_the_plain_slot_it_takes(graph):
+    origin = OpCast(graph=graph)
+    stack = OpStack(graph=graph)
+    stack.images.connect(origin.output)
+    stack.images.resize(2)
+    origin.image.assign(A)  # the plain slot becomes ready after it was connected
+    assert stack.output.meta.dtype == np.float64
+    origin.dtype.value = "float32"
+    assert stack.output.meta.dtype == np.float32
+    assert np.array_equal(stack.output.read(), [A, A])
+    stale = []
+    stack.output.dirty.subscribe(lambda slot, roi: stale.append(roi))
+    origin.image.mark_dirty(Roi((0, 0), (1, 1)))
+    assert [box for roi in stale for box in roi.boxes] == [Roi((z, 0, 0), (z + 1, 1, 1)) for z in (0, 1)]
+    origin.close()
+    assert not stack.output.ready
+
+
+def test_a_list_of_lists_takes_a_list_whole_for_each_element(graph):
+    class OpLists(Operator):
+        lists = InputSlot(level=2)
+
+    class OpOne(Operator):
+        images = InputSlot(level=1)
+
+    one = OpOne(graph=graph, images=[A])
+    lists = OpLists(graph=graph).lists
+    lists.resize(2)
+    lists.connect(one.images)
+    assert [len(each) for each in lists] == [1, 1]
+    one.images.append(B)
+    assert [len(each) for each in lists] == [2, 2]
+    one.images.remove(0)
+    assert [each[0].read().tolist() for each in lists] == [B.tolist()] * 2
+
+
+def test_a_list_says_when_it_becomes_ready_and_when_it_no_longer_is(graph):
+    stack = OpStack(graph=graph, images=[A])
+    heard = []
+    stack.images.ready_changed.subscribe(lambda slot: heard.append(slot.ready))
+    stack.images.append()
+    stack.images[1].assign(B)
+    stack.images[0].assign(C)  # stays ready: nothing to say
+    stack.images.remove(1)
+    stack.images.remove(0)
+    stack.images.assign([A, B])
+    assert heard == [False, True, False, True]
+    with pytest.raises(SetupError), graph.transaction():
+        stack.images.append(np.zeros((1, 1)))
+    assert heard == [False, True, False, True]
+
+
+def test_a_list_of_lists_says_when_it_becomes_ready(graph):
+    class OpLists(Operator):
+        lists = InputSlot(level=2)
+
+    lists = OpLists(graph=graph).lists
+    heard = []
+    lists.ready_changed.subscribe(lambda slot: heard.append(slot.ready))
+    lists.append().append(A)
+    lists[0].append()
+    assert heard == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda composite, image: OpAdd(graph=Graph(), image=A), "has to be a child of composite"),
+        (lambda composite, image: OpAdd(graph=composite.graph, image=A), "has to be a child of composite"),
+        (lambda composite, image: None, "has to be an operator, not None"),
+        (lambda composite, image: OpAdd, "has to be an operator"),
+    ],
+    ids=["of another graph", "of nobody", "None", "a class"],
+)
+def test_what_is_no_lane_is_refused_and_leaves_nothing(graph, make, message):
+    class OpLanes(Operator):
+        images = InputSlot(level=1)
+        results = OutputSlot(level=1)
+
+        def __init__(self, **slots):
+            self.lanes = Lanes(self.images, lambda image: make(self, image), {self.results: "output"})
+            super().__init__(**slots)
+
+    composite = OpLanes(graph=graph, name="composite")
+    with pytest.raises(GraphError, match=message):
+        composite.images.append(A)
+    assert (len(composite.images), len(composite.lanes), len(composite.results)) == (0, 0, 0)
+    assert graph.operators == (composite,)
+
+
+def test_lanes_fill_outputs_by_the_names_and_checks_of_everybody(graph):
+    class OpValues(Operator):
+        image = InputSlot()
+        total = OutputSlot(value=float)
+
+    class OpLanes(Operator):
+        images = InputSlot(level=1)
+        results = OutputSlot(level=1)
+
+        def __init__(self, lane, name, outputs=None, **slots):
+            self.lanes = Lanes(
+                self.images, lambda image: lane(parent=self, image=image), outputs or {self.results: name}
+            )
+            super().__init__(**slots)
+
+    with pytest.raises(GraphError, match=r"'outptu' of each lane, .* did you mean 'output'"):
+        OpLanes(OpAdd, "outptu", graph=graph, images=[A])
+    with pytest.raises(ConnectError, match=r"cannot connect .*total"):
+        OpLanes(OpValues, "total", graph=graph, images=[A])
+    add = OpAdd(graph=graph)
+    with pytest.raises(GraphError, match="fill outputs of OpLanes with level 1"):
+        OpLanes(OpAdd, "output", {add.output: "output"}, graph=graph)
+    assert graph.operators == (add,)

@@ -663,3 +663,92 @@ def test_blocks_inside_each_other_are_taken_back_to_where_they_began(seed):
     assert len(lists) == len(set(lists))
     setup.roll_back()
     assert state() == [((), 0)] * 3
+
+
+class OpHybrid(Operator):
+    """Computes its output from that of a child, which it takes through an input of its own."""
+
+    image = InputSlot()
+    inner = InputSlot()
+    output = OutputSlot()
+
+    def __init__(self, **slots):
+        self.child = OpAdd(parent=self, image=self.image)
+        super().__init__(**slots)
+        self.inner.connect(self.child.output)
+
+    def setup_outputs(self):
+        self.output.meta = self.inner.meta
+
+    def execute(self, slot, roi, out):
+        np.multiply(self.inner.read(roi), 2, out=out)
+
+    def propagate_dirty(self, slot, roi):
+        if slot is self.inner:
+            self.output.mark_dirty(roi)
+
+
+def test_a_composite_sets_up_after_the_child_that_it_takes_by_an_input(graph):
+    hybrid = OpHybrid(graph=graph)
+    hybrid.image.assign(np.ones((2, 3)))
+    hybrid.image.assign(np.ones((4, 5)))
+    assert hybrid.output.meta.shape == (4, 5)
+    stale = []
+    hybrid.output.dirty.subscribe(lambda slot, roi: stale.append(roi))
+    hybrid.child.amount.value = 2.0
+    assert stale == [hybrid.output.meta.roi]
+    assert hybrid.output.read()[0, 0] == 6
+
+
+def test_a_composite_that_asks_a_child_before_its_turn_is_told_what_to_do(graph):
+    class OpHasty(OpHybrid):
+        def setup_outputs(self):
+            self.output.meta = self.child.output.meta
+
+    sentence = "set up after hasty, whose setup_outputs asks for it; connect it to an input of hasty"
+    with pytest.raises(SetupError, match=sentence):
+        OpHasty(graph=graph, name="hasty", image=np.ones((2, 3)))
+    assert graph.operators == ()
+    hasty = OpHasty(graph=graph, name="hasty")
+    for _ in range(2):
+        with pytest.raises(SetupError, match=sentence):
+            hasty.image.assign(np.ones((2, 3)))
+    assert not hasty.image.ready
+
+
+@pytest.mark.parametrize("belongs", ["parent", "graph"])
+def test_an_operator_made_in_setup_outputs_is_refused(graph, belongs):
+    class OpMakes(Operator):
+        image = InputSlot()
+        output = OutputSlot()
+        child = None
+
+        def setup_outputs(self):
+            self.child = OpAdd(**{belongs: self if belongs == "parent" else graph})
+
+    makes = OpMakes(graph=graph)
+    for _ in range(2):
+        with pytest.raises(SetupError, match="make it in __init__"):
+            makes.image.assign(np.ones(3))
+    assert graph.operators == (makes,)
+    assert makes.children == ()
+    assert makes.child is None
+
+
+def test_what_is_to_be_called_after_the_setup_waits_for_the_end_of_the_transaction(graph):
+    op = OpAdd(graph=graph, image=np.ones(3))
+    order = []
+    op.amount.value_changed.subscribe(lambda slot: order.append("subscriber"))
+    with graph.transaction():
+        graph.call_after_setup(order.append, "after")
+        graph.call_after_setup(order.append, "after")
+        op.amount.value = 5.0
+        order.append("end of block")
+        with pytest.raises(ZeroDivisionError), graph.transaction():
+            graph.call_after_setup(order.append, "undone")
+            raise ZeroDivisionError
+    assert order == ["end of block", "subscriber", "after"]
+    with pytest.raises(ZeroDivisionError), graph.transaction():
+        graph.call_after_setup(order.append, "undone")
+        raise ZeroDivisionError
+    assert order == ["end of block", "subscriber", "after"]
