@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -40,6 +43,9 @@ READ_BY: Final = "lazyflow.reader"
 
 #: How far into a file its kind shows.
 _HEAD_BYTES: Final = 4096
+
+#: ``https://…`` and its like; a drive of Windows has one letter.
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,7 @@ def find_reader(
     best = explain_reader(specs, path) if explain is None else explain(path)
     if not best or not best[0].rank:
         asked = ", ".join(f"{v.spec.id} by {v.asked} no" for v in best) or "nobody"
-        hint = " The file is empty." if _is_empty(path) else _known(path, specs)
+        hint = " The file is empty." if _is_empty(path) else _readable(specs) + _known(path, specs)
         raise NoReaderError(f"nothing installed opens {path!r} (asked: {asked}).{hint}")
     return best[0].spec
 
@@ -260,21 +266,52 @@ def _by_format(specs: Sequence[Any], format: str, verb: str) -> Any:
     )
 
 
+def _readable(specs: Iterable[ReaderSpec]) -> str:
+    """Return what can be read, as one more sentence; empty if nothing can."""
+    names = [f"{spec.id} ({', '.join(spec.patterns)})" if spec.patterns else spec.id for spec in specs]
+    return f" Readable are {', '.join(sorted(names))}." if names else ""
+
+
 def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
     """Return whether a path is a folder, the first bytes of a file, and the entries of a folder."""
     if not path:
         raise StorageError("The path is empty; give the name of a file or folder.")
+    if _ADDRESS.match(path):
+        raise StorageError(
+            f"{path} is an address, not a file of this machine; download it and give its path."
+        )
     try:
         if os.path.isdir(path):
             return True, b"", frozenset(os.listdir(path))
-        with open(path, "rb") as file:
+        # A pipe or a device could make us wait for ever: nothing is read but from ordinary files.
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StorageError(f"{path} is no ordinary file but a pipe or a device.")
             return False, file.read(_HEAD_BYTES), frozenset()
     except FileNotFoundError:
-        raise StorageError(f"{path} does not exist.") from None
+        raise StorageError(f"{path} {_missing(path)}.") from None
     except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody writes to
+            raise StorageError(f"{path} is no ordinary file but a pipe or a device.") from None
         raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:  # a NUL in the name
         raise StorageError(f"{path!r} is no path: {error}.") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+
+
+def _missing(path: str) -> str:
+    """Return what to say of a path that leads nowhere."""
+    if not os.path.islink(path):
+        return "does not exist"
+    target = os.readlink(path)
+    if "/annex/objects/" in target.replace(os.sep, "/"):
+        return "is a link of git-annex whose content is not here yet; 'git annex get' fetches it"
+    return f"is a link to {target!r}, which does not exist"
 
 
 def _is_empty(path: str) -> bool:

@@ -1,3 +1,6 @@
+import os
+import socket
+
 import pytest
 
 from lazyflow_core.errors import FormatError, NoReaderError, PluginError, StorageError
@@ -77,7 +80,8 @@ def test_a_file_that_nobody_reads_is_told_with_every_reason(tmp_path):
         open_reader([*READERS, magic], path)
     assert str(caught.value) == (
         f"nothing installed opens {path!r} "
-        "(asked: acme.tiff by magic no, io.hdf5 by pattern no, io.raw by pattern no, io.zarr by kind no)."
+        "(asked: acme.tiff by magic no, io.hdf5 by pattern no, io.raw by pattern no, io.zarr by kind no). "
+        "Readable are acme.tiff, io.hdf5 (*.h5, *.hdf5), io.raw (*.raw), io.zarr (*.zarr)."
     )
     assert isinstance(caught.value, FormatError)
 
@@ -113,6 +117,33 @@ def test_a_missing_file_is_missing_whatever_its_format(tmp_path, format):
     with pytest.raises(StorageError) as caught:
         open_reader(READERS, path, format=format)
     assert str(caught.value) == f"{path} does not exist."
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("format", [None, "raw"])
+def test_a_pipe_or_a_device_is_refused_without_waiting_for_it(tmp_path, format):
+    os.mkfifo(tmp_path / "a.raw")
+    (tmp_path / "b.raw").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "c.raw"))
+        for name in "abc":
+            with pytest.raises(StorageError, match=rf"{name}\.raw is no ordinary file"):
+                open_reader(READERS, str(tmp_path / f"{name}.raw"), format=format)
+
+
+def test_an_address_is_no_file():
+    for address in ("https://example.org/a.zarr", "s3://bucket/a.zarr", "file:///a.h5"):
+        with pytest.raises(StorageError, match=r"is an address.*download it"):
+            open_reader(READERS, address)
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    (tmp_path / "a.raw").symlink_to("gone.raw")
+    (tmp_path / "b.raw").symlink_to("../.git/annex/objects/3k/Zx/MD5E-s5--aa.raw/MD5E-s5--aa.raw")
+    with pytest.raises(StorageError, match=r"a\.raw is a link to 'gone\.raw', which does not exist"):
+        open_reader(READERS, str(tmp_path / "a.raw"))
+    with pytest.raises(StorageError, match=r"b\.raw is a link of git-annex.*git annex get"):
+        open_reader(READERS, str(tmp_path / "b.raw"))
 
 
 def test_a_name_that_is_no_path_is_refused():

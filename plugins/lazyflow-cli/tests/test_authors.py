@@ -147,7 +147,7 @@ def test_a_file_that_nobody_opens_cannot_be_shown(raw, lazyflow):
     assert (result.exit_code, result.stderr) == (
         4,
         "lazyflow: nothing installed opens 'volume.npy' (asked: raw.raw by pattern no). "
-        "Known: .npy -> pip install lazyflow-ops-io\n",
+        "Readable are raw.raw (*.raw). Known: .npy -> pip install lazyflow-ops-io\n",
     )
 
 

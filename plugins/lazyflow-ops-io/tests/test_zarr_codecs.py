@@ -111,11 +111,11 @@ SHARDED = {
 @pytest.mark.parametrize("name", SHARDED)
 def test_zarr_3_codecs_are_undone_as_zarr_python_does(tmp_path, volume, name):
     options = {"chunks": (4, 8, 16), **SHARDED[name]}
+    if "serializer" in options:  # zarr 3.0 writes nested shards only if every chunk is there
+        volume = np.arange(16 * 32 * 64, dtype=np.uint16).reshape(16, 32, 64)
     array = zarr.create_array(tmp_path / "a", shape=volume.shape, dtype="u2", fill_value=7, **options)
-    if "serializer" in options:
-        array[:] = volume
-    else:
-        array[:6] = volume[:6]  # some chunks of some shards are not there
+    written = slice(None) if "serializer" in options else slice(6)  # else some chunks are not there
+    array[written] = volume[written]
     expected = array[:]
     np.testing.assert_array_equal(read(tmp_path / "a"), expected)
     roi = Roi((3, 5, 9), (9, 20, 33))
