@@ -81,7 +81,7 @@ def test_a_file_that_nobody_reads_is_told_with_every_reason(tmp_path):
     assert str(caught.value) == (
         f"nothing installed opens {path!r} "
         "(asked: acme.tiff by magic no, io.hdf5 by pattern no, io.raw by pattern no, io.zarr by kind no). "
-        "Readable are acme.tiff, io.hdf5 (*.h5, *.hdf5), io.raw (*.raw), io.zarr (*.zarr)."
+        "Readable are acme.tiff, io.hdf5 (*.h5), io.raw (*.raw, *.big.raw), io.zarr."
     )
     assert isinstance(caught.value, FormatError)
 
