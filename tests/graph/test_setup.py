@@ -633,7 +633,7 @@ def test_masked_pixels_are_refused_and_not_used_as_if_they_were_valid(graph):
 def test_blocks_inside_each_other_are_taken_back_to_where_they_began(seed):
     random = Random(seed)
     objects = [SimpleNamespace(items=(), value=0) for _ in range(3)]
-    setup = Setup()
+    setup = Setup(Graph())
 
     def state():
         return [(each.items, each.value) for each in objects]
@@ -701,7 +701,14 @@ def test_a_composite_sets_up_after_the_child_that_it_takes_by_an_input(graph):
 
 
 def test_a_composite_that_asks_a_child_before_its_turn_is_told_what_to_do(graph):
-    class OpHasty(OpHybrid):
+    class OpHasty(Operator):
+        image = InputSlot()
+        output = OutputSlot()
+
+        def __init__(self, **slots):
+            self.child = OpAdd(parent=self, image=self.image)
+            super().__init__(**slots)
+
         def setup_outputs(self):
             self.output.meta = self.child.output.meta
 
