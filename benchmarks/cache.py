@@ -171,14 +171,14 @@ def cold() -> None:
         one = Roi((0, 0, 0), (4, 4, 4))
 
         def miss() -> None:
-            cache._store.clear()
+            cache.plan.store.clear()
             cache.output.read(one)
 
         missed, computed = best(miss, lambda: smooth.output.read(one), number=300)
         row("a miss, besides computing the block", (missed - computed) * 1e6, "µs")
 
         began = time.perf_counter()
-        cache._store.clear()
+        cache.plan.store.clear()
         cache.output.read()
         row("4096 misses at once on all workers, per block", (time.perf_counter() - began) / 4096 * 1e6, "µs")
 

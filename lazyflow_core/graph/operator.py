@@ -143,6 +143,9 @@ class Operator(metaclass=OperatorType):
     closed: bool
     #: Whether all it needs is there and `setup_outputs` succeeded. Written by the setup transaction only.
     is_set_up: bool
+    #: What `setup_outputs` returned last: all that executing needs besides the inputs. None where it returned
+    #: nothing, or the operator is not set up. Written by the setup transaction only.
+    plan: Any
     #: Its children. Written by the setup transaction only.
     _operators: tuple[Operator, ...]
 
@@ -166,6 +169,7 @@ class Operator(metaclass=OperatorType):
             rank=1,
             closed=False,
             is_set_up=False,
+            plan=None,
             slots=slots,
             inputs=tuple(inputs),
             parameters=tuple(parameters),
@@ -187,16 +191,34 @@ class Operator(metaclass=OperatorType):
 
     # ------------------------------------------------------------------------------- what authors answer
 
-    def setup_outputs(self) -> None:
-        """What will the outputs look like? Assign the meta of every output.
+    def setup_outputs(self) -> Any:
+        """What will the outputs look like? Assign the meta of every output; return what executing needs.
 
         Called whenever the meta of an input or a parameter changed and all required ones are ready; never
         while the operator executes. It does not ask for pixels. What it raises makes the change fail, and
         the graph answers as before. An operator with no array to describe needs none: a composite one, whose
         outputs are all connected, or one that computes values only.
+
+        It writes nothing but outputs, since a change that fails later is taken back and nothing else is.
+
+        Returns
+        -------
+        object or None
+            The *plan*: what was found out here and ``execute`` needs (a box, kernels, an open file), a value
+            that is not changed afterwards. It becomes ``self.plan``, until the next one takes its place or
+            the operator cannot work any more. A plan that holds something, and so defines `drop`, is made
+            anew each time. None: there is nothing to prepare.
         """
         if any(output.contents == "array" for output in self.computed):
             raise NotImplementedError(f"{type(self).__name__} has to define setup_outputs.")
+        return None
+
+    def drop(self, plan: Any) -> None:
+        """Free what a plan holds, such as an open file. Called once for each, when nobody uses it any more.
+
+        That is: after another one took its place, after the operator closed, or after the change failed that
+        it was made for. It may run in any thread, and neither asks nor changes the graph.
+        """
 
     def execute(self, slot: Output, roi: Roi, out: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         """Compute one region of one output into ``out``.
@@ -255,7 +277,7 @@ class Operator(metaclass=OperatorType):
         raise GraphError(f"{slot} takes no data: {type(self).__name__} does not define receive.")
 
     def release(self) -> None:
-        """Free what it holds besides its slots, such as an open file. Called once, after it closed."""
+        """Free what it holds besides its slots and its plan. Called once, after it closed, in any thread."""
 
     # ------------------------------------------------------------------------------------ what users ask
 

@@ -3,8 +3,8 @@
 Changes are made at once and noted, each with what was there before. At the end every operator whose
 inputs changed sets up its outputs, once, in topological order; then the dirty walk tells them what is
 stale; then executions may run again and subscribers are called. If anything raises on the way, the notes
-are taken back in reverse order and the operators that had already set up do so again from their old
-inputs, so that what they keep for themselves (an open file) is the old one too.
+are taken back in reverse order. What an operator prepared for executing is its *plan*, a value like any other
+here, so the old one, with an open file or thousands of blocks, is there again without another setup.
 """
 
 from __future__ import annotations
@@ -133,14 +133,17 @@ class Setup:
         #: What to call when subscribers have been called, as `Graph.call_after_setup` was told.
         self._after: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._born: dict[Operator, None] = {}
+        #: What operators prepared in this setup, in its order, and the plan of each before the first change.
+        self._made_plans: list[tuple[Operator, Any]] = []
+        self._old_plans: dict[Operator, Any] = {}
+        #: Plans that nobody will use any more, to be dropped at the end.
+        self._lost_plans: list[tuple[Operator, Any]] = []
         #: Operators that were made in a block that failed, inside of this one.
         self._stillborn: list[Operator] = []
         self._closed: list[Operator] = []
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
         self.current: Operator | None = None
         self._outputs_set: set[Slot] = set()
-        #: True while old inputs are set up again; the state is restored already, so nothing is written.
-        self._restoring = False
         self._walk = Walk()
 
     # ------------------------------------------------------------------------------------------- changes
@@ -178,7 +181,7 @@ class Setup:
 
     def connect(self, slot: Slot, upstream: Slot) -> None:
         """Let ``slot`` take from ``upstream``."""
-        if slot._upstream is upstream or self._restoring:
+        if slot._upstream is upstream:
             return
         _check_open(slot)
         _check_open(upstream)
@@ -191,15 +194,11 @@ class Setup:
 
     def disconnect(self, slot: Slot) -> None:
         """Let ``slot`` take from nowhere; a parameter falls back to its default."""
-        if self._restoring:
-            return
         self._detach(slot)
         slot._let_go(self)
 
     def assign_array(self, slot: Input, source: AssignedArray) -> None:
         """Let ``slot`` take an array."""
-        if self._restoring:
-            return
         _check_open(slot)
         self._detach(slot)
         self.set_meta(slot, source.meta, source)
@@ -207,8 +206,6 @@ class Setup:
 
     def assign_value(self, parameter: Parameter[Any], value: Any) -> None:
         """Let ``parameter`` have a value, which is known to be of its type."""
-        if self._restoring:
-            return
         _check_open(parameter)
         self._detach(parameter)
         self.set(parameter, "_assigned", True)
@@ -218,8 +215,6 @@ class Setup:
         self, slot: ArraySlot, meta: ArrayMeta | None, source: Output | AssignedArray | None
     ) -> None:
         """Let a slot and all that is connected to it have that meta and source."""
-        if self._restoring:
-            return
         if slot.operator is self.current and not slot.feeds_operator:
             self._outputs_set.add(slot)
         pending = [slot]
@@ -244,8 +239,6 @@ class Setup:
 
         ``value`` is a `ValueOutput` where it is computed.
         """
-        if self._restoring:
-            return
         pending = [(slot, value)]
         while pending:
             slot, value = pending.pop()
@@ -297,7 +290,7 @@ class Setup:
 
     def mark_dirty(self, slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         """Announce a stale region (None for all) at the end. Nobody has seen a new operator yet."""
-        if slot.operator not in self._born and not self._restoring:
+        if slot.operator not in self._born:
             self._dirty.append((slot, roi))
 
     def close(self, operator: Operator) -> None:
@@ -315,6 +308,7 @@ class Setup:
         self.set(siblings, "_operators", _without(siblings._operators, operator))
         self.set(operator, "closed", True)
         self.set(operator, "is_set_up", False)
+        self._plan(operator, None)
         self._closed.append(operator)
 
     def call_after(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
@@ -351,6 +345,9 @@ class Setup:
                 roi = stale.meta.roi
             self._walk.mark(stale, roi)
         self._walk.run()
+        for operator, plan in (*self._old_plans.items(), *self._made_plans):
+            if plan is not None and plan is not operator.plan:
+                self._lost_plans.append((operator, plan))
 
     def mark(self) -> tuple[int, ...]:
         """Begin a block inside of this setup; return how far it is, for `keep` or `roll_back_to`."""
@@ -402,13 +399,7 @@ class Setup:
     def roll_back(self) -> None:
         """Put everything back as it was."""
         self._take_back(0)
-        self._restoring = True
-        for operator in self._runs:
-            if operator not in self._born and operator.first_missing() is None:
-                try:
-                    operator.setup_outputs()
-                except Exception:
-                    _logger.exception("%s could not be set up again with its old inputs.", operator.name)
+        self._lost_plans = self._made_plans
         for operator in self._born:
             operator.closed = True
         self._closed = list(self._born)
@@ -419,7 +410,15 @@ class Setup:
         self._walk = Walk()
 
     def notify(self) -> None:
-        """Call subscribers and let closed operators release what they hold. Called outside the gate."""
+        """Drop plans that lost, let closed operators release what they hold, and call subscribers.
+
+        Called outside the gate.
+        """
+        for operator, plan in self._lost_plans:
+            try:
+                operator.drop(plan)
+            except Exception:
+                _logger.exception("%s.drop failed.", operator.name)
         for operator in (*self._stillborn, *self._closed):
             try:
                 operator.release()
@@ -509,6 +508,7 @@ class Setup:
         if operator.first_missing() is not None:
             if operator.is_set_up:
                 self.set(operator, "is_set_up", False)
+                self._plan(operator, None)
             for output in operator.computed:
                 if isinstance(output, ValueOutput):
                     self.set_value(output, False, output)
@@ -520,7 +520,10 @@ class Setup:
             raise SetupError(f"{operator.name}: setup_outputs changes its own inputs again and again.")
         self.current, self._outputs_set = operator, set()
         try:
-            operator.setup_outputs()
+            plan = operator.setup_outputs()
+            self._plan(operator, plan)
+            if plan is not None:
+                self._made_plans.append((operator, plan))
             for output in operator.computed:
                 if isinstance(output, ValueOutput):
                     self.set_value(output, True, output)
@@ -540,6 +543,12 @@ class Setup:
             self.current = None
         if not operator.is_set_up:
             self.set(operator, "is_set_up", True)
+
+    def _plan(self, operator: Operator, plan: Any) -> None:
+        before = operator.plan
+        if plan is not before:
+            self._old_plans.setdefault(operator, before)
+            self.set(operator, "plan", plan)
 
 
 def _without(items: tuple[T, ...], item: T) -> tuple[T, ...]:

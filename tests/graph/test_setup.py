@@ -113,30 +113,6 @@ def test_a_raising_transaction_takes_back_all_its_changes(graph):
     assert np.array_equal(b.output.read(), IMAGE + 2)
 
 
-def test_after_a_raising_setup_operators_hold_what_belongs_to_their_old_inputs(graph):
-    class OpKeep(OpAdd):
-        def setup_outputs(self):
-            super().setup_outputs()
-            self.kept = self.amount.value
-
-    keep = OpKeep(graph=graph, image=IMAGE)
-
-    class OpRefuse(OpAdd):
-        level = ParameterSlot(float, default=0.0)
-
-        def setup_outputs(self):
-            if self.level.value > 1:
-                raise ValueError("too much")
-            super().setup_outputs()
-
-    refuse = OpRefuse(graph=graph, image=keep.output, level=0.0)
-    with pytest.raises(SetupError, match="OpRefuse: ValueError: too much"), graph.transaction():
-        keep.amount.value = 9.0
-        refuse.level.value = 2.0
-    assert keep.amount.value == 1.0
-    assert keep.kept == 1.0
-
-
 def test_execution_works_after_a_setup_that_raised(graph):
     # Upstream: the flag that keeps executions out stayed set for ever.
     op = OpSum(graph=graph, a=IMAGE, b=IMAGE)

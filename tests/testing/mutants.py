@@ -1,5 +1,6 @@
 """Operators with one fault each, as authors make them. The kit has to find it, and nothing else."""
 
+import functools
 import random
 import threading
 
@@ -93,27 +94,32 @@ class OpParameterNotAnnounced(OpGood):
 class OpStaleCache(OpGood):
     """Remembers its whole result and forgets to drop it."""
 
-    def __init__(self, **slots):
-        self._results = {}
-        super().__init__(**slots)
-
     def setup_outputs(self):
-        self._results = {}
         super().setup_outputs()
+        return {}
 
     def execute(self, slot, roi, out):
-        if roi not in self._results:
+        results = self.plan
+        if roi not in results:
             super().execute(slot, roi, out)
-            self._results[roi] = out.copy()
-        out[...] = self._results[roi]
+            results[roi] = out.copy()
+        out[...] = results[roi]
 
 
 class OpCachesStaleResult(OpStaleCache):
     """Drops its results when they are stale, but stores one that was under way meanwhile."""
 
     def propagate_dirty(self, slot, roi):
-        self._results = {}
+        self.plan.clear()
         super().propagate_dirty(slot, roi)
+
+    def execute(self, slot, roi, out):
+        results = self.plan
+        found = results.get(roi)
+        if found is None:
+            OpGood.execute(self, slot, roi, out)
+            found = results[roi] = out.copy()
+        out[...] = found
 
 
 class OpWrongRange(OpGood):
@@ -168,6 +174,70 @@ class OpNotUndone(OpGood):
     def execute(self, slot, roi, out):
         super().execute(slot, roi, out)
         out *= self.factor.value / self._largest
+
+
+class OpCountsSetups(OpGood):
+    """Writes an attribute when it is set up."""
+
+    _setups = 0
+
+    def setup_outputs(self):
+        super().setup_outputs()
+        self._setups += 1
+
+
+class OpEmptiesWhenSetUp(OpGood):
+    """Empties what it keeps, in place, when it is set up; nobody fills it again when the change fails."""
+
+    def __init__(self, **slots):
+        self._kept = {}
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        super().setup_outputs()
+        self._kept.clear()
+
+    def execute(self, slot, roi, out):
+        super().execute(slot, roi, out)
+        self._kept[roi] = None
+
+
+class OpWithPlan(OpGood):
+    """Prepares its factor; nothing is wrong with that."""
+
+    def setup_outputs(self):
+        super().setup_outputs()
+        return {"factor": self.factor.value}
+
+    def drop(self, plan):
+        del plan["factor"]
+
+
+class OpMemoizesPlan(OpWithPlan):
+    """Returns a plan again that it made before, and that was dropped meanwhile."""
+
+    def __init__(self, **slots):
+        self._plan_for = functools.cache(lambda axes: {"factor": self.factor.value})
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        super().setup_outputs()
+        return self._plan_for(self.image.meta.axes)
+
+    def drop(self, plan):
+        plan.pop("factor", None)
+
+
+class OpDropsItself(OpWithPlan):
+    """Drops the old plan on its own."""
+
+    def setup_outputs(self):
+        if self.plan is not None:
+            self.drop(self.plan)
+        return super().setup_outputs()
+
+    def drop(self, plan):
+        plan.pop("factor", None)
 
 
 class OpSharedScratch(OpGood):
@@ -288,12 +358,13 @@ class OpHalfWritten(OpStaleCache):
     """Enters a block into its cache before it is complete."""
 
     def propagate_dirty(self, slot, roi):
-        self._results = {}
+        self.plan.clear()
         super().propagate_dirty(slot, roi)
 
     def execute(self, slot, roi, out):
-        if roi in self._results:
-            out[...] = self._results[roi]
+        results = self.plan
+        if roi in results:
+            out[...] = results[roi]
             return
         block = np.zeros(roi.shape)
         try:
@@ -301,7 +372,7 @@ class OpHalfWritten(OpStaleCache):
         except Exception:
             raise
         except BaseException:
-            self._results[roi] = block
+            results[roi] = block
             raise
         out[...] = block
 
@@ -403,6 +474,10 @@ MUTANTS = {
     OpMetaOnce: "meta_consistency",
     OpEagerChange: "lazy",
     OpNotUndone: "setup_is_undone",
+    OpCountsSetups: "setup_leaves_no_trace",
+    OpEmptiesWhenSetUp: "setup_leaves_no_trace",
+    OpMemoizesPlan: "plans_are_dropped_once",
+    OpDropsItself: "plans_are_dropped_once",
     OpRandom: "determinism",
     OpWithoutHalo: "roi_consistency",
     OpNormalizesRegion: "roi_consistency",

@@ -75,8 +75,8 @@ class OpLocalContrast(Operator):
     )
     output = OutputSlot()
 
-    def setup_outputs(self) -> None:
-        """Say what the output will be, or why there is none."""
+    def setup_outputs(self) -> list[int]:
+        """Say what the output will be, or why there is none; return the halo in pixels per axis."""
         meta = self.image.meta
         if not meta.axes.spatial:
             raise SetupError(f"image has axes {meta.axes.keys!r}, none of which is a spatial one.")
@@ -87,19 +87,20 @@ class OpLocalContrast(Operator):
         self.output.meta = meta.replace(
             dtype=np.float32, value_range=None, semantics="intensities", ram_per_pixel=4.0 * 8
         )
+        return [self.radius.value if axis in meta.axes.spatial else 0 for axis in range(meta.ndim)]
 
     def execute(self, slot: Any, roi: Roi, out: Array) -> None:
         """Compute one region."""
         needed = self._with_halo(roi)
-        before = np.subtract(needed.start, roi.start) + self._halo()
-        after = np.subtract(roi.stop, needed.stop) + self._halo()
+        before = np.subtract(needed.start, roi.start) + self.plan
+        after = np.subtract(roi.stop, needed.stop) + self.plan
         pixels = np.pad(
             self.image.read(needed).astype(np.float64), list(zip(before, after, strict=True)), mode="edge"
         )
         mean = self._box_mean(pixels)
         variance = self._box_mean(np.square(pixels)) - np.square(mean)
         deviation = np.sqrt(np.maximum(variance, 0))  # rounding may leave less than nothing
-        middle = tuple(slice(h, n - h) for h, n in zip(self._halo(), pixels.shape, strict=True))
+        middle = tuple(slice(h, n - h) for h, n in zip(self.plan, pixels.shape, strict=True))
         out[...] = (pixels[middle] - mean) / np.maximum(deviation, self.floor.value)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
@@ -121,9 +122,5 @@ class OpLocalContrast(Operator):
             pixels = total / width
         return pixels
 
-    def _halo(self) -> list[int]:
-        spatial = self.image.meta.axes.spatial
-        return [self.radius.value if axis in spatial else 0 for axis in range(self.image.meta.ndim)]
-
     def _with_halo(self, roi: Roi) -> Roi:
-        return roi.with_halo(self._halo(), within=self.image.meta.roi)
+        return roi.with_halo(self.plan, within=self.image.meta.roi)

@@ -43,17 +43,22 @@ class OpLocalMean(Operator):
     )
     output = OutputSlot()
 
-    def setup_outputs(self) -> None:
-        """Say what the output will be. Called whenever the input's meta or a parameter changed."""
-        self.output.meta = self.image.meta.replace(dtype=np.float32)
+    def setup_outputs(self) -> list[int]:
+        """Say what the output will be. Called whenever the input's meta or a parameter changed.
+
+        What it returns is kept as ``self.plan``: here the halo in pixels per axis. It writes nothing else.
+        """
+        meta = self.image.meta
+        self.output.meta = meta.replace(dtype=np.float32)
+        return [self.radius.value if axis in meta.axes.spatial else 0 for axis in range(meta.ndim)]
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
         """Compute one region. Runs many times at once, so it keeps no state."""
         needed = self._with_halo(roi)
         pixels = self.image.read(needed).astype(np.float32)
         # What the halo lacks lies beyond the border of the image.
-        before = np.subtract(needed.start, roi.start) + self._halo()
-        after = np.subtract(roi.stop, needed.stop) + self._halo()
+        before = np.subtract(needed.start, roi.start) + self.plan
+        after = np.subtract(roi.stop, needed.stop) + self.plan
         pixels = np.pad(pixels, list(zip(before, after, strict=True)), mode="edge")
         radius = self.radius.value
         for axis in self.image.meta.axes.spatial:
@@ -68,9 +73,5 @@ class OpLocalMean(Operator):
         """Say which outputs are stale when a region of the input is."""
         self.output.mark_dirty(self._with_halo(roi))
 
-    def _halo(self) -> list[int]:
-        spatial = self.image.meta.axes.spatial
-        return [self.radius.value if axis in spatial else 0 for axis in range(self.image.meta.ndim)]
-
     def _with_halo(self, roi: Roi) -> Roi:
-        return roi.with_halo(self._halo(), within=self.image.meta.roi)
+        return roi.with_halo(self.plan, within=self.image.meta.roi)

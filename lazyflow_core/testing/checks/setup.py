@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import pickle
 import sys
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +17,7 @@ from lazyflow_core.axes import Axes
 from lazyflow_core.errors import GraphError, LazyflowError, SetupError
 from lazyflow_core.graph import Operator, ParameterSlot, ValueOutput
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import InlineScheduler
 from lazyflow_core.testing.case import InputArray
 from lazyflow_core.testing.operators import OpPassThrough
 from lazyflow_core.testing.registry import check
@@ -142,6 +146,110 @@ def setup_is_undone(trial: Trial) -> None:
                 if slot.meta != metas[key(slot)]:
                     trial.fail(f"{slot} has meta {slot.meta} after an undone change, not {metas[key(slot)]}.")
                 trial.expect_part(slot, slot.meta.roi, slot.read(), " after an undone change")
+
+
+@check(needs=("setup_is_undone",))
+def setup_leaves_no_trace(trial: Trial) -> None:
+    """Setting up writes the outputs and nothing else on the operator; what it prepares is its plan."""
+    written: list[str] = []
+    kind: Any = trial.case.load()
+
+    class Watched(kind):  # type: ignore[misc]
+        __doc__ = kind.__doc__
+
+        def setup_outputs(self) -> Any:
+            before = _traces(self)
+            plan = super().setup_outputs()
+            after = _traces(self)
+            written.extend(sorted(name for name in before | after if before.get(name) != after.get(name)))
+            return plan
+
+    with _changing(trial, Watched):
+        pass
+    if written:
+        trial.fail(
+            f"{kind.__name__}.setup_outputs writes self.{written[0]}, which nobody takes back when the "
+            "change fails; return it, and find it in self.plan."
+        )
+
+
+@check(needs=("setup_is_undone",), reports_fail=True)
+def plans_are_dropped_once(trial: Trial) -> None:
+    """Each plan is made by one setup and dropped once: not while it is in use, not later than at the end."""
+    made: list[Any] = []
+    dropped: list[Any] = []
+    kind: Any = trial.case.load()
+
+    class Watched(kind):  # type: ignore[misc]
+        __doc__ = kind.__doc__
+
+        def setup_outputs(self) -> Any:
+            plan = super().setup_outputs()
+            if plan is not None:
+                made.append(plan)
+            return plan
+
+        def drop(self, plan: Any) -> None:
+            dropped.append(plan)
+            super().drop(plan)
+
+    if kind.drop is Operator.drop:
+        return  # its plans hold nothing
+    name = kind.__name__
+    with _changing(trial, Watched) as bench:
+        now = bench.operator.plan
+        if len({id(plan) for plan in made}) < len(made):
+            trial.fail(f"{name}.setup_outputs returned the same plan twice; make a new one each time.")
+        if any(plan is now for plan in dropped):
+            trial.fail(f"{name}: the plan that is in use was dropped.")
+    for plan in made:
+        times = sum(plan is other for other in dropped)
+        if times != 1:
+            trial.fail(f"{name}: a plan was dropped {times} times; only the graph calls drop.")
+
+
+@contextlib.contextmanager
+def _changing(trial: Trial, kind: Any) -> Iterator[Bench]:
+    """Give an operator of another class after each change of the case was refused once and made once."""
+    case = replace(trial.case, operator=kind)
+    bench = Bench(case, trial.arrays(), InlineScheduler(), None, copy.deepcopy(dict(case.params)))
+    try:
+        refuse = _OpRefuse(graph=bench.graph, image=bench.outputs[0])
+        for content in [*_other_contents(trial), None]:
+            for refused in (True, False):
+                for slot in bench.outputs:
+                    slot.read()  # fills what it keeps
+                with contextlib.suppress(GraphError), bench.graph.transaction():
+                    for name, other in (content or {}).items():
+                        bench.sources[name].content.value = other
+                    if content is None:
+                        for name, value in trial.case.change.items():
+                            getattr(bench.operator, name).value = value
+                    refuse.refuses.value = refused
+        yield bench
+    finally:
+        bench.graph.close()
+
+
+def _traces(operator: Operator) -> dict[str, Any]:
+    """Return what an operator keeps besides its slots and what the graph writes, in a form to compare."""
+    ours = {*Operator.__annotations__, *type(operator).declarations}
+    return {name: _trace(value, 3) for name, value in vars(operator).items() if name not in ours}
+
+
+def _trace(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, type)):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    if depth and isinstance(value, dict):
+        return [(_trace(k, depth - 1), _trace(v, depth - 1)) for k, v in value.items()]
+    if depth and isinstance(value, (list, tuple, set, frozenset, deque)):
+        return [type(value), *(_trace(each, depth - 1) for each in value)]
+    parts = getattr(value, "__dict__", None)
+    if depth and parts and not type(value).__module__.startswith("lazyflow_core."):
+        return id(value), [(name, _trace(part, depth - 1)) for name, part in parts.items()]
+    return id(value)
 
 
 class _OpRefuse(OpPassThrough):

@@ -75,42 +75,41 @@ class OpChannel(OpPointwise):
 
     channels = ParameterSlot(int | str | tuple, default=0, check=_check, doc="numbers or names of channels")
 
-    #: Position of the channel axis, and the number in the image of each channel of the output. Written by
-    #: `setup_outputs`.
-    _axis: int
-    _numbers: tuple[int, ...]
-
-    def setup_outputs(self) -> None:
+    def setup_outputs(self) -> tuple[int, tuple[int, ...]]:
+        """Return the position of the channel axis, and the number in the image of each output channel."""
         meta = self.image.meta
         axes = meta.axes.of_kind("channel")
         if len(axes) != 1:
             raise SetupError(f"the image has {len(axes) or 'no'} channel axes, not one ({meta}).")
-        axis = self._axis = axes[0]
+        axis = axes[0]
         value = self.channels.value
         items = value if isinstance(value, tuple) else (value,)
-        self._numbers = tuple(_number(item, meta, meta.shape[axis]) for item in items)
-        if self._numbers == tuple(range(meta.shape[axis])):
+        numbers = tuple(_number(item, meta, meta.shape[axis]) for item in items)
+        if numbers == tuple(range(meta.shape[axis])):
             self.set_output(None)
-            return
-        count = len(self._numbers)
-        names = meta.channel_names and tuple(meta.channel_names[n] for n in self._numbers)
+            return axis, numbers
+        count = len(numbers)
+        names = meta.channel_names and tuple(meta.channel_names[n] for n in numbers)
         block = meta.preferred_block
         if block is not None:
             block = (*block[:axis], min(block[axis], count), *block[axis + 1 :])
         shape = (*meta.shape[:axis], count, *meta.shape[axis + 1 :])
         self.set_output(meta.replace(shape=shape, channel_names=names, preferred_block=block))
+        return axis, numbers
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        selected = self._numbers[roi.start[self._axis] : roi.stop[self._axis]]
+        axis, numbers = self.plan
+        selected = numbers[roi.start[axis] : roi.stop[axis]]
         for position, first, count in _runs(selected):
-            part = (slice(None),) * self._axis + (slice(position, position + count),)
-            self.image.read(roi.with_axis(self._axis, first, first + count), out=out[part])
+            part = (slice(None),) * axis + (slice(position, position + count),)
+            self.image.read(roi.with_axis(axis, first, first + count), out=out[part])
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        first, end = roi.start[self._axis], roi.stop[self._axis]
-        stale = [i for i, number in enumerate(self._numbers) if first <= number < end]
+        axis, numbers = self.plan
+        first, end = roi.start[axis], roi.stop[axis]
+        stale = [i for i, number in enumerate(numbers) if first <= number < end]
         for _, start, count in _runs(stale):
-            self.output.mark_dirty(roi.with_axis(self._axis, start, start + count))
+            self.output.mark_dirty(roi.with_axis(axis, start, start + count))
 
 
 def _number(item: int | str, meta: ArrayMeta, count: int) -> int:

@@ -91,28 +91,28 @@ class OpCrop(OpPointwise):
 
     roi = ParameterSlot(str | tuple, default="...", check=_check, doc="what to keep, e.g. '10:20, :, 5:'")
 
-    #: The box. Written by `setup_outputs`.
-    _box: Roi
-
-    def setup_outputs(self) -> None:
+    def setup_outputs(self) -> Roi:
+        """Return the box."""
         meta = self.image.meta
-        self._box = self._find_box(meta)
-        if self._box == meta.roi:
+        box = self._find_box(meta)
+        if box == meta.roi:
             self.set_output(None)
-            return
-        cropped = meta.cropped(self._box)
+            return box
+        cropped = meta.cropped(box)
         block = meta.preferred_block
-        if block is not None and any(s % b for s, b in zip(self._box.start, block, strict=True)):
+        if block is not None and any(s % b for s, b in zip(box.start, block, strict=True)):
             # Blocks counted from the new origin would each touch several of the old ones.
             cropped = cropped.replace(preferred_block=None)
         self.set_output(cropped)
+        return box
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        self.image.read(roi.shift(self._box.start), out=out)
+        self.image.read(roi.shift(self.plan.start), out=out)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        if roi.intersects(self._box):
-            self.output.mark_dirty((roi & self._box).relative_to(self._box))
+        box = self.plan
+        if roi.intersects(box):
+            self.output.mark_dirty((roi & box).relative_to(box))
 
     def _find_box(self, meta: ArrayMeta) -> Roi:
         value = self.roi.value

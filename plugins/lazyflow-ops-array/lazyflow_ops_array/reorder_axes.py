@@ -65,10 +65,8 @@ class OpReorderAxes(OpPointwise):
 
     axes = ParameterSlot(str, default="tzyxc", check=_check, doc="axes of the result, e.g. 'tzyxc'")
 
-    #: For each axis of the output its position in the image; None if it is new. Written by `setup_outputs`.
-    _origins: tuple[int | None, ...]
-
-    def setup_outputs(self) -> None:
+    def setup_outputs(self) -> tuple[int | None, ...]:
+        """Return for each axis of the output its position in the image; None if it is new."""
         meta = self.image.meta
         keys = _keys(self.axes.value)
         for axis, length in zip(meta.axes, meta.shape, strict=True):
@@ -77,37 +75,41 @@ class OpReorderAxes(OpPointwise):
                     f"axis {axis.key} has {length} pixels and cannot be dropped by axes={self.axes.value!r}; "
                     "crop it to one pixel first."
                 )
-        self._origins = tuple(meta.axes.index(key) if key in meta.axes else None for key in keys)
-        if self._origins == tuple(range(meta.ndim)):
+        origins = tuple(meta.axes.index(key) if key in meta.axes else None for key in keys)
+        if origins == tuple(range(meta.ndim)):
             self.set_output(None)
-            return
-        axes = [Axis(k) if i is None else meta.axes[i] for k, i in zip(keys, self._origins, strict=True)]
+            return origins
+        axes = [Axis(k) if i is None else meta.axes[i] for k, i in zip(keys, origins, strict=True)]
         preferred, largest = meta.preferred_block, meta.max_block
         self.set_output(
             meta.replace(
-                shape=self._reorder(meta.shape),
+                shape=_reorder(origins, meta.shape),
                 axes=Axes(axes),
-                preferred_block=None if preferred is None else self._reorder(preferred),
-                max_block=None if largest is None else self._reorder(largest),
+                preferred_block=None if preferred is None else _reorder(origins, preferred),
+                max_block=None if largest is None else _reorder(origins, largest),
             )
         )
+        return origins
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
         if roi.is_empty:
             return
-        kept = [origin for origin in self._origins if origin is not None]
-        view = out[tuple(0 if origin is None else slice(None) for origin in self._origins)]
+        origins = self.plan
+        kept = [origin for origin in origins if origin is not None]
+        view = out[tuple(0 if origin is None else slice(None) for origin in origins)]
         # The kept axes in the order of the image, and one pixel for each that was dropped.
         view = view.transpose(np.argsort(kept))
         view = view[tuple(slice(None) if i in kept else np.newaxis for i in range(self.image.meta.ndim))]
         start, stop = [0] * view.ndim, [1] * view.ndim
-        for origin, a, b in zip(self._origins, roi.start, roi.stop, strict=True):
+        for origin, a, b in zip(origins, roi.start, roi.stop, strict=True):
             if origin is not None:
                 start[origin], stop[origin] = a, b
         self.image.read(Roi(start, stop), out=view)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        self.output.mark_dirty(Roi(self._reorder(roi.start, new=0), self._reorder(roi.stop)))
+        origins = self.plan
+        self.output.mark_dirty(Roi(_reorder(origins, roi.start, new=0), _reorder(origins, roi.stop)))
 
-    def _reorder(self, values: Sequence[int], new: int = 1) -> tuple[int, ...]:
-        return tuple(new if origin is None else values[origin] for origin in self._origins)
+
+def _reorder(origins: Sequence[int | None], values: Sequence[int], new: int = 1) -> tuple[int, ...]:
+    return tuple(new if origin is None else values[origin] for origin in origins)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazyflow_core import ArrayMeta, Axes, Axis, InputSlot, Operator, OutputSlot, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
@@ -63,64 +63,61 @@ class OpStack(Operator):
     )
     output = OutputSlot()
 
-    #: Whether the axis is new, its position in the output, and where each image begins along it (and the last
-    #: one ends). Written by `setup_outputs`.
-    _is_new: bool
-    _position: int
-    _offsets: tuple[int, ...]
-
-    def setup_outputs(self) -> None:
+    def setup_outputs(self) -> _Along:
+        """Return along what, and where each image begins there."""
         metas = [image.meta for image in self.images]
         first, key = metas[0], self.axis.value
-        self._is_new = key not in first.axes
-        if not self._is_new:
-            self._position = first.axes.index(key)
+        is_new = key not in first.axes
+        if not is_new:
+            position = first.axes.index(key)
             lengths = [meta.axis_length(key) for meta in metas]
         else:
-            self._position = first.ndim if Axis(key).kind == "channel" else 0
+            position = first.ndim if Axis(key).kind == "channel" else 0
             lengths = [1] * len(metas)
+        along = _Along(is_new, position, tuple(accumulate(lengths, initial=0)))
         for index, meta in enumerate(metas):
             if meta.axes.keys != first.axes.keys:
                 problem = f"has axes {meta.axes.keys!r}, the first one {first.axes.keys!r}"
             elif meta.dtype != first.dtype:
                 problem = f"has dtype {meta.dtype}, the first one {first.dtype}; cast one of them"
-            elif self._at_axis(meta.shape, lengths[index]) != self._at_axis(first.shape, lengths[index]):
+            elif along.at_axis(meta.shape, lengths[index]) != along.at_axis(first.shape, lengths[index]):
                 problem = f"({meta}) has other lengths than the first one ({first})"
             else:
                 continue
             raise SetupError(f"images[{index}] {problem}.")
-        self._offsets = tuple(accumulate(lengths, initial=0))
         axes = list(first.axes)
-        if self._is_new:
-            axes.insert(self._position, Axis(key))
+        if is_new:
+            axes.insert(position, Axis(key))
         blocks = {meta.preferred_block for meta in metas}
         block = first.preferred_block if len(blocks) == 1 else None
         ranges = [meta.value_range for meta in metas]
         known = [r for r in ranges if r is not None]
-        shape = self._at_axis(first.shape, self._offsets[-1])
+        shape = along.at_axis(first.shape, along.offsets[-1])
         self.output.meta = first.replace(
             shape=shape,
             axes=Axes(axes),
             value_range=(min(r[0] for r in known), max(r[1] for r in known))
             if len(known) == len(ranges)
             else None,
-            preferred_block=None if block is None else self._at_axis(block, 1) if self._is_new else block,
+            preferred_block=None if block is None else along.at_axis(block, 1) if is_new else block,
             max_block=None,
             channel_names=_channel_names(metas, Axes(axes), shape, key),
             semantics="labels" if all(meta.semantics == "labels" for meta in metas) else "intensities",
             ram_per_pixel=max(ram_per_pixel(meta, meta.dtype) for meta in metas),
         )
+        return along
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
+        is_new, position, offsets = self.plan
         reads = []
-        begin, end = roi.start[self._position], roi.stop[self._position]
-        for image, (first, stop) in zip(self.images, pairwise(self._offsets), strict=True):
+        begin, end = roi.start[position], roi.stop[position]
+        for image, (first, stop) in zip(self.images, pairwise(offsets), strict=True):
             a, b = max(begin, first), min(end, stop)
             if a < b:
-                part = roi.with_axis(self._position, a - first, b - first)
-                here: tuple[Any, ...] = (slice(None),) * self._position
-                if self._is_new:
-                    part = Roi(_without(part.start, self._position), _without(part.stop, self._position))
+                part = roi.with_axis(position, a - first, b - first)
+                here: tuple[Any, ...] = (slice(None),) * position
+                if is_new:
+                    part = Roi(_without(part.start, position), _without(part.stop, position))
                     here += (a - begin, ...)
                 else:
                     here += (slice(a - begin, b - begin),)
@@ -129,15 +126,27 @@ class OpStack(Operator):
             gather(*reads)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        offset = self._offsets[slot.index]
-        start, stop = roi.start, roi.stop
-        first, last = (0, 1) if self._is_new else (start[self._position], stop[self._position])
-        self.output.mark_dirty(Roi(self._at_axis(start, first + offset), self._at_axis(stop, last + offset)))
+        along: _Along = self.plan
+        offset = along.offsets[slot.index]
+        start, stop, position = roi.start, roi.stop, along.position
+        first, last = (0, 1) if along.is_new else (start[position], stop[position])
+        self.output.mark_dirty(Roi(along.at_axis(start, first + offset), along.at_axis(stop, last + offset)))
 
-    def _at_axis(self, values: Sequence[int], value: int) -> tuple[int, ...]:
-        """Return one number per axis of the output: those of an image, and ``value`` for the axis."""
-        rest = values if self._is_new else _without(values, self._position)
-        return (*rest[: self._position], value, *rest[self._position :])
+
+class _Along(NamedTuple):
+    """The axis along which images are put together."""
+
+    #: Whether it is a new one.
+    is_new: bool
+    #: Where it is among the axes of the output.
+    position: int
+    #: Where each image begins along it, and where the last one ends.
+    offsets: tuple[int, ...]
+
+    def at_axis(self, values: Sequence[int], value: int) -> tuple[int, ...]:
+        """Return one number per axis of the output: those of an image, and ``value`` for this one."""
+        rest = values if self.is_new else _without(values, self.position)
+        return (*rest[: self.position], value, *rest[self.position :])
 
 
 def _without(values: Sequence[int], position: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from lazyflow_core.plugins import CachePolicy, default
 from lazyflow_core.request import checkpoint, current_request
 
 from lazyflow_ops_cache.memory import Block, Packed, memory_manager, tick
-from lazyflow_ops_cache.store import BlockStore, Key
+from lazyflow_ops_cache.store import BlockStore, Count, Key
 
 __all__ = ["OpBlockCache"]
 
@@ -51,6 +51,14 @@ def _check_block(block: tuple[Any, ...]) -> str | None:
         if isinstance(side, bool) or not isinstance(side, int) or side < 0:
             return f"has {side!r} in it, which is no number of pixels, or 0 for a whole axis"
     return None
+
+
+class _Plan(NamedTuple):
+    """What a cache prepares when it is set up: how its image is divided, and where blocks are kept."""
+
+    grid: BlockGrid
+    policy: CachePolicy
+    store: BlockStore[_BlockRequest]
 
 
 class OpBlockCache(Operator):
@@ -107,57 +115,58 @@ class OpBlockCache(Operator):
     block = ParameterSlot(tuple, default=(), check=_check_block, doc="shape of a block; empty: chosen")
     output = OutputSlot()
 
-    #: Both written by `setup_outputs`.
-    _grid: BlockGrid
-    _policy: CachePolicy
-
     def __init__(self, **slots: Any) -> None:
-        self._store: BlockStore[_BlockRequest] = BlockStore(memory_manager())
+        #: How many blocks the stores of all plans kept so far. Guarded by the lock of the memory manager.
+        self._computed = Count()
         super().__init__(**slots)
-        # An operator whose input goes away, or that is closed, is not set up again, so it has to listen.
-        self.image.ready_changed.subscribe(lambda slot: None if slot.ready else self._store.clear())
 
     # ------------------------------------------------------------------------------------- what users ask
 
     @property
     def used_bytes(self) -> int:
         """Bytes of the blocks that are kept."""
-        return self._store.nbytes
+        return self.plan.store.nbytes if self.plan else 0
 
     @property
     def clean_blocks(self) -> list[Roi]:
         """The blocks that are kept, in no order."""
-        return [self._grid.roi_of(key) for key in list(self._store.blocks)]
+        plan = self.plan
+        return [plan.grid.roi_of(key) for key in list(plan.store.blocks)] if plan else []
 
     @property
     def computed_blocks(self) -> int:
         """How many blocks were computed and kept so far: more than there are means computed again."""
-        return self._store.computed
+        return self._computed.number
 
     # ----------------------------------------------------------------------------------- what the graph asks
 
-    def setup_outputs(self) -> None:
+    def setup_outputs(self) -> _Plan:
+        """Return the grid of blocks, and an empty store for them: of another meta none is kept."""
         meta = self.image.meta
-        budget_bytes = (
-            memory_manager().budget_bytes
-        )  # one that is no size is refused here, not while computing
-        self._grid = BlockGrid(meta.shape, self._block_shape(meta))
-        self._policy = default().cache_policy("cache.blocks", meta, budget_bytes) or CachePolicy()
-        self._store.clear()
+        # A budget that is no size is refused here, not while computing.
+        budget_bytes = memory_manager().budget_bytes
+        grid = BlockGrid(meta.shape, self._block_shape(meta))
+        policy = default().cache_policy("cache.blocks", meta, budget_bytes) or CachePolicy()
         itemsize = meta.dtype.itemsize
         self.output.meta = meta.replace(
-            preferred_block=self._grid.block,
+            preferred_block=grid.block,
             max_block=None,
             ram_per_pixel=max(meta.ram_per_pixel or 0, itemsize) + itemsize,
         )
+        return _Plan(grid, policy, BlockStore(memory_manager(), self._computed))
+
+    def drop(self, plan: _Plan) -> None:
+        """Free the blocks."""
+        plan.store.clear()
 
     def execute(self, slot: Any, roi: Roi, out: Array) -> None:
-        if not self._policy.keep:
+        plan = self.plan
+        if not plan.policy.keep:
             self.image.read(roi, out=out)
             return
-        blocks = self._store.blocks
+        blocks = plan.store.blocks
         missing = []
-        for key, source, target in self._parts(roi):
+        for key, source, target in _parts(plan.grid, roi):
             block = blocks.get(key)
             if block is None:
                 missing.append((key, source, out[target]))
@@ -165,15 +174,16 @@ class OpBlockCache(Operator):
                 block.used = tick()
                 _copy(block.data[source], out[target])
         if len(missing) == 1:
-            self._fetch(*missing[0])
+            self._fetch(plan, *missing[0])
         elif missing:
-            self._fetch_all(missing)
+            self._fetch_all(plan, missing)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        sides = self._grid.block
+        plan = self.plan
+        sides = plan.grid.block
         first = [a // side for a, side in zip(roi.start, sides, strict=True)]
         stop = [-(-b // side) for b, side in zip(roi.stop, sides, strict=True)]
-        self._store.invalidate(first, stop)
+        plan.store.invalidate(first, stop)
         self.output.mark_dirty(roi)
 
     def propagate_change(self, parameter: Any) -> None:
@@ -201,34 +211,14 @@ class OpBlockCache(Operator):
             max(1, min(side or length, length)) for side, length in zip(block, meta.shape, strict=True)
         )
 
-    def _parts(self, roi: Roi) -> zip[tuple[Key, Slices, Slices]]:
-        """Give the key of each block that a ROI touches, its part in the block and its part in the ROI."""
-        keys, sources, targets = [], [], []
-        for start, stop, side in zip(roi.start, roi.stop, self._grid.block, strict=True):
-            numbers, froms, tos = [], [], []
-            begin = start
-            while begin < stop:
-                number = begin // side
-                origin = number * side
-                end = min(origin + side, stop)
-                numbers.append(number)
-                froms.append(slice(begin - origin, end - origin))
-                tos.append(slice(begin - start, end - start))
-                begin = end
-            keys.append(numbers)
-            sources.append(froms)
-            targets.append(tos)
-        # Products, not a loop: a request for thousands of blocks spends its time in C.
-        return zip(product(*keys), product(*sources), product(*targets), strict=True)
-
-    def _fetch_all(self, missing: list[tuple[Key, Slices, Array]]) -> None:
+    def _fetch_all(self, plan: _Plan, missing: list[tuple[Key, Slices, Array]]) -> None:
         """Compute several blocks at the same time and copy each into its place as soon as it is there."""
         fetched: list[Key] = []
         failures: list[ExecuteError] = []
 
         def fetch(key: Key, source: Slices, target: Array) -> None:
             try:
-                self._fetch(key, source, target)
+                self._fetch(plan, key, source, target)
                 fetched.append(key)
             except ExecuteError as error:
                 # Kept, not raised: it names the operator that failed, and the pool would wrap it.
@@ -256,13 +246,13 @@ class OpBlockCache(Operator):
             checkpoint()
             raise RequestCancelledError(f"{self.name}: computing its blocks was cancelled.")
 
-    def _fetch(self, key: Key, source: Slices, target: Array) -> None:
+    def _fetch(self, plan: _Plan, key: Key, source: Slices, target: Array) -> None:
         """Copy a part of one block, whoever computes it."""
         while True:
-            request = _BlockRequest(self, key)
+            request = _BlockRequest(self.image, plan, key)
             # Whatever its end, also without having begun, its claim ends before those who wait are woken.
-            request.on_done(partial(self._store.give_up, key))
-            found = self._store.find_or_claim(key, request)
+            request.on_done(partial(plan.store.give_up, key))
+            found = plan.store.find_or_claim(key, request)
             if isinstance(found, Block):
                 found.used = tick()
                 _copy(found.data[source], target)
@@ -273,6 +263,27 @@ class OpBlockCache(Operator):
                 continue  # those who wanted it were cancelled before we joined them: our turn
             _copy(data[source], target)
             return
+
+
+def _parts(grid: BlockGrid, roi: Roi) -> zip[tuple[Key, Slices, Slices]]:
+    """Give the key of each block that a ROI touches, its part in the block and its part in the ROI."""
+    keys, sources, targets = [], [], []
+    for start, stop, side in zip(roi.start, roi.stop, grid.block, strict=True):
+        numbers, froms, tos = [], [], []
+        begin = start
+        while begin < stop:
+            number = begin // side
+            origin = number * side
+            end = min(origin + side, stop)
+            numbers.append(number)
+            froms.append(slice(begin - origin, end - origin))
+            tos.append(slice(begin - start, end - start))
+            begin = end
+        keys.append(numbers)
+        sources.append(froms)
+        targets.append(tos)
+    # Products, not a loop: a request for thousands of blocks spends its time in C.
+    return zip(product(*keys), product(*sources), product(*targets), strict=True)
 
 
 def _copy(source: Array, target: Array) -> None:
@@ -289,20 +300,20 @@ def _copy(source: Array, target: Array) -> None:
 class _BlockRequest(SlotRequest):
     """Computes one block of a cache and offers it for keeping. Shared by all who ask meanwhile."""
 
-    __slots__ = ("_key", "_policy", "_store")
+    __slots__ = ("_key", "_plan")
 
-    def __init__(self, cache: OpBlockCache, key: Key) -> None:
-        super().__init__(cache.image, cache._grid.roi_of(key))
-        self._store = cache._store
-        self._policy = cache._policy
+    def __init__(self, image: Any, plan: _Plan, key: Key) -> None:
+        super().__init__(image, plan.grid.roi_of(key))
+        self._plan = plan
         self._key = key
 
     def _run(self, out: Any) -> Array:
         # An array of its own: what the input returns could be a view of something larger.
         data = super()._run(np.empty(self.roi.shape, self.slot.meta.dtype))
         checkpoint()  # what a cancelled request leaves need not be complete
-        packed = Packed(data) if self._policy.compress else data
-        self._store.keep(self._key, self, min(packed, data, key=_nbytes), self._policy.priority)
+        policy = self._plan.policy
+        packed = Packed(data) if policy.compress else data
+        self._plan.store.keep(self._key, self, min(packed, data, key=_nbytes), policy.priority)
         return data
 
 

@@ -14,13 +14,22 @@ import numpy.typing as npt
 
 from lazyflow_ops_cache.memory import Block, MemoryManager, Packed
 
-__all__ = ["BlockStore", "Key"]
+__all__ = ["BlockStore", "Count", "Key"]
 
 #: Position of a block in the block grid.
 Key = tuple[int, ...]
 
 #: Who computes a block; compared by identity.
 C = TypeVar("C")
+
+
+class Count:
+    """A number that only grows."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
 
 
 class BlockStore(Generic[C]):
@@ -33,10 +42,13 @@ class BlockStore(Generic[C]):
     ----------
     manager
         Whose budget the blocks count against; its lock guards everything here.
+    kept
+        Counts the blocks that were kept, of several stores that follow each other.
     """
 
-    def __init__(self, manager: MemoryManager) -> None:
+    def __init__(self, manager: MemoryManager, kept: Count | None = None) -> None:
         self._manager = manager
+        self._kept = Count() if kept is None else kept
         #: Clean blocks. Written under the lock, read without it: a reader that gets a block just before it is
         #: dropped asked before it was dropped.
         self.blocks: dict[Key, Block] = {}
@@ -44,13 +56,16 @@ class BlockStore(Generic[C]):
         self._claims: dict[Key, C] = {}
         #: Bytes of `blocks`.
         self._nbytes = 0
-        #: How many blocks were kept so far.
-        self.computed = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of the clean blocks."""
         return self._nbytes
+
+    @property
+    def computed(self) -> int:
+        """How many blocks were kept so far, by this store and those before it."""
+        return self._kept.number
 
     def find_or_claim(self, key: Key, claimant: C) -> Block | C:
         """Return the clean block, else who computes it already, else ``claimant``, who has the claim now."""
@@ -67,7 +82,7 @@ class BlockStore(Generic[C]):
             del self._claims[key]
             self.blocks[key] = block
             self._nbytes += data.nbytes
-            self.computed += 1
+            self._kept.number += 1
             evicted = self._manager.keep(block)
         del evicted
         return True

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 from cache_cases import OpCounting
-from lazyflow_core import ArrayMeta, Graph, Roi, stream_blocks
+from lazyflow_core import ArrayMeta, Graph, InputSlot, Operator, OutputSlot, ParameterSlot, Roi, stream_blocks
 from lazyflow_core.errors import ExecuteError, NotReadyError, ParameterError, SetupError
 
 from lazyflow_ops_cache.block_cache import OpBlockCache
@@ -128,6 +128,46 @@ def test_a_change_that_fails_downstream_leaves_right_answers():
     with pytest.raises(SetupError):
         source.image.assign(np.zeros((3, 3)))
     assert np.array_equal(crowd.output.read(), PIXELS)
+
+
+def test_a_refused_change_loses_no_block():
+    class OpWide(Operator):
+        image = InputSlot()
+        output = OutputSlot()
+
+        def setup_outputs(self):
+            if self.image.meta.shape[0] < 10:
+                raise SetupError("too thin")
+            self.output.meta = self.image.meta
+
+    class OpFirst(OpWide):
+        """The first planes of its image."""
+
+        number = ParameterSlot(int, default=10)
+
+        def setup_outputs(self):
+            meta = self.image.meta
+            self.output.meta = meta.cropped(meta.roi.with_axis(0, 0, self.number.value))
+
+        def execute(self, slot, roi, out):
+            self.image.read(roi, out=out)
+
+    graph = Graph()
+    crop = OpFirst(graph=graph, image=PIXELS)
+    cache = OpBlockCache(graph=graph, image=crop.output, block=(4, 5, 6))
+    OpWide(graph=graph, image=cache.output)
+    cache.output.read()
+    for change in (
+        lambda: setattr(crop.number, "value", 5),
+        lambda: cache.image.assign(PIXELS[:5]),
+        lambda: setattr(cache.block, "value", (4, 4)),
+    ):
+        with pytest.raises(SetupError):
+            change()
+        assert len(cache.clean_blocks) == cache.computed_blocks == 27
+        assert cache.used_bytes == PIXELS.nbytes
+    assert np.array_equal(cache.output.read(), PIXELS)
+    assert cache.computed_blocks == 27
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import isfinite, prod
-from operator import is_
 from typing import Any, cast
 
 import numpy as np
@@ -49,7 +48,7 @@ def _check_window(value: float) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A filter together with where its axes are in the image: all that a request needs but the region."""
+    """A filter, where its axes are in the image, and who runs it: all that a request needs but the region."""
 
     filter: Filter
     meta: ArrayMeta
@@ -57,6 +56,10 @@ class Plan:
     spatial: tuple[int, ...]
     #: Position of the channel axis in the image, None if it has none.
     channel: int | None
+    #: What lies beyond the border of the image.
+    border: str
+    #: Whose kernels run.
+    backend: Backend
 
     @cached_property
     def results(self) -> int:
@@ -198,8 +201,6 @@ class OpFilter(Operator):
     in_2d = ParameterSlot(bool, default=False, doc="filter each z slice on its own")
     output = OutputSlot()
 
-    _last_plan: tuple[tuple[Any, ...], Plan | None] = (), None
-
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         """Return the filter that the parameters describe, for the axes it runs along.
 
@@ -239,23 +240,24 @@ class OpFilter(Operator):
             )
         return numbers
 
-    def setup_outputs(self) -> None:
-        plan = self._plan()
+    def setup_outputs(self) -> Plan:
+        """Return the filter, where its axes are, and who runs it."""
+        plan = self._make_plan()
         if reason := self.too_thin(plan):
             raise SetupError(reason)
-        backend = self.get_backend()
-        if reason := backend.refuses(plan.filter, self.border_name()):
-            raise SetupError(f"backend {backend.name!r} {reason}.")
+        if reason := plan.backend.refuses(plan.filter, plan.border):
+            raise SetupError(f"backend {plan.backend.name!r} {reason}.")
         self.output.meta = self._output_meta(plan)
+        return plan
 
     def too_thin(self, plan: Plan) -> str:
         """Return why the image has too few pixels along an axis, and what to do; empty if it has enough."""
-        thin = plan.filter.too_thin(plan.spatial_shape, self.border_name())
+        thin = plan.filter.too_thin(plan.spatial_shape, plan.border)
         if thin is None:
             return ""
         axis = plan.meta.axes[plan.spatial[thin.axis]].key
         return (
-            f"{thin.sentence(axis, self.border_name())}. "
+            f"{thin.sentence(axis, plan.border)}. "
             f"Choose a smaller {thin.what}, another border, or in_2d=True to leave out z."
         )
 
@@ -277,15 +279,14 @@ class OpFilter(Operator):
         return longer if any(longer) else filtered
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        self._compute(self._plan(), roi, out)
+        self._compute(self.plan, roi, out)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        self.output.mark_dirty(self._plan().output_roi(roi))
+        self.output.mark_dirty(self.plan.output_roi(roi))
 
     def _compute(self, plan: Plan, roi: Roi, out: Any) -> None:
         if roi.is_empty:
             return
-        backend = self.get_backend()
         input_roi = plan.input_roi(roi)
         image = self.image.read(input_roi)
 
@@ -302,7 +303,7 @@ class OpFilter(Operator):
         roi = plan.without_channel(roi)
         starts = [(roi.start[i], roi.stop[i], input_roi.start[i]) for i in plan.spatial]
         region = tuple([slice(start - origin, stop - origin) for start, stop, origin in starts])
-        border, loops = self.border_name(), image.ndim - len(region)
+        backend, border, loops = plan.backend, plan.border, image.ndim - len(region)
         channels = out.shape[loops - 1]
         for index in product(*map(range, image.shape[:loops])):
             begin = first + index[-1] * results
@@ -310,20 +311,6 @@ class OpFilter(Operator):
                 out[(*index[:-1], i)] if 0 <= i < channels else None for i in range(begin, begin + results)
             ]
             backend.apply(plan.filter, Job(image[index], border, region, outs))
-
-    def _plan(self) -> Plan:
-        """Return the plan for the image and the parameters there are now.
-
-        The last one is kept with the very objects it was made from, and holds as long as these are the same.
-        None of them changes while it is made, since no setup runs while operators compute or hear of changes.
-        A parameter that is computed may; but no plan is made from it, since a setup could not.
-        """
-        values = (self.image.meta, *[None if p.is_computed else p.value for p in self.parameters])
-        made_from, plan = self._last_plan
-        if plan is None or not all(map(is_, values, made_from)):
-            plan = self._make_plan()
-            self._last_plan = values, plan
-        return plan
 
     def _make_plan(self) -> Plan:
         meta = self.image.meta
@@ -339,7 +326,14 @@ class OpFilter(Operator):
         spatial.sort(key=lambda i: "zyx".find(meta.axes[i].key))
         channels = meta.axes.of_kind("channel")
         filter = self.make_filter([meta.axes[i] for i in spatial])
-        return Plan(filter, meta, tuple(spatial), channels[-1] if channels else None)
+        return Plan(
+            filter,
+            meta,
+            tuple(spatial),
+            channels[-1] if channels else None,
+            self.border_name(),
+            self.get_backend(),
+        )
 
     def _output_meta(self, plan: Plan) -> ArrayMeta:
         keys = [plan.meta.axes[i].key for i in plan.spatial]

@@ -159,12 +159,13 @@ class OpPixelFeatures(OpGaussianFilter):
         entries = self.selection.value
         return FilterSet(tuple(self._filter(entry, axes) for entry in entries), tuple(map(_title, entries)))
 
-    def setup_outputs(self) -> None:
-        super().setup_outputs()
-        plans = self._plan().parts
+    def setup_outputs(self) -> Plan:
+        plan = super().setup_outputs()
+        plans = plan.parts
         self.features.resize(len(plans))
-        for feature, plan in zip(self.features, plans, strict=True):
-            feature.meta = self._output_meta(plan)
+        for feature, part in zip(self.features, plans, strict=True):
+            feature.meta = self._output_meta(part)
+        return plan
 
     def too_thin(self, plan: Plan) -> str:
         """Return what of the selection does not fit the image: all of it, along all axes."""
@@ -191,12 +192,12 @@ class OpPixelFeatures(OpGaussianFilter):
         )
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        plan = self._plan()
+        plan = self.plan
         self._compute(plan if slot is self.output else plan.parts[slot.index], roi, out)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         super().propagate_dirty(slot, roi)
-        for feature, plan in zip(self.features, self._plan().parts, strict=True):
+        for feature, plan in zip(self.features, self.plan.parts, strict=True):
             feature.mark_dirty(plan.output_roi(roi))
 
     def _filter(self, entry: tuple[Any, ...], axes: Sequence[Axis]) -> f.Filter:

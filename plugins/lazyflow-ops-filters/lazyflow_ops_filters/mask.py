@@ -46,7 +46,7 @@ class _OpReaching(OpFilter):
     def compute_value(self, slot: Any) -> np.ndarray[Any, Any]:
         meta = self.output.meta
         result = np.empty(meta.shape, meta.dtype)
-        self._compute(self._plan(), meta.roi, result)
+        self._compute(self.plan, meta.roi, result)
         result.flags.writeable = False
         return result
 

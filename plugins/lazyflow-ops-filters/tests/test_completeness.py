@@ -48,7 +48,7 @@ def test_every_filter_is_in_the_table_of_tolerances():
 def test_what_operators_run_is_in_the_table_of_tolerances(cls, parameters):
     with Graph() as graph:
         operator = make(cls, parameters, graph, thresholded(speckled((12, 12, 12)), cls), "zyx")
-        assert {type(part) for part in parts(operator._plan().filter)} <= ROWS
+        assert {type(part) for part in parts(operator.plan.filter)} <= ROWS
 
 
 def test_every_backend_has_a_column_and_every_border_a_definition():

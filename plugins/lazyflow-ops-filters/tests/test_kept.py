@@ -82,7 +82,7 @@ def test_a_refused_change_leaves_plan_and_pixels_as_they_were():
         with pytest.raises(SetupError, match="too few"):
             smooth.sigma.value = 50.0
         assert np.array_equal(smooth.output.read(), before)
-        assert smooth._plan().filter.sigma == (1.0, 1.0, 1.0)
+        assert smooth.plan.filter.sigma == (1.0, 1.0, 1.0)
 
 
 def test_a_plan_is_made_once_however_many_regions_are_asked_for(monkeypatch):

@@ -82,7 +82,7 @@ def test_nan_stays_within_the_halo_and_the_input_is_not_touched(cls, parameters)
     image.flags.writeable = False
     with Graph() as graph:
         operator = make(cls, parameters, graph, image, "zyx")
-        reached = operator._plan().output_roi(spot)
+        reached = operator.plan.output_roi(spot)
         result, expected = operator.output.read(), make(cls, parameters, graph, clean, "zyx").output.read()
         assert np.isnan(result).any()
         result[reached.slicing] = expected[reached.slicing] = 0

@@ -25,7 +25,7 @@ def test_n1_odd_numbers_do_not_reach_beyond_the_halo(cls, parameters, odd):
     changed[spot.slicing] = odd
     with Graph() as graph, np.errstate(all="ignore"):
         operator = make(cls, parameters, graph, changed, "zyx")
-        reached = operator._plan().output_roi(spot)
+        reached = operator.plan.output_roi(spot)
         result, expected = operator.output.read(), make(cls, parameters, graph, image, "zyx").output.read()
         part = Roi(tuple(n // 3 for n in result.shape), result.shape)
         assert np.array_equal(operator.output.read(part), result[part.slicing], equal_nan=True)

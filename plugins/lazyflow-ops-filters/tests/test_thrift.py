@@ -277,7 +277,7 @@ def test_nan_in_what_is_compared_stays_within_the_halo(cls, parameters, odd):
     changed[spot.slicing] = odd
     with Graph() as graph:
         operator = make(cls, parameters, graph, changed, "zyx")
-        reached = operator._plan().output_roi(spot)
+        reached = operator.plan.output_roi(spot)
         result, expected = operator.output.read(), make(cls, parameters, graph, image, "zyx").output.read()
         result[reached.slicing] = expected[reached.slicing]
         assert np.array_equal(result, expected)

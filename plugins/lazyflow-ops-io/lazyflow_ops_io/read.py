@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any
 
@@ -66,46 +65,28 @@ class OpRead(Operator):
     axes = ParameterSlot(str, default="", doc="Axis keys to use instead of the file's; empty to believe it.")
     output = OutputSlot(doc="The array in the file.")
 
-    def __init__(self, **slots: Any) -> None:
-        self._lock = threading.Lock()
-        #: The open reader and the path, dataset and format it was opened with. Guarded by `_lock`.
-        self._reader: Reader | None = None
-        self._opened: tuple[str, str, str] | None = None
-        super().__init__(**slots)
-
-    def setup_outputs(self) -> None:
-        """Open the file and pass on what it says."""
-        meta = self._open_reader().meta
-        if self.axes.value:
-            meta = meta.replace(axes=_renamed(meta.axes, self.axes.value, self.path.value))
-        self.output.meta = meta
+    def setup_outputs(self) -> Reader:
+        """Open the file, pass on what it says, and return the open reader."""
+        reader = open_reader(
+            self.path.value, dataset=self.dataset.value or None, format=self.format.value or None
+        )
+        try:
+            meta = reader.meta
+            if self.axes.value:
+                meta = meta.replace(axes=_renamed(meta.axes, self.axes.value, self.path.value))
+            self.output.meta = meta
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def execute(self, slot: Any, roi: Roi, out: npt.NDArray[Any]) -> None:
         """Read one region."""
-        self._open_reader().read(roi, out)
+        self.plan.read(roi, out)
 
-    def release(self) -> None:
+    def drop(self, plan: Reader) -> None:
         """Close the file."""
-        with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-            self._reader = self._opened = None
-
-    def _open_reader(self) -> Reader:
-        """Return the reader for the present parameters.
-
-        Asked for each region, not kept by setup alone: if a change is rolled back, the parameters are the
-        old ones again without another setup, and the old file has to be open again.
-        """
-        wanted = (self.path.value, self.dataset.value, self.format.value)
-        with self._lock:
-            if self._opened != wanted or self._reader is None:
-                path, dataset, format_ = wanted
-                reader = open_reader(path, dataset=dataset or None, format=format_ or None)
-                if self._reader is not None:
-                    self._reader.close()  # reads under way finish first
-                self._reader, self._opened = reader, wanted
-            return self._reader
+        plan.close()
 
 
 def _renamed(axes: Axes, keys: str, path: str) -> Axes:

@@ -71,7 +71,7 @@ def test_a_new_path_makes_everything_dirty_and_closes_the_old_file(graph, tmp_pa
     storage.write(one, volume, "zyx")
     storage.write(two, volume[:5] + 1, "zyx")
     read = OpRead(graph=graph, path=str(one))
-    old = read._reader
+    old = read.plan
     heard = []
     read.output.dirty.subscribe(lambda slot, roi: heard.append(roi))
     read.path.value = str(two)
@@ -122,7 +122,7 @@ def test_the_slot_says_which_reader_of_which_version_opened_the_file(graph, ovul
 
 def test_closing_the_operator_closes_the_file(graph, ovule):
     read = OpRead(graph=graph, path=str(ovule), dataset="raw")
-    reader = read._reader
+    reader = read.plan
     read.close()
     with pytest.raises(LazyflowError, match="closed"):
         reader.read(reader.meta.roi, np.empty(reader.meta.shape, reader.meta.dtype))
