@@ -1,5 +1,6 @@
-"""What is neither requests nor graph: streaming of big regions, memory, places of files."""
+"""What is neither requests nor graph: big regions, places of files, memory and who keeps it."""
 
+from lazyflow_core.utility.ledger import Account, Holding, MemoryLedger, memory_ledger, tick
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes, peak_memory
 from lazyflow_core.utility.places import Overlap, overlap
 from lazyflow_core.utility.streaming import (
@@ -13,17 +14,22 @@ from lazyflow_core.utility.streaming import (
 )
 
 __all__ = [
+    "Account",
     "BlockPlan",
     "ExportResult",
+    "Holding",
+    "MemoryLedger",
     "Overlap",
     "Progress",
     "available_memory",
     "export",
     "format_bytes",
+    "memory_ledger",
     "overlap",
     "parse_bytes",
     "peak_memory",
     "plan_blocks",
     "process_blocks",
     "stream_blocks",
+    "tick",
 ]

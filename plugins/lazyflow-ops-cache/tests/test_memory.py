@@ -3,11 +3,9 @@
 import gc
 
 import numpy as np
-import pytest
-from lazyflow_core.errors import ParameterError
 
 from lazyflow_ops_cache import memory
-from lazyflow_ops_cache.memory import BUDGET_VARIABLE, MemoryManager
+from lazyflow_ops_cache.memory import MemoryManager
 from lazyflow_ops_cache.store import BlockStore
 
 
@@ -69,7 +67,7 @@ def test_entries_of_dropped_blocks_do_not_pile_up():
     for _ in range(2000):
         fill(store, (0,))
         store.clear()
-    assert len(manager._heap) < 100
+    assert len(manager.ledger._heap) < 100
 
 
 def test_keeping_and_evicting_many_blocks_agrees_with_a_plain_model():
@@ -114,19 +112,3 @@ def test_giving_up_withdraws_only_the_own_claim():
     assert store.find_or_claim((0,), "second") == "first"
     store.give_up((0,), "first")
     assert store.find_or_claim((0,), "second") == "second"
-
-
-@pytest.mark.parametrize("budget", [-1, 1.5, "1 GiB", True])
-def test_a_budget_that_is_none_is_refused(budget):
-    with pytest.raises(ParameterError, match="not a number of bytes"):
-        MemoryManager(budget)
-
-
-def test_the_environment_gives_the_budget(monkeypatch):
-    monkeypatch.setenv(BUDGET_VARIABLE, "2 MiB")
-    assert MemoryManager().budget_bytes == 2**21
-    monkeypatch.setenv(BUDGET_VARIABLE, "plenty")
-    with pytest.raises(ParameterError, match="LAZYFLOW_CACHE_BYTES: 'plenty' is no size"):
-        MemoryManager().budget_bytes  # noqa: B018
-    monkeypatch.delenv(BUDGET_VARIABLE)
-    assert MemoryManager().budget_bytes > 0

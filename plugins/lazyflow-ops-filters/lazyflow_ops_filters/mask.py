@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from math import inf
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 from lazyflow_core import ArrayMeta, Axis, OutputSlot, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
+from lazyflow_core.utility import Holding, memory_ledger
 
 from lazyflow_ops_filters.base import OpFilter, Plan
 from lazyflow_ops_filters.kernels.filters import Filter
@@ -33,8 +35,10 @@ class _OpReaching(OpFilter):
 
     Memory
     ------
-    Without a bound the whole image, the whole result, which is kept, and per pixel in between what
-    ``ram_per_pixel`` says: all of it at the same time.
+    Without a bound the whole image, the whole result, and per pixel in between what ``ram_per_pixel`` says:
+    all of it at the same time. The result is kept, and counts in `lazyflow_core.utility.memory_ledger` as
+    long as it is: blocks of caches make room for it, it makes room only for others of its kind and where the
+    budget is lowered, and is then computed again when it is asked for.
     """
 
     whole = OutputSlot(value=np.ndarray, doc="all of the result")
@@ -44,10 +48,17 @@ class _OpReaching(OpFilter):
         raise NotImplementedError(f"{type(self).__name__} has to define is_bounded.")
 
     def compute_value(self, slot: Any) -> np.ndarray[Any, Any]:
-        meta = self.output.meta
-        result = np.empty(meta.shape, meta.dtype)
-        self._compute(self.plan, meta.roi, result)
+        meta, plan = self.output.meta, self.plan
+        account = memory_ledger().account(f"filters.{type(self).__name__}")
+        with account.reserved(int(self._ram_per_pixel(plan) * prod(meta.shape))):
+            result = np.empty(meta.shape, meta.dtype)
+            self._compute(plan, meta.roi, result)
         result.flags.writeable = False
+        # The slot keeps it; the ledger must not keep the slot. Essential, since any block needs all of it.
+        forget = weakref.WeakMethod(slot.forget)
+        account.keep_as_long_as(
+            result, Holding(result.nbytes, lambda holding: (forget() or bool)(), essential=True)
+        )
         return result
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
