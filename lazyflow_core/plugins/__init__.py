@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.plugins.config import Config
+from lazyflow_core.plugins.discovery import version_of
 from lazyflow_core.plugins.doctor import Check
 from lazyflow_core.plugins.hookspecs import hookimpl
 from lazyflow_core.plugins.manager import API, PluginInfo, PluginManager
@@ -40,6 +41,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "set_default",
+    "version_of",
 ]
 
 _lock = threading.Lock()

@@ -6,16 +6,17 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from lazyflow_core.errors import FormatError, NoReaderError, PluginError, StorageError
+from lazyflow_core.errors import FormatError, LazyflowError, NoReaderError, PluginError, StorageError
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
-from lazyflow_core.plugins.loading import load_target, sentence
+from lazyflow_core.plugins.loading import is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
-from lazyflow_core.words import near_miss, possible
+from lazyflow_core.words import near_miss, possible, sentence
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,6 +34,7 @@ __all__ = [
     "explain_reader",
     "find_reader",
     "find_writer",
+    "load_spec",
     "load_reader",
     "open_reader",
     "open_writer",
@@ -155,17 +157,23 @@ class OpenedReader:
     ----------
     reader
         Of the plugin; its attributes are those of this one.
+    path
+        What it opened.
     by
         What ``meta.extra["lazyflow.reader"]`` says: id, distribution and version.
     """
 
-    def __init__(self, reader: Reader, by: str) -> None:
+    def __init__(self, reader: Reader, path: str, by: str) -> None:
         self._reader = reader
-        self.meta: ArrayMeta = reader.meta.replace(extra={**reader.meta.extra, READ_BY: by})
+        self._path = path
+        self._by = by
+        with _blaming(by, path):
+            self.meta: ArrayMeta = reader.meta.replace(extra={**reader.meta.extra, READ_BY: by})
 
     def read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         """Read one region into ``out``."""
-        self._reader.read(roi, out)
+        with _blaming(self._by, self._path):
+            self._reader.read(roi, out)
 
     def close(self) -> None:
         """Release the file."""
@@ -181,17 +189,39 @@ class OpenedReader:
         return getattr(self._reader, name)
 
 
-def load_reader(spec: ReaderSpec, path: str, dataset: str | None = None) -> Reader:
+def load_reader(spec: ReaderSpec, path: str, dataset: str | None = None, by: str = "") -> Reader:
     """Open an array with one reader, importing it.
+
+    Parameters
+    ----------
+    spec, path, dataset
+        As for `open_reader`.
+    by
+        Whose reader it is, for errors; default its id.
 
     Raises
     ------
     PluginError
-        If the reader cannot be imported.
+        If the reader cannot be imported, or fails in words that are not the framework's.
     FormatError, StorageError
         As `open_reader`.
     """
-    return cast("Reader", _load(spec)(path, dataset=dataset or None))
+    target = load_spec(spec)
+    with _blaming(by or spec.id, path):
+        return cast("Reader", target(path, dataset=dataset or None))
+
+
+@contextmanager
+def _blaming(by: str, path: str) -> Iterator[None]:
+    """Name file and reader for what a reader raises; what it says in the framework's own words stays."""
+    try:
+        yield
+    except (LazyflowError, MemoryError):
+        raise
+    except OSError as error:
+        raise StorageError(f"{path}: {by} cannot read it: {sentence(error)}.") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{path}: {by} failed: {sentence(error)}.") from error
 
 
 def open_writer(
@@ -239,7 +269,7 @@ def open_writer(
     if unknown:
         possible = ", ".join(spec.options) or "none"
         raise PluginError(f"{spec.id} has no option {unknown[0]!r}; it has {possible}.")
-    target = _load(spec)
+    target = load_spec(spec)
     return cast("Writer", target(path, meta, dataset=dataset or None, overwrite=overwrite, **options))
 
 
@@ -350,8 +380,11 @@ def _known(path: str, specs: Iterable[ReaderSpec | WriterSpec]) -> str:
     return ""
 
 
-def _load(spec: ReaderSpec | WriterSpec) -> Any:
+def load_spec(spec: ReaderSpec | WriterSpec) -> Any:
+    """Import what opens files of a kind; raises `PluginError` if that fails."""
     try:
-        return load_target(spec.target)
-    except (Exception, SystemExit) as error:
+        return load_target(spec.target, repr(spec.id))
+    except BaseException as error:
+        if is_for_the_caller(error):
+            raise
         raise PluginError(f"{spec.id!r} ({spec.target}) could not be imported: {sentence(error)}") from error

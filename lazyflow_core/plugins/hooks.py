@@ -17,11 +17,12 @@ from lazyflow_core.plugins.loading import (
     PluginInfo,
     PluginSource,
     check_api,
+    is_for_the_caller,
     load_plugins,
     load_target,
     register,
-    sentence,
 )
+from lazyflow_core.words import sentence
 
 if TYPE_CHECKING:
     import pluggy
@@ -64,8 +65,8 @@ class Hooks:
         #: Milliseconds that importing them took.
         self._import_ms: dict[PluginSource, float] = {}
         self._has_complained = False
-        #: (hook, plugin) pairs whose errors were told.
-        self._told: set[tuple[str, str]] = set()
+        #: What was told, by hook and plugin.
+        self._told: dict[tuple[str, str], str] = {}
 
     @property
     def are_loaded(self) -> bool:
@@ -86,18 +87,28 @@ class Hooks:
         """See `PluginManager.plugins`."""
         pm = self.load() if load else self._pm
         infos = []
-        for entry in discovery.entry_points(discovery.PLUGIN_GROUP) if self._discover else ():
-            name, version = discovery.distribution_of(entry)
+        for offer in discovery.entry_points(discovery.PLUGIN_GROUP) if self._discover else ():
             state, hooks = "installed", _NO_HOOKS
-            source = PluginSource(entry.name, name, version, entry.value)
+            source = PluginSource.of(offer)
             error, import_ms = self._broken.get(source), self._import_ms.get(source)
-            if not self.config.allows(entry.name, name):
+            if not self.config.allows(offer.name, offer.distribution):
                 state, error = "disabled", None
             elif error is not None:
                 state = "broken"
             elif pm is not None:
-                state, hooks = "loaded", _hooks_of(pm, entry.name)
-            infos.append(PluginInfo(entry.name, name, version, entry.value, state, error, hooks, import_ms))
+                state, hooks = "loaded", _hooks_of(pm, offer.name)
+            infos.append(
+                PluginInfo(
+                    source.namespace,
+                    source.distribution,
+                    source.version,
+                    source.target,
+                    state,
+                    error,
+                    hooks,
+                    import_ms,
+                )
+            )
         known = {info.namespace for info in infos}
         for namespace, plugin in pm.list_name_plugin() if pm is not None else ():
             if namespace not in known:
@@ -147,10 +158,7 @@ class Hooks:
 
             manager = pluggy.PluginManager("lazyflow")
             manager.add_hookspecs(HookSpecs)
-            sources = [
-                PluginSource(entry.name, name, version, entry.value)
-                for entry, name, version in self.allowed(discovery.PLUGIN_GROUP)
-            ]
+            sources = [PluginSource.of(offer) for offer in self.allowed(discovery.PLUGIN_GROUP)]
             self._broken = load_plugins(manager, sources, self.config, self._import_ms)
             while self._pm is None:
                 with self._lock:
@@ -187,7 +195,9 @@ class Hooks:
                 if name.endswith("_specs") or name == "lazyflow_doctor":
                     answer = list(answer or ())  # here: a generator raises when it is read
                 found.append((plugin, answer))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if is_for_the_caller(error):
+                    raise
                 if self.config.strict:
                     raise PluginError(f"plugin {plugin!r}: {name} failed: {sentence(error)}") from error
                 self.tell(name, plugin, f"{name} failed: {sentence(error)}")
@@ -216,43 +226,58 @@ class Hooks:
         with self._lock:
             if (hook, plugin) in self._told:
                 return
-            self._told.add((hook, plugin))
+            self._told[hook, plugin] = text
         _logger.warning("lazyflow: plugin %r: %s", plugin, text)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Return plugins and what they did wrong so far when they were asked."""
+        with self._lock:
+            return [(plugin, text) for (_, plugin), text in self._told.items()]
 
     def check_level(self, namespace: str, distribution: str) -> None:
         """Import the light module of a plugin, if it has one, and raise unless it was written for this level.
 
         Whoever only computes calls no hook; what is promised to operators is of the same level as the hooks.
         """
-        for entry, name, _ in self.allowed(discovery.PLUGIN_GROUP):
-            if (entry.name, name) == (namespace, distribution):
-                check_api(load_target(entry.value))
+        for offer in self.allowed(discovery.PLUGIN_GROUP):
+            if (offer.name, offer.distribution) == (namespace, distribution):
+                check_api(load_target(offer.target, str(PluginSource.of(offer))))
 
     # --------------------------------------------------------------------------------------- who is allowed
 
-    def allowed(self, group: str) -> list[tuple[Any, str, str]]:
-        """Return the entry points that the user did not switch off, each with its distribution."""
+    def allowed(self, group: str) -> list[discovery.Offer]:
+        """Return the entry points that the user did not switch off."""
         if not self._discover:
             return []
         self._complain()
-        found = []
-        for entry in discovery.entry_points(group):
-            name, version = discovery.distribution_of(entry)
-            if self.config.allows(entry.name.partition(".")[0], name):
-                found.append((entry, name, version))
-        return found
+        return [
+            offer
+            for offer in discovery.entry_points(group)
+            if self.config.allows(offer.name.partition(".")[0], offer.distribution)
+        ]
+
+    def faults(self, *, thorough: bool = False) -> list[discovery.Fault]:
+        """Return what is wrong with metadata, except of what the user switched off."""
+        found = discovery.faults(thorough=thorough) if self._discover else ()
+        return [fault for fault in found if self.config.allows(fault.distribution, fault.distribution)]
 
     def _complain(self) -> None:
-        """Warn once about plugins that the user names and that are not installed."""
-        if self._has_complained or not (self.config.only or self.config.disable):
+        """Warn once of what is missing: plugins the user names, and what metadata hide."""
+        if self._has_complained:
             return
         self._has_complained = True
-        names = []
-        for group in (discovery.OPERATOR_GROUP, discovery.PLUGIN_GROUP):
-            for entry in discovery.entry_points(group):
-                names += [entry.name.partition(".")[0], discovery.distribution_of(entry)[0]]
-        for complaint in self.config.complaints(names):
-            _logger.warning("lazyflow: %s", complaint)
+        for fault in self.faults():
+            if fault.costs_us and self.config.strict:
+                raise PluginError(f"{fault}; {fault.hint}.")
+            if fault.costs_us:
+                _logger.warning("lazyflow: %s; %s.", fault, fault.hint)
+        if self.config.only or self.config.disable:
+            names = []
+            for group in (discovery.OPERATOR_GROUP, discovery.PLUGIN_GROUP):
+                for offer in discovery.entry_points(group):
+                    names += [offer.name.partition(".")[0], offer.distribution]
+            for complaint in self.config.complaints(names):
+                _logger.warning("lazyflow: %s", complaint)
 
 
 def _graphs_made() -> int:

@@ -5,26 +5,34 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import re
+import signal
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lazyflow_core.errors import PluginError
+from lazyflow_core.errors import CancelledError, PluginError
 from lazyflow_core.plugins.config import Config
-from lazyflow_core.words import near_miss
+from lazyflow_core.words import near_miss, sentence
 
 if TYPE_CHECKING:
     import pluggy
+
+    from lazyflow_core.plugins.discovery import Offer
 
 __all__ = [
     "API",
     "PluginInfo",
     "PluginSource",
     "check_api",
+    "is_for_the_caller",
     "load_plugins",
     "load_target",
     "register",
-    "sentence",
 ]
 
 _logger = logging.getLogger("lazyflow_core")
@@ -35,6 +43,11 @@ API: Final = (1, 0)
 
 #: Namespaces that no plugin may have.
 RESERVED: Final = ("core", "lazyflow")
+
+_TARGET: Final = re.compile(r"\w+(\.\w+)*(:\w+(\.\w+)*)?")
+
+#: How long an import may take before it is told about: where somebody looks at a terminal, and elsewhere.
+_PATIENCE_S: Final = (1.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +92,106 @@ class PluginSource:
     version: str
     target: str
 
+    @classmethod
+    def of(cls, offer: Offer) -> PluginSource:
+        """Return the plugin that an entry point names."""
+        return cls(offer.name, offer.distribution, offer.version, offer.target)
+
     def __str__(self) -> str:
         return f"plugin {self.namespace!r} ({self.distribution} {self.version})"
 
 
-def load_target(target: str) -> Any:
-    """Import ``"package.module"`` or ``"package.module:name"``."""
+def load_target(target: str, who: str) -> Any:
+    """Import ``"package.module"`` or ``"package.module:name"``.
+
+    What takes long is told about while it does.
+
+    Parameters
+    ----------
+    target
+        What to import.
+    who
+        On whose account, e.g. ``"plugin 'acme' (lazyflow-ops-acme 1.0)"``.
+
+    Raises
+    ------
+    PluginError
+        If the target is malformed.
+    BaseException
+        Whatever the module raises; see `is_for_the_caller`.
+    """
+    if not _TARGET.fullmatch(target):
+        raise PluginError(f"{target!r} names nothing that could be imported; write 'package.module:name'.")
     module, _, attribute = target.partition(":")
-    loaded: Any = importlib.import_module(module)
+    if module in sys.modules:
+        loaded: Any = importlib.import_module(module)  # waits where another thread is in the middle of it
+    else:
+        with _watched(f"{who}: importing {module}"):
+            loaded = importlib.import_module(module)
     for part in filter(None, attribute.split(".")):
         loaded = getattr(loaded, part)
     return loaded
+
+
+@contextmanager
+def _watched(what: str) -> Iterator[None]:
+    """Warn if the block takes long, while it does: who sees nothing move wants to know whose fault it is."""
+    patience_s = _PATIENCE_S[not _is_terminal()]
+
+    def tell() -> None:
+        _logger.warning("lazyflow: %s has taken more than %g s and goes on.", what, patience_s)
+
+    timer = threading.Timer(patience_s, tell)
+    timer.daemon = True
+    with suppress(RuntimeError):  # where no thread can be had, nobody is told
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if timer.ident is not None:
+            timer.join()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def is_for_the_caller(error: BaseException) -> bool:
+    """Whether an exception that came out of a plugin's code is none of the plugin's.
+
+    A cancelled request is to end, and Ctrl-C is to be heard. All else, ``sys.exit()`` or a ``raise
+    KeyboardInterrupt`` in its module included, is a fault of the plugin, and others do not pay for it.
+    """
+    if isinstance(error, CancelledError):
+        return True
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    return type(error) is not KeyboardInterrupt or not _was_raised_by_a_statement(error)
+
+
+def _was_raised_by_a_statement(error: BaseException) -> bool:
+    """Whether a ``raise`` raised it that is not the one of a signal handler.
+
+    CPython runs handlers between two instructions: what the one for Ctrl-C raises appears at a call or a
+    jump, never at a raise.
+    """
+    import dis
+
+    place = error.__traceback__
+    if place is None:
+        return False
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    handler: Any = signal.getsignal(signal.SIGINT)
+    handler = getattr(handler, "func", handler)  # asyncio's is a partial one, of a method
+    if getattr(getattr(handler, "__func__", handler), "__code__", None) is code:
+        return False
+    return dis.opname[code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
 
 
 def load_plugins(
@@ -106,10 +208,14 @@ def load_plugins(
     modules: list[tuple[PluginSource, Any]] = []
 
     def report(source: PluginSource, error: BaseException) -> None:
+        if is_for_the_caller(error):
+            raise error
         if config.strict:
             raise PluginError(f"{source} was not loaded: {sentence(error)}") from error
         broken[source] = error
-        name = source.namespace
+        # What is to be switched off must not be both of those that claim one namespace.
+        alone = sum(source.namespace == other.namespace for other in sources) == 1
+        name = source.namespace if alone else source.distribution
         _logger.warning(
             "lazyflow: %s is disabled: %s\n"
             "          run 'lazyflow plugins show %s' for the traceback, or LAZYFLOW_DISABLE_PLUGINS=%s to "
@@ -124,21 +230,22 @@ def load_plugins(
         try:
             if source.namespace in RESERVED:
                 raise PluginError(f"the namespace {source.namespace!r} is reserved.")
-            if any(source.namespace == other.namespace for other, _ in modules):
-                raise PluginError(f"the namespace {source.namespace!r} belongs to another plugin already.")
+            for other, _ in modules:
+                if source.namespace == other.namespace:
+                    raise PluginError(f"the namespace {source.namespace!r} belongs to {other.distribution}.")
             begin = time.process_time()
-            module = load_target(source.target)
+            module = load_target(source.target, str(source))
             import_ms[source] = 1000 * (time.process_time() - begin)
             check_api(module)
             _add_hookspecs(manager, module, source.namespace)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             report(source, error)
         else:
             modules.append((source, module))
     for source, module in modules:
         try:
             register(manager, module, source.namespace)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             report(source, error)
     return broken
 
@@ -195,8 +302,3 @@ def _add_hookspecs(manager: pluggy.PluginManager, module: Any, namespace: str) -
         manager.add_hookspecs(specs)
 
     function(add)
-
-
-def sentence(error: BaseException) -> str:
-    """Return class and text of an error."""
-    return f"{type(error).__name__}: {error}"

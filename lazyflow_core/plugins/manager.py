@@ -21,9 +21,10 @@ from lazyflow_core.errors import (
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
-from lazyflow_core.plugins.loading import API, PluginInfo, load_target, sentence
+from lazyflow_core.plugins.loading import API, PluginInfo, is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 from lazyflow_core.plugins.texts import conflict_text, unknown_text
+from lazyflow_core.words import sentence
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
@@ -82,9 +83,11 @@ class PluginManager:
         well: they come from hooks, so the light modules are imported.
         """
         found = {
-            (entry.name, name): OperatorSpec(entry.name, entry.value, name, version)
-            for entry, name, version in self._hooks.allowed(discovery.OPERATOR_GROUP)
-            if discovery.OPERATOR_ID.fullmatch(entry.name)
+            (offer.name, offer.distribution): OperatorSpec(
+                offer.name, offer.target, offer.distribution, offer.version
+            )
+            for offer in self._hooks.allowed(discovery.OPERATOR_GROUP)
+            if discovery.OPERATOR_ID.fullmatch(offer.name)
         }
         if dynamic or self._hooks.are_loaded:
             for _, spec in self._hooks.collect("lazyflow_operator_specs", OperatorSpec):
@@ -128,7 +131,7 @@ class PluginManager:
                 if len({spec.id for spec in offers}) > 1:
                     ids = " and ".join(sorted({spec.id for spec in offers}))
                     raise UnknownOperatorError(f"{id!r} is ambiguous: it may be {ids}; give the full id.")
-            if len(offers) > 1:
+            if len({spec.target for spec in offers}) > 1:
                 preferred = normal(self.config.prefer.get(offers[0].id, ""))
                 chosen = [spec for spec in offers if normal(spec.distribution) == preferred]
                 if len(chosen) != 1:
@@ -167,8 +170,10 @@ class PluginManager:
                 return self._loaded[spec.target]
             try:
                 self._hooks.check_level(spec.namespace, spec.distribution)
-                loaded = load_target(spec.target)
-            except (Exception, SystemExit) as error:
+                loaded = load_target(spec.target, who)
+            except BaseException as error:
+                if is_for_the_caller(error):
+                    raise
                 raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error
             if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
                 raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
@@ -176,7 +181,7 @@ class PluginManager:
             return loaded
 
     def _conflict(self, kind: str, offers: list[OperatorSpec]) -> str:
-        owners = {info.namespace: info.distribution for info in self.plugins()}
+        owners = {info.namespace: info.distribution for info in reversed(self.plugins())}
         first = offers[0]
         offers = sorted(offers, key=lambda s: (owners.get(first.namespace) != s.distribution, s.distribution))
         return conflict_text(kind, first.id, [(s.distribution, s.version, s.target) for s in offers])
@@ -242,8 +247,8 @@ class PluginManager:
         path = os.fspath(path)
         spec = files.find_reader(self.readers(), path, format, self.explain_reader)
         origin = self._expect_one("reader", "lazyflow_reader_specs", spec)
-        reader = files.load_reader(spec, path, dataset)
-        return files.OpenedReader(reader, f"{spec.id} ({origin})")
+        by = f"{spec.id} ({origin})"
+        return files.OpenedReader(files.load_reader(spec, path, dataset, by), path, by)
 
     def open_writer(
         self,
@@ -328,12 +333,21 @@ class PluginManager:
         for plugin, target in self._hooks.answers("lazyflow_conformance_cases"):
             if plugin == operator_id.partition(".")[0]:
                 cls = self.get_operator(operator_id)
-                found += [case for case in load_target(target) if case.operator in (operator_id, cls)]
+                cases = load_target(target, f"plugin {plugin!r}")
+                found += [case for case in cases if case.operator in (operator_id, cls)]
         return found
 
     def doctor(self) -> list[Check]:
         """Return what the plugins say about this machine, and what is wrong with any of them."""
-        from lazyflow_core.plugins.doctor import Check, oddities, requirements, shadows
+        from lazyflow_core.plugins.doctor import (
+            Check,
+            damages,
+            oddities,
+            requirements,
+            shadows,
+            targets,
+        )
+        from lazyflow_core.plugins.files import load_spec
 
         checks: list[Any] = [check for _, check in self._hooks.collect("lazyflow_doctor", Check)]
         for info in self.plugins():
@@ -345,10 +359,12 @@ class PluginManager:
             checks.append(Check(f"plugin {info.namespace}", info.state != "broken", text))
         operators = self._hooks.allowed(discovery.OPERATOR_GROUP)
         offered = [*operators, *self._hooks.allowed(discovery.PLUGIN_GROUP)]
-        # Each distribution once, in the order of their entry points.
-        distributions = {name: entry.dist for entry, name, _ in offered if entry.dist is not None}
+        checks += damages(self._hooks.faults(thorough=True))
         checks += oddities(operators, self.plugins())
-        return checks + requirements(distributions.values()) + shadows(["lazyflow-core", *distributions])
+        checks += targets([*self.readers(), *self.writers()], load_spec)
+        checks += [Check(f"hooks of {plugin}", False, text) for plugin, text in self._hooks.told()]
+        # Each distribution once, in the order of their entry points.
+        return checks + requirements({o.distribution: o.metadata for o in offered}) + shadows()
 
     # ----------------------------------------------------------------------------------------------- hooks
 

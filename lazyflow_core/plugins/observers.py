@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from lazyflow_core.plugins.loading import is_for_the_caller
+from lazyflow_core.words import sentence
+
 __all__ = ["Guarded"]
 
 _logger = logging.getLogger("lazyflow_core")
@@ -39,13 +42,12 @@ class Guarded:
                 return
             try:
                 method(request)
-            except Exception as error:
+            except BaseException as error:
+                if is_for_the_caller(error):
+                    raise
                 self._speaks = False
                 _logger.warning(
-                    "the request observer of plugin %r is silenced: %s: %s",
-                    self._plugin,
-                    type(error).__name__,
-                    error,
+                    "the request observer of plugin %r is silenced: %s", self._plugin, sentence(error)
                 )
 
         return call

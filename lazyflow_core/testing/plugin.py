@@ -14,7 +14,7 @@ import numpy as np
 from lazyflow_core.errors import LazyflowError, TargetExistsError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins import PluginManager, ReaderSpec, WriterSpec
-from lazyflow_core.plugins.discovery import OPERATOR_GROUP, OPERATOR_ID, distribution_of, entry_points
+from lazyflow_core.plugins.discovery import OPERATOR_GROUP, OPERATOR_ID, entry_points
 from lazyflow_core.plugins.loading import load_target
 from lazyflow_core.roi import Roi
 from lazyflow_core.testing.checks.lifetime import open_files
@@ -84,7 +84,7 @@ def check_plugin(namespace: str) -> None:
     faults += _weight(infos[0].target)
     specs = manager.operators(dynamic=True)
     # Also what the manager passes over: malformed ids, and those in a namespace of somebody else.
-    offered = [e.name for e in entry_points(OPERATOR_GROUP) if distribution_of(e)[0] == infos[0].distribution]
+    offered = [o.name for o in entry_points(OPERATOR_GROUP) if o.distribution == infos[0].distribution]
     for id in sorted({*offered, *(spec.id for spec in specs)}):
         faults += _id_faults(id, namespace)
     for spec in specs:
@@ -133,7 +133,7 @@ def _description_faults(spec: ReaderSpec | WriterSpec) -> list[str]:
     if not (spec.patterns or getattr(spec, "magic", ()) or getattr(spec, "marker", ())):
         faults.append(f"{spec.id!r} has neither patterns nor anything else by which a file is known.")
     try:
-        if not callable(load_target(spec.target)):
+        if not callable(load_target(spec.target, spec.id)):
             faults.append(f"{spec.id!r}: {spec.target} cannot be called.")
     except Exception as error:
         faults.append(f"{spec.id!r}: {spec.target} cannot be imported: {type(error).__name__}: {error}")

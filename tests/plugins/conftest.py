@@ -3,7 +3,6 @@
 import sys
 import textwrap
 
-import importlib_metadata
 import pytest
 
 from lazyflow_core.plugins import discovery
@@ -42,11 +41,9 @@ def site(tmp_path, monkeypatch):
     for name in ("PLUGINS", "DISABLE_PLUGINS", "PREFER", "READERS"):
         monkeypatch.delenv(f"LAZYFLOW_{name}", raising=False)
 
-    def entry_points():
-        found = importlib_metadata.distributions(path=[str(tmp_path)])
-        return importlib_metadata.EntryPoints(entry for dist in found for entry in dist.entry_points)
-
-    monkeypatch.setattr(importlib_metadata, "entry_points", entry_points)
+    monkeypatch.setattr(
+        discovery, "_search_path", lambda: [p for p in sys.path if p.startswith(str(tmp_path))]
+    )
     monkeypatch.setenv("LAZYFLOW_STRICT_PLUGINS", "")
     made = Site(tmp_path)
     discovery.forget()

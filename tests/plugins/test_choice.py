@@ -147,7 +147,7 @@ def test_a_distribution_that_is_hidden_by_another_copy_is_shown_by_the_doctor(go
     monkeypatch.setattr(sys, "path", [*sys.path, str(info.parent)])
     (check,) = [c for c in PluginManager().doctor() if c.name == "copies of acme-good"]
     assert check.ok is None
-    assert check.detail == f"1.0 in {good.folder} hides 0.9 in {info.parent}"
+    assert check.detail == f"1.0 in {good.folder / info.name.replace('0.9', '1.0')} hides 0.9 in {info}"
 
 
 def test_without_packaging_the_doctor_says_that_it_compared_nothing(good, monkeypatch):

@@ -93,7 +93,7 @@ def test_plugins_are_asked_in_the_order_of_their_names_whatever_the_order_of_dir
     for name in ("bb", "aa", "cc"):
         code = PLUGIN.replace("good.raw", f"{name}.raw").replace("good_ops", name)
         site.install(f"acme-{name}", modules={f"{name}_plugin": code}, plugins=[f"{name} = {name}_plugin"])
-    found = sorted(importlib_metadata.entry_points(), reverse=reverse)
-    monkeypatch.setattr(importlib_metadata, "entry_points", lambda: importlib_metadata.EntryPoints(found))
+    found = sorted(importlib_metadata.distributions(path=[str(site.folder)]), key=str, reverse=reverse)
+    monkeypatch.setattr(importlib_metadata, "distributions", lambda **_: found)
     manager = PluginManager()
     assert [plugin for plugin, _ in manager._hooks.answers("lazyflow_reader_specs")] == ["aa", "bb", "cc"]

@@ -199,7 +199,8 @@ def test_two_distributions_with_one_namespace_break_the_second_only(good, caplog
     good.install("zz-good", modules={"zz_plugin": code}, plugins=["good = zz_plugin"])
     manager = PluginManager()
     assert [spec.id for spec in manager.readers()] == ["good.raw"]
-    assert "the namespace 'good' belongs to another plugin already" in caplog.text
+    assert "the namespace 'good' belongs to acme-good" in caplog.text
+    assert "LAZYFLOW_DISABLE_PLUGINS=zz-good to silence this" in caplog.text
     states = {info.distribution: info.state for info in manager.plugins()}
     assert states == {"acme-good": "loaded", "zz-good": "broken"}
 

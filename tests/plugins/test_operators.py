@@ -47,8 +47,8 @@ def test_packages_are_scanned_once_per_process(good, monkeypatch):
     import importlib_metadata
 
     scans = []
-    real = importlib_metadata.entry_points
-    monkeypatch.setattr(importlib_metadata, "entry_points", lambda: scans.append(1) or real())
+    real = importlib_metadata.distributions
+    monkeypatch.setattr(importlib_metadata, "distributions", lambda **k: scans.append(1) or real(**k))
     discovery.forget()
     for _ in range(3):
         PluginManager().operators()

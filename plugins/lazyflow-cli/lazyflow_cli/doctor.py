@@ -42,18 +42,19 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 def _ground() -> Iterator[Check]:
     """Check what everything else stands on."""
-    from importlib import metadata
-
-    from lazyflow_core.plugins import Check
+    from lazyflow_core.plugins import Check, version_of
 
     yield Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Check("processors", True, f"{cpus} usable")
     for name in ("lazyflow-core", "numpy", "greenlet", "pluggy"):
-        try:
-            yield Check(name, True, metadata.version(name))
-        except metadata.PackageNotFoundError:
-            yield Check(name, False, "its metadata was not found", f"pip install {name}")
+        version = version_of(name)
+        if version is None:
+            yield Check(
+                name, False, "its version is not known: no metadata of it can be read", f"pip install {name}"
+            )
+        else:
+            yield Check(name, True, version)
     yield from _operator_checks()
 
 

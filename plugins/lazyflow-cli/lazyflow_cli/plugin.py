@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lazyflow_core.plugins import Check, hookimpl
+from lazyflow_core.plugins import Check, hookimpl, version_of
 
 LAZYFLOW_API = (1, 0)
 
@@ -10,10 +10,9 @@ LAZYFLOW_API = (1, 0)
 @hookimpl
 def lazyflow_doctor() -> Iterator[Check]:
     """Report the libraries that commands use, without importing them."""
-    from importlib import metadata
-
     for name in ("click", "rich", "pillow"):
-        try:
-            yield Check(f"cli: {name}", True, metadata.version(name))
-        except metadata.PackageNotFoundError:
+        version = version_of(name)
+        if version is None:
             yield Check(f"cli: {name}", False, "not installed", f"pip install {name}")
+        else:
+            yield Check(f"cli: {name}", True, version)

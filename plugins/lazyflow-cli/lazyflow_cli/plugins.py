@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from lazyflow_core.words import near_miss
+from lazyflow_core.words import near_miss, sentence
 
-from lazyflow_cli._failure import ExitCode, Failure
+from lazyflow_cli._failure import ExitCode, Failure, one_line
 from lazyflow_cli._new import new_command
 from lazyflow_cli._text import columns, echo_json
 from lazyflow_cli.main import traceback_option
@@ -123,12 +123,12 @@ def _entry(info: PluginInfo) -> dict[str, Any]:
         "target": info.target,
         "state": info.state,
         "hooks": list(info.hooks),
-        "error": None if info.error is None else f"{type(info.error).__name__}: {info.error}",
+        "error": None if info.error is None else sentence(info.error),
     }
 
 
 def _row(info: PluginInfo) -> list[str]:
-    error = "" if info.error is None else " ".join(f"{type(info.error).__name__}: {info.error}".split())
+    error = "" if info.error is None else one_line(sentence(info.error))
     return [
         click.style(info.namespace, bold=True),
         f"{info.distribution} {info.version}",
@@ -146,11 +146,11 @@ def _traceback(info: PluginInfo) -> str:
 def version_lines() -> list[str]:
     """Return the versions of the core, Python and every plugin, one line each; imports no plugin."""
     import platform
-    from importlib import metadata
 
+    import lazyflow_core
     from lazyflow_core import plugins
 
-    lines = [f"lazyflow-core {metadata.version('lazyflow-core')} (Python {platform.python_version()})"]
+    lines = [f"lazyflow-core {lazyflow_core.__version__} (Python {platform.python_version()})"]
     for info in plugins.default().plugins():
         state = "" if info.state == "installed" else f" ({info.state})"
         lines.append(f"  {info.distribution} {info.version}{state}")
