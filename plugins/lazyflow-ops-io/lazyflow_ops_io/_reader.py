@@ -19,6 +19,7 @@ from lazyflow_core.errors import ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
+from lazyflow_ops_io._in_use import note_closed, note_open
 
 __all__ = [
     "ArrayReader",
@@ -53,6 +54,7 @@ class ArrayReader:
         #: Reads under way, and whether `close` was called. Both guarded by `_lock`.
         self._reading = 0
         self._closed = False
+        note_open(self, path)
 
     def read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         """Read one region into ``out``, an array of ``roi.shape`` that need not be contiguous.
@@ -83,7 +85,7 @@ class ArrayReader:
                 self._reading -= 1
                 release = self._closed and self._reading == 0
             if release:
-                self._release()
+                self._let_go()
 
     def close(self) -> None:
         """Release the file once no read is under way. Closing twice is fine."""
@@ -91,7 +93,11 @@ class ArrayReader:
             release = not self._closed and self._reading == 0
             self._closed = True
         if release:
-            self._release()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._release()
+        note_closed(self)
 
     def __enter__(self) -> ArrayReader:
         return self

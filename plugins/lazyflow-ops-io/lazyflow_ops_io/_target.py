@@ -8,12 +8,11 @@ import errno
 import logging
 import os
 import secrets
-import shutil
 import stat
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ import numpy as np
 
 from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_ops_io._border import foreign_errors
+from lazyflow_ops_io._in_use import check_unread
 
-__all__ = ["DiskFile", "Target"]
+__all__ = ["DiskFile", "Finish", "Target"]
 
 try:
     import fcntl
@@ -32,6 +32,15 @@ except ImportError:  # Windows
 _log = logging.getLogger(__name__)
 
 _MANY_FILES = 1000
+
+#: More names than anybody removes before they are locked.
+_ATTEMPTS = 100
+
+#: What brings over what is to stay: given what has the name and what is to get it, returns what gets it.
+Finish = Callable[[Path, Path], Path]
+
+#: Held while a target is begun or named; nothing else is acquired meanwhile but the system's locks.
+_one_here = threading.Lock()
 
 #: So many bytes are worth telling the system to begin writing them to the disk.
 _BEGIN_BYTES = 16 * 2**20
@@ -45,12 +54,21 @@ class Target:
     Parameters
     ----------
     path
-        The name it will have.
+        The file or folder, as the user wrote it.
     overwrite
         Whether something that has the name may be replaced, at the end.
     folder_marks
         For folders: names of files by which a folder of this kind is known. Only such a folder, or an
         empty one, is ever replaced. Empty for files.
+    final
+        What gets the name, if not ``path`` itself: a folder inside it.
+    part
+        Which part of ``path`` is written. Writers of different parts may be at work at once; one of the
+        whole, which has no part, is alone.
+    finish
+        Called at the end with what has the name (which need not exist) and what is to get it; returns what
+        gets it instead, for which it may ask `another`. It brings over what is to stay, and may be called
+        again if others have changed that meanwhile.
 
     Raises
     ------
@@ -58,42 +76,62 @@ class Target:
         If something has the name and ``overwrite`` is false.
     StorageError
         If it cannot be written there: the parent is missing or read-only, the name is too long, something
-        of another kind has the name.
+        of another kind has the name, or it is being read or written.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False, folder_marks: tuple[str, ...] = ()
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        folder_marks: tuple[str, ...] = (),
+        final: Path | None = None,
+        part: str = "",
+        finish: Finish | None = None,
     ) -> None:
         self.path = path = os.fspath(path)
-        self._final = Path(os.path.abspath(path))
+        whole = Path(os.path.abspath(path))
+        if not path or not whole.name or "\0" in path:
+            raise StorageError(f"cannot write {path!r}: this is no file name.")
+        self._final = final or whole
         self._overwrite = overwrite
         self._marks = folder_marks
-        if not path or not self._final.name or "\0" in path:
-            raise StorageError(f"cannot write {path!r}: this is no file name.")
+        self._finish = finish
+        #: What `another` made; removed at the end.
+        self._others: list[tuple[Path, _Lock]] = []
+        # Beside the whole, where no program takes it for a part; but only within one file system can it be
+        # given its name in one step.
+        beside = whole if folder_marks else self._final
+        if final is not None and _device(whole.parent) != _device(final.parent):
+            beside = final
+        self._folder = beside.parent
+        # The whole name would become too long with what is added to it.
+        self._stem = f".{beside.name[:40]}.{zlib.crc32(os.fsencode(beside.name)):08x}"
+        #: Where the old one is while the new one gets its name, on systems that cannot swap them.
+        self._aside = self._final.with_name(
+            f".{self._final.name[:40]}.{zlib.crc32(os.fsencode(self._final.name)):08x}.old"
+        )
+        self._part = f"{zlib.crc32(part.encode()):08x}." if part else ""
         with foreign_errors(path, "write"):
-            self._check()
-            # The whole name would become too long with what is added to it.
-            name = os.fsencode(self._final.name)
-            stem = f".{self._final.name[:40]}.{zlib.crc32(name):08x}"
-            self._clear_away(stem)
-            self.temporary = self._final.with_name(f"{stem}.{secrets.token_hex(4)}.partial")
-            # Made at once: it shows whether the folder can be written to.
-            if folder_marks:
-                self.temporary.mkdir()
-            else:
-                self.temporary.touch(exist_ok=False)
-            try:
-                #: Shows others that somebody is at work.
-                self._lock = _Lock(self.temporary)
-            except BaseException:
-                _remove(self.temporary)
-                raise
+            check_unread(path)
+            with _only_one_in(self._folder):
+                self._check()
+                self._clear_away()
+                # Made at once: it shows whether the folder can be written to.
+                #: The lock shows others that somebody is at work.
+                self.temporary, self._lock = self._new()
 
     def _check(self) -> None:
         parent = self._final.parent
         if not parent.is_dir():
             what = "is not a folder" if parent.exists() else "does not exist; create it first"
             raise StorageError(f"cannot write {self.path!r}: the folder {str(parent)!r} {what}.")
+        if os.path.lexists(self._aside):
+            if os.path.lexists(self._final):
+                _remove(self._aside)
+            else:
+                os.rename(self._aside, self._final)
+                _log.info("gave %s its name back; a process was killed that replaced it", self._final)
         try:
             there = os.lstat(self._final)
         except FileNotFoundError:
@@ -112,32 +150,60 @@ class Target:
                 f"(none of {', '.join(self._marks)} is in it); remove it first."
             )
 
-    def _clear_away(self, stem: str) -> None:
+    def _replaceable_folder(self, is_folder: bool) -> bool:
+        if not is_folder:
+            return False
+        names = set(os.listdir(self._final))
+        return not names or not names.isdisjoint(self._marks)
+
+    def _clear_away(self) -> None:
         """Remove what processes that were killed have left of this target; refuse if one is alive."""
         try:
-            names = os.listdir(self._final.parent)
+            names = os.listdir(self._folder)
         except PermissionError:  # a folder to put things into, not to look into
             return
         for name in names:
-            if not (name.startswith(f"{stem}.") and name.endswith(".partial")):
+            if not (name.startswith(f"{self._stem}.") and name.endswith(".partial")):
                 continue
-            found = self._final.with_name(name)
+            found = self._folder / name
             try:
                 lock = _Lock(found)
             except (FileNotFoundError, PermissionError):  # ended this moment, or of another user
                 continue
-            if lock.is_held_by_others:
+            part = name[len(self._stem) + 1 : -len("partial")].rpartition(".")[0].partition(".")[0]
+            of_all = "." not in name[len(self._stem) + 1 : -len(".partial")]
+            if lock.is_held_by_others and (of_all or self._part in ("", f"{part}.")):
                 raise StorageError(f"cannot write {self.path!r}: it is being written already, to {name!r}.")
             if lock.is_held:
                 _remove(found)
                 _log.info("removed %s, left behind by a process that was killed", found)
             lock.release()
 
-    def _replaceable_folder(self, is_folder: bool) -> bool:
-        if not is_folder:
-            return False
-        names = set(os.listdir(self._final))
-        return not names or not names.isdisjoint(self._marks)
+    def _new(self) -> tuple[Path, _Lock]:
+        """Make a file or folder under a name of its own, and lock it."""
+        for _ in range(_ATTEMPTS):
+            path = self._folder / f"{self._stem}.{self._part}{secrets.token_hex(4)}.partial"
+            try:
+                if self._marks:
+                    path.mkdir()
+                else:
+                    path.touch(exist_ok=False)
+                lock = _Lock(path)
+            except FileNotFoundError:
+                continue  # somebody took it for left behind, before it was locked
+            except BaseException:
+                _remove(path)
+                raise
+            if not lock.is_held_by_others:
+                return path, lock
+            lock.release()  # and this one is about to
+        raise StorageError(f"cannot write {self.path!r}: what is begun is removed by another program.")
+
+    def another(self) -> Path:
+        """Return one more new file or folder beside the target, which is gone at the end."""
+        path, lock = self._new()
+        self._others.append((path, lock))
+        return path
 
     def commit(self) -> int:
         """Give it its name, in one step where the system can, and return its bytes.
@@ -146,16 +212,32 @@ class Target:
         """
         with foreign_errors(self.path, "write"):
             size = _sync(self.temporary)
-            self._lock.share()  # whoever reads the file under its name takes a shared one
+            while not self._give_name():
+                self._remove_others()
+            self.abort()  # what is left of the old, and of what was brought together
+            return size
+
+    def _give_name(self) -> bool:
+        """Give what was written its name; return whether what it took along is still what is there."""
+        seen = _state(self._final)
+        new, lock = self.temporary, self._lock
+        if self._finish is not None:
+            new = self._finish(self._final, self.temporary)
+            if new != self.temporary:
+                lock = next(other for path, other in self._others if path == new)
+                _sync(new)
+        with _only_one_in(self._folder):
+            if self._finish is not None and _state(self._final) != seen:
+                return False
+            lock.share()  # whoever reads the file under its name takes a shared one
             if self._marks:
                 self._commit_folder()
-            elif self._overwrite:
-                os.replace(self.temporary, self._final)
+            elif self._overwrite or new != self.temporary:
+                os.replace(new, self._final)
             else:
                 self._commit_new_file()
-            _sync_folder(self._final.parent)
-            self._lock.release()
-            return size
+        _sync_folder(self._final.parent)
+        return True
 
     def _commit_new_file(self) -> None:
         # Another process may have made the target meanwhile; a rename would replace it, a link does not.
@@ -167,8 +249,6 @@ class Target:
             if os.path.lexists(self._final):
                 raise self._appeared() from None
             os.rename(self.temporary, self._final)
-        else:
-            os.unlink(self.temporary)
 
     def _commit_folder(self) -> None:
         if not os.path.lexists(self._final):
@@ -178,31 +258,41 @@ class Target:
             raise self._appeared()
         self._check()
         if _exchange(self.temporary, self._final):
-            shutil.rmtree(self.temporary, ignore_errors=True)
             return
-        # Two steps; between them the old one is there under another name only.
-        old = self.temporary.with_suffix(".old")
-        os.rename(self._final, old)
+        # Two steps; between them the old one is there under another name only, where `_check` looks for it.
+        os.rename(self._final, self._aside)
         try:
             os.rename(self.temporary, self._final)
         except BaseException:
-            os.rename(old, self._final)
+            os.rename(self._aside, self._final)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(self._aside)
 
     def _appeared(self) -> TargetExistsError:
         return TargetExistsError(f"{self.path!r} was made by somebody else meanwhile; it was left alone.")
 
+    def _remove_others(self) -> None:
+        while self._others:
+            path, lock = self._others.pop()
+            lock.release()
+            _remove(path)
+
     def abort(self) -> None:
-        """Remove what was written. Never raises."""
+        """Remove what was written, if it has no name yet. Never raises."""
         self._lock.release()  # first: its descriptor may be the only one there is
         _remove(self.temporary)
+        self._remove_others()
 
 
 class _Lock:
     """A lock on a file or folder that the system lets go when the process ends, however it ends.
 
     Where there is none (Windows, some network disks) it is neither held here nor by others.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing, or nothing any more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -210,13 +300,21 @@ class _Lock:
         self._fd = -1
         if fcntl is None:
             return
-        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.is_held = True
         except OSError as error:
             self.is_held_by_others = error.errno in (errno.EAGAIN, errno.EACCES)
             self.release()
+            return
+        try:
+            # Whoever held it a moment ago may have removed what it is a lock on.
+            if not os.path.samestat(os.fstat(self._fd), os.lstat(path)):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+        except BaseException:
+            self.release()
+            raise
 
     def share(self) -> None:
         """Let others read what is locked, but not lock it for themselves."""
@@ -225,11 +323,48 @@ class _Lock:
 
     def release(self) -> None:
         """Let go; twice is fine."""
+        self.is_held = False
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     __del__ = release  # of a writer that was dropped
+
+
+@contextlib.contextmanager
+def _only_one_in(folder: Path) -> Iterator[None]:
+    """Let one thread of one process at a time begin or name targets in a folder, where locks allow it.
+
+    Held for moments: what takes long is done before.
+    """
+    fd = -1
+    with _one_here:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a folder that cannot be looked into, or not be locked
+                fd = os.open(folder, os.O_RDONLY)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file, or the list of what is in a folder, does; None if it is not there."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _device(folder: Path) -> int:
+    """Return the number of a folder's file system, -1 if there is no such folder."""
+    try:
+        return os.stat(folder).st_dev
+    except OSError:
+        return -1
 
 
 def _remove(path: Path) -> None:

@@ -17,6 +17,7 @@ from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import deflate
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, write_meta
+from lazyflow_ops_io._hdf5_neighbours import Neighbours
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
 
@@ -32,7 +33,7 @@ def create_hdf5(
     chunks: Sequence[int] | int | None = None,
     compression: str | None = "gzip",
 ) -> Hdf5Writer:
-    """Begin an HDF5 file with one dataset.
+    """Begin a dataset of an HDF5 file, which may have others.
 
     Parameters
     ----------
@@ -40,9 +41,11 @@ def create_hdf5(
         The file, and what the array is. Axes, units, pixel sizes and translations are kept in attributes
         that ilastik, vigra and PlantSeg read.
     dataset
-        Path of the dataset inside the file, ``"data"`` by default.
+        Path of the dataset inside the file, ``"data"`` by default. One that is named is added to a file that
+        is there already.
     overwrite
-        Whether an existing file of that name is replaced, as a whole and at the end.
+        Whether an existing dataset of that name is replaced, at the end; or a file that is no HDF5 file,
+        where no dataset is named. What else is in the file stays: the file is copied with it.
     chunks
         Pixels per axis, or one number for all; about a mebibyte by default.
     compression
@@ -51,7 +54,7 @@ def create_hdf5(
     Raises
     ------
     TargetExistsError
-        If the file exists and ``overwrite`` is false.
+        If the dataset exists, or no dataset is named and the file exists, and ``overwrite`` is false.
     StorageError
         If it cannot be written there, or an option does not fit.
     """
@@ -62,7 +65,15 @@ def create_hdf5(
         raise StorageError(f"{path!r}: {dataset!r} is no name for a dataset.")
     check_writable(path, meta)
     shape = choose_chunks(path, meta, chunks)
-    target = Target(path, overwrite=overwrite)
+    neighbours = Neighbours(path, name, named=bool(dataset), overwrite=overwrite)
+    target = Target(
+        path,
+        overwrite=overwrite or neighbours.are_there,
+        final=neighbours.file,
+        part=name if dataset else "",
+        finish=neighbours.add,
+    )
+    neighbours.another = target.another
     try:
         with foreign_errors(path, "write"):
             return Hdf5Writer(target, meta, name, shape, packed=compression == "gzip")

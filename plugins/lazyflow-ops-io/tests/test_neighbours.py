@@ -1,0 +1,284 @@
+"""An array that is written to a file or store that has others: they stay, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from lazyflow_ops_io.hdf5_reader import open_hdf5
+from lazyflow_ops_io.hdf5_writer import create_hdf5
+from lazyflow_ops_io.zarr_reader import open_zarr
+from lazyflow_ops_io.zarr_writer import create_zarr
+
+from lazyflow_core.errors import FormatError, StorageError, TargetExistsError
+from lazyflow_core.meta import ArrayMeta
+
+META = ArrayMeta((4, 5, 6), "uint8", "zyx")
+OLD = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
+NEW = OLD[::-1].copy()
+
+
+def put(create, path, data=NEW, axes="zyx", **options):
+    with create(str(path), ArrayMeta(data.shape, data.dtype, axes), **options) as writer:
+        writer.write(writer.meta.roi, data)
+        return writer.commit()
+
+
+def get(opener, path, dataset=None):
+    with opener(str(path), dataset=dataset) as reader:
+        out = np.empty(reader.meta.shape, reader.meta.dtype)
+        reader.read(reader.meta.roi, out)
+        return out
+
+
+def names_in(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+# ---------------------------------------------------------------------------------------------------- HDF5
+
+
+@pytest.fixture
+def h5(tmp_path):
+    """A file as other programs write it: several datasets, attributes, links, text."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["made by"] = "somebody"
+        file.create_dataset("raw", data=OLD, chunks=(2, 5, 6), compression="gzip", shuffle=True)
+        file["raw"].attrs["note"] = "precious"
+        file.create_dataset("deep/er/labels", data=OLD * 2)
+        file["deep"].attrs["x"] = 1
+        file["notes"] = "years of work"
+        file["soft"] = h5py.SoftLink("/raw")
+        file["outside"] = h5py.ExternalLink("b.h5", "/x")
+    return path
+
+
+def check_the_rest(path, *without):
+    with h5py.File(path) as file:
+        assert file.attrs["made by"] == "somebody"
+        assert file["raw"].attrs["note"] == "precious"
+        assert file["deep"].attrs["x"] == 1
+        assert file["notes"].asstr()[()] == "years of work"
+        assert isinstance(file.get("outside", getlink=True), h5py.ExternalLink)
+        for name, data in {"raw": OLD, "deep/er/labels": OLD * 2, "soft": OLD}.items():
+            if name not in without:
+                np.testing.assert_array_equal(file[name][...], data)
+
+
+@pytest.mark.parametrize("name", ["mask", "deep/mask", "deep/er/mask", "new/group/mask"])
+def test_a_named_dataset_is_added_to_a_file_that_is_there(h5, name):
+    put(create_hdf5, h5, dataset=name)
+    check_the_rest(h5)
+    np.testing.assert_array_equal(get(open_hdf5, h5, name), NEW)
+    assert names_in(h5.parent) == ["a.h5"]
+    with pytest.raises(TargetExistsError, match=rf"holds '{name}' already"):
+        create_hdf5(str(h5), META, dataset=name)
+    put(create_hdf5, h5, OLD, dataset=name, overwrite=True)
+    check_the_rest(h5)
+    np.testing.assert_array_equal(get(open_hdf5, h5, name), OLD)
+
+
+@pytest.mark.parametrize("name", ["deep/er/labels", "soft"])
+def test_overwriting_a_dataset_keeps_the_others(h5, name):
+    put(create_hdf5, h5, dataset=name, overwrite=True)
+    check_the_rest(h5, name)
+    np.testing.assert_array_equal(get(open_hdf5, h5, name), NEW)
+
+
+def test_overwriting_without_naming_a_dataset_keeps_the_others_too(h5):
+    with pytest.raises(TargetExistsError, match=r"a.h5' exists already"):
+        create_hdf5(str(h5), META)
+    put(create_hdf5, h5, overwrite=True)
+    check_the_rest(h5)
+    np.testing.assert_array_equal(get(open_hdf5, h5, "data"), NEW)
+
+
+@pytest.mark.parametrize("name", ["raw/x", "deep", "deep/er", "outside/x", "soft/x"])
+def test_what_has_another_place_is_not_written_over(h5, name):
+    before = h5.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(StorageError, match=r"choose another dataset"):
+            create_hdf5(str(h5), META, dataset=name, overwrite=overwrite)
+    assert (names_in(h5.parent), h5.read_bytes()) == (["a.h5"], before)
+
+
+def test_two_datasets_of_one_file_are_written_at_once(tmp_path):
+    path = str(tmp_path / "a.h5")
+    with create_hdf5(path, META, dataset="a") as a, create_hdf5(path, META, dataset="b/c") as b:
+        with pytest.raises(StorageError, match="being written already"):
+            create_hdf5(path, META, dataset="a")
+        with pytest.raises(StorageError, match="being written already"):
+            create_hdf5(path, META)
+        b.write(META.roi, NEW)
+        a.write(META.roi, OLD)
+        a.commit()
+        b.commit()
+    np.testing.assert_array_equal(get(open_hdf5, path, "a"), OLD)
+    np.testing.assert_array_equal(get(open_hdf5, path, "b/c"), NEW)
+    assert names_in(tmp_path) == ["a.h5"]
+
+
+def test_what_others_added_meanwhile_stays(h5, monkeypatch):
+    writer = create_hdf5(str(h5), META, dataset="mask")
+    writer.write(META.roi, NEW)
+    add, calls = writer._target._finish, []
+
+    def add_while_somebody_else_does(file, new):
+        calls.append(file)
+        both = add(file, new)
+        if len(calls) == 1:  # after it was copied, before the copy has the name
+            with h5py.File(h5, "r+") as other:
+                other["theirs"] = 7
+        return both
+
+    monkeypatch.setattr(writer._target, "_finish", add_while_somebody_else_does)
+    writer.commit()
+    assert len(calls) == 2
+    check_the_rest(h5)
+    with h5py.File(h5) as file:
+        assert file["theirs"][()] == 7
+    assert names_in(h5.parent) == ["a.h5"]
+
+
+def test_a_dataset_that_appears_meanwhile_is_left_alone(h5):
+    with create_hdf5(str(h5), META, dataset="mask") as writer:
+        writer.write(META.roi, NEW)
+        with h5py.File(h5, "r+") as other:
+            other["mask"] = 7
+        with pytest.raises(TargetExistsError, match="holds 'mask' already"):
+            writer.commit()
+    with h5py.File(h5) as file:
+        assert file["mask"][()] == 7
+    assert names_in(h5.parent) == ["a.h5"]
+
+
+def test_a_damaged_file_gets_no_dataset(h5):
+    h5.write_bytes(h5.read_bytes()[:999])
+    with pytest.raises(StorageError, match=r"cannot add 'mask'.*damaged"):
+        create_hdf5(str(h5), META, dataset="mask", overwrite=True)
+    put(create_hdf5, h5, overwrite=True)  # but it can be replaced as a whole
+    np.testing.assert_array_equal(get(open_hdf5, h5), NEW)
+
+
+def test_a_file_that_is_open_for_writing_gets_no_dataset(h5):
+    with h5py.File(h5, "r+"), pytest.raises(StorageError, match="being written by another program"):
+        create_hdf5(str(h5), META, dataset="mask")
+    check_the_rest(h5)
+
+
+def test_a_dataset_is_added_to_the_file_behind_a_link(h5):
+    link = h5.with_name("link.h5")
+    link.symlink_to(h5.name)
+    put(create_hdf5, link, dataset="mask")
+    assert link.is_symlink()
+    check_the_rest(h5)
+    np.testing.assert_array_equal(get(open_hdf5, h5, "mask"), NEW)
+    put(create_hdf5, link, overwrite=True)  # but who names no dataset means the link
+    assert not link.is_symlink()
+    check_the_rest(h5)
+
+
+def test_a_copy_that_does_not_fit_is_refused_at_once(h5, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
+    with pytest.raises(StorageError, match=r"0 bytes left, and the file of \d+ bytes is copied"):
+        create_hdf5(str(h5), META, dataset="mask")
+
+
+# -------------------------------------------------------------------------------------- what is being read
+
+
+def test_nothing_that_is_being_read_is_written_over(storage, tmp_path):
+    path = tmp_path / f"a{storage.suffix}"
+    storage.write(path, OLD)
+    os.symlink(path.name, tmp_path / f"b{storage.suffix}")
+    reader = storage.open(str(path))
+    before = names_in(tmp_path)
+    for name in (f"a{storage.suffix}", f"b{storage.suffix}"):
+        with pytest.raises(StorageError, match=r"which is being read; choose another name"):
+            storage.create(str(tmp_path / name), META, **storage.options, overwrite=True)
+    assert names_in(tmp_path) == before
+    reader.close()
+    storage.write(path, NEW, overwrite=True)
+    np.testing.assert_array_equal(storage.read(path)[0], NEW)
+
+
+def test_nothing_in_or_around_a_store_that_is_read_is_written(tmp_path):
+    put(create_zarr, tmp_path / "p.zarr", dataset="raw")
+    put(create_zarr, tmp_path / "p.zarr" / "inner.zarr")
+    for read, written in (
+        ("p.zarr", "p.zarr/x.h5"),
+        ("p.zarr/raw", "p.zarr"),
+        ("p.zarr", "p.zarr/inner.zarr"),
+    ):
+        with open_zarr(str(tmp_path / read)), pytest.raises(StorageError, match="being read"):
+            create = create_hdf5 if written.endswith("h5") else create_zarr
+            create(str(tmp_path / written), META, overwrite=True)
+
+
+# ----------------------------------------------------------------------------------------- ends at any moment
+
+
+STEPS = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "symlink", "open", "write", "pwrite")
+
+
+def killed_at(step: int, work) -> bool:
+    """Do something in a process that ends at its n-th call to the system; return whether it came so far."""
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # another process
+        try:
+            count = 0
+
+            def dies(real):
+                def call(*arguments, **options):
+                    nonlocal count
+                    count += 1
+                    if count > step:
+                        os._exit(9)
+                    return real(*arguments, **options)
+
+                return call
+
+            for name in STEPS:
+                setattr(os, name, dies(getattr(os, name)))
+            from lazyflow_ops_io import _target
+
+            _target._exchange = dies(_target._exchange)
+            work()
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+def old_or_new(read, *, old, new):
+    try:
+        found = read()
+    except FormatError:
+        found = None
+    assert any(found is None if wanted is None else np.array_equal(found, wanted) for wanted in (old, new))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child at a chosen moment")
+@pytest.mark.parametrize(("name", "old"), [("mask", None), ("deep/er/labels", OLD * 2)])
+def test_a_file_that_gets_a_dataset_is_whole_whenever_the_process_ends(h5, name, old):
+    step = 0
+    original = h5.read_bytes()
+    while killed_at(step, lambda: put(create_hdf5, h5, dataset=name, overwrite=True)):
+        check_the_rest(h5, name)
+        old_or_new(lambda: get(open_hdf5, h5, name), old=old, new=NEW)
+        if h5.read_bytes() != original:
+            h5.write_bytes(original)
+        step += 1
+    assert step > 10
+    check_the_rest(h5, name)
+    assert names_in(h5.parent) == ["a.h5"]  # and each removed what the last one left
