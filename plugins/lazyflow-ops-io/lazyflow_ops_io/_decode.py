@@ -1,8 +1,9 @@
 """Decoding chunks, never to more bytes than they declare.
 
-Each decoder takes the stored bytes and the number of bytes they must give. A chunk that would give another
-number is refused without being unpacked: a few kilobytes of gzip can hold gigabytes of zeros. What a chunk
-says of itself is compared with what is expected before a library sees it, since not all of them do.
+Each decoder takes the stored bytes and the number of bytes they must give, or at most give where what comes
+out is packed once more. A chunk that would give another number is refused without being unpacked: a few
+kilobytes of gzip can hold gigabytes of zeros. What a chunk says of itself is compared with what is expected
+before a library sees it, since not all of them do.
 """
 
 from __future__ import annotations
@@ -28,18 +29,23 @@ with contextlib.suppress(ImportError):  # a platform without its wheels
 __all__ = [
     "DECODERS",
     "Decoder",
+    "blosc",
+    "bunzip2",
     "check_fletcher32",
     "check_packed",
     "deflate",
     "hdf5_bitshuffle",
     "hdf5_lz4",
     "inflate",
+    "most_packed",
     "packbits",
+    "unlzma",
     "unshuffle",
     "zstd",
 ]
 
-Decoder = Callable[[Any, int], Any]
+#: Stored bytes, size of what they give, whether it may be less.
+Decoder = Callable[[Any, int, bool], Any]
 
 #: LZMA says in its head how much memory it takes to unpack; 65 MiB is the most that its presets make.
 _LZMA_MEMORY = 96 * 2**20
@@ -48,74 +54,84 @@ _LZMA_MEMORY = 96 * 2**20
 _PIECE = 2**16
 
 
-def _bounded(size: int, data: Any) -> Any:
-    if len(data) != size:
+def _bounded(size: int, data: Any, less: bool = False) -> Any:
+    if len(data) != size and not (less and len(data) < size):
         more = "more than " if len(data) > size else ""
         raise ValueError(f"a chunk unpacks to {more}{min(len(data), size)} bytes, expected {size}")
     return data
 
 
-def _check_says(codec: str, says: int, size: int) -> None:
-    if says != size:
+def _says(codec: str, says: int, size: int, less: bool = False) -> int:
+    """Return how many bytes a chunk says it holds, if it may."""
+    if says != size and not (less and says < size):
         raise ValueError(f"a chunk of {codec} says it holds {says} bytes, expected {size}")
+    return says
+
+
+def most_packed(size: int) -> int:
+    """Return how many bytes a chunk takes at most when it is packed, by whatever codec."""
+    return 2 * size + 65536
 
 
 def check_packed(count: int, size: int) -> int:
     """Return the bytes a packed chunk takes; raises ValueError if no codec could have needed so many."""
-    if count > 2 * size + 65536:
+    if count > most_packed(size):
         raise ValueError(f"a chunk of {size} bytes takes {count} bytes")
     return count
 
 
-def _streams(begin: Callable[[], Any], data: Any, size: int) -> Any:
+def _streams(begin: Callable[[], Any], data: Any, size: int, less: bool) -> Any:
     """Unpack one stream after another, at most one byte more than expected."""
     stream = begin()
     found = stream.decompress(data, size + 1)
-    if len(found) >= size or not getattr(stream, "unused_data", b""):
-        return _bounded(size, found)
-    # Several streams in a row, which gzip and bzip2 allow: in pieces, so that what is left over of one stream
-    # is copied once, not once for each stream.
-    whole, parts = 0, []
-    stream, rest, view = begin(), b"", memoryview(data)
-    while whole <= size and (rest or len(view)):
-        if not rest:
-            rest, view = bytes(view[:_PIECE]), view[_PIECE:]
-        if stream.eof:
-            stream = begin()
-        found = stream.decompress(rest, size + 1 - whole)
-        whole += len(found)
-        parts.append(found)
-        rest = stream.unused_data if stream.eof else getattr(stream, "unconsumed_tail", b"")
-    return _bounded(size, b"".join(parts))
+    if len(found) < size and getattr(stream, "unused_data", b""):
+        # Several streams in a row, which gzip and bzip2 allow: in pieces, so that what is left over of one
+        # stream is copied once, not once for each stream.
+        whole, parts = 0, []
+        stream, rest, view = begin(), b"", memoryview(data)
+        while whole <= size and (rest or len(view)):
+            if not rest:
+                rest, view = bytes(view[:_PIECE]), view[_PIECE:]
+            if stream.eof:
+                stream = begin()
+            found = stream.decompress(rest, size + 1 - whole)
+            whole += len(found)
+            parts.append(found)
+            rest = stream.unused_data if stream.eof else getattr(stream, "unconsumed_tail", b"")
+        found = b"".join(parts)
+    _bounded(size, found, less)
+    if not stream.eof:
+        raise ValueError("a chunk ends before its checksum")
+    return found
 
 
-def inflate(data: Any, size: int) -> Any:
+def inflate(data: Any, size: int, less: bool = False) -> Any:
     """Unpack zlib data."""
-    return _bounded(size, _zlib.decompressobj().decompress(data, size + 1))
+    return _bounded(size, _zlib.decompressobj().decompress(data, size + 1), less)
 
 
-def gunzip(data: Any, size: int) -> Any:
+def gunzip(data: Any, size: int, less: bool = False) -> Any:
     """Unpack gzip data."""
-    return _streams(lambda: _zlib.decompressobj(wbits=31), data, size)
+    return _streams(lambda: _zlib.decompressobj(wbits=31), data, size, less)
 
 
-def _bunzip2(data: Any, size: int) -> Any:
-    return _streams(bz2.BZ2Decompressor, data, size)
+def bunzip2(data: Any, size: int, less: bool = False) -> Any:
+    """Unpack bzip2 data."""
+    return _streams(bz2.BZ2Decompressor, data, size, less)
 
 
-def _unlzma(data: Any, size: int) -> Any:
-    return _streams(lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), data, size)
+def unlzma(data: Any, size: int, less: bool = False) -> Any:
+    """Unpack data of LZMA or xz."""
+    return _streams(lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), data, size, less)
 
 
-def zstd(data: Any, size: int) -> Any:
-    """Unpack one frame of Zstandard."""
+def zstd(data: Any, size: int, less: bool = False) -> Any:
+    """Unpack one frame of Zstandard; one that does not say its size must have ``size`` exactly."""
     from numcodecs import zstd as codec  # type: ignore[import-untyped]  # has no py.typed
 
     says = _zstd_content(data)
-    if says is not None:  # otherwise the library refuses a frame that does not fill `out`
-        _check_says("Zstandard", says, size)
-    out = np.empty(size, np.uint8)
-    codec.decompress(data, out)
+    out = np.empty(size if says is None else _says("Zstandard", says, size, less), np.uint8)
+    codec.decompress(data, out)  # refuses a frame without a size that does not fill `out`
     return out
 
 
@@ -132,7 +148,7 @@ def _zstd_content(data: Any) -> int | None:
     return int.from_bytes(head[at : at + count], "little") + (256 if count == 2 else 0)
 
 
-def blosc(data: Any, size: int) -> Any:
+def blosc(data: Any, size: int, less: bool = False) -> Any:
     """Unpack a Blosc buffer."""
     from numcodecs import blosc as codec
 
@@ -140,22 +156,20 @@ def blosc(data: Any, size: int) -> Any:
     if len(data) < 16:
         raise ValueError(f"a chunk of Blosc has {len(data)} bytes, no whole header")
     says, _, packed = struct.unpack_from("<III", data, 4)
-    _check_says("Blosc", says, size)
+    out = np.empty(_says("Blosc", says, size, less), np.uint8)
     if packed > len(data) or not data[3]:
         raise ValueError(f"a chunk of Blosc says it takes {packed} bytes, it has {len(data)}")
-    out = np.empty(size, np.uint8)
     codec.decompress(data, out)
     return out
 
 
-def _lz4(data: Any, size: int) -> Any:
+def _lz4(data: Any, size: int, less: bool = False) -> Any:
     """Unpack one block with its size before it, as numcodecs writes it."""
     from numcodecs import lz4
 
     if len(data) < 5:
         raise ValueError(f"a chunk of LZ4 has {len(data)} bytes")
-    _check_says("LZ4", int.from_bytes(data[:4], "little"), size)
-    out = np.empty(size, np.uint8)
+    out = np.empty(_says("LZ4", int.from_bytes(data[:4], "little"), size, less), np.uint8)
     lz4.decompress(data, out)
     return out
 
@@ -167,8 +181,8 @@ DECODERS: Final[Mapping[str, Decoder]] = {
     "zstd": zstd,
     "blosc": blosc,
     "lz4": _lz4,
-    "bz2": _bunzip2,
-    "lzma": _unlzma,
+    "bz2": bunzip2,
+    "lzma": unlzma,
 }
 
 
@@ -176,14 +190,20 @@ DECODERS: Final[Mapping[str, Decoder]] = {
 
 
 def unshuffle(data: Any, itemsize: int) -> Any:
-    """Undo HDF5's shuffle filter, which stores all first bytes, then all second bytes, and so on."""
+    """Undo HDF5's shuffle filter, which stores all first bytes, then all second bytes, and so on.
+
+    Bytes at the end that are no whole element stay where they are.
+    """
     if itemsize == 1:
         return data
     planes = np.frombuffer(data, np.uint8)
     whole = len(planes) // itemsize
-    if whole * itemsize != len(planes):
-        raise ValueError(f"a shuffled chunk of {len(planes)} bytes is no multiple of {itemsize}")
-    return np.ascontiguousarray(planes.reshape(itemsize, whole).T).reshape(-1)
+    out = np.empty(len(planes), np.uint8)
+    out[: whole * itemsize].reshape(whole, itemsize)[...] = (
+        planes[: whole * itemsize].reshape(itemsize, whole).T
+    )
+    out[whole * itemsize :] = planes[whole * itemsize :]
+    return out
 
 
 def check_fletcher32(data: Any) -> Any:
@@ -195,11 +215,11 @@ def check_fletcher32(data: Any) -> Any:
     return Fletcher32().decode(data)
 
 
-def hdf5_lz4(data: Any, size: int) -> Any:
+def hdf5_lz4(data: Any, size: int, less: bool = False) -> Any:
     """Unpack HDF5's registered filter 32004: blocks of LZ4, each after its length, big-endian."""
     data = memoryview(data)
     says, block = _two(data, ">QI")
-    _check_says("LZ4", says, size)
+    size = _says("LZ4", says, size, less)
     return b"".join(_lz4_blocks(data[12:], size, max(1, min(block, size))))
 
 
@@ -231,13 +251,13 @@ def _next_block(data: memoryview, at: int) -> tuple[memoryview, int]:
     return packed, at + 4 + count
 
 
-def hdf5_bitshuffle(data: Any, size: int, itemsize: int, block: int, packing: int) -> Any:
+def hdf5_bitshuffle(data: Any, size: int, less: bool, itemsize: int, block: int, packing: int) -> Any:
     """Undo HDF5's registered filter 32008, which sorts bits by their place in an element, block by block.
 
     Parameters
     ----------
-    data, size
-        The stored bytes, and how many they must give.
+    data, size, less
+        As for all.
     itemsize
         Bytes per element.
     block
@@ -252,7 +272,7 @@ def hdf5_bitshuffle(data: Any, size: int, itemsize: int, block: int, packing: in
     data = memoryview(data)
     if packing:
         says, block_bytes = _two(data, ">QI")
-        _check_says("bitshuffle", says, size)
+        size = _says("bitshuffle", says, size, less)
         block, data = block_bytes // itemsize, data[12:]
     block = block or max(128, 8192 // itemsize // 8 * 8)
     if size % itemsize or block < 8 or block % 8:

@@ -90,10 +90,24 @@ def find_dataset(file: h5py.File, path: str, name: str) -> h5py.Dataset:
     if not isinstance(group, h5py.Dataset):
         raise _no_dataset(file, path, name)
     if group.is_virtual:
-        raise FormatError(f"{path!r}: dataset {name!r} is virtual: its pixels are in other files.")
+        raise _is_virtual(path, name, group)
     if group.external:
         raise FormatError(f"{path!r}: dataset {name!r} keeps its pixels in other files.")
     return group
+
+
+def _is_virtual(path: str, name: str, dataset: h5py.Dataset) -> FormatError:
+    plist = dataset.id.get_create_plist()
+    sources = [
+        (plist.get_virtual_filename(i), plist.get_virtual_dsetname(i))
+        for i in range(min(plist.get_virtual_count(), 3))
+    ]
+    others = sorted({file for file, _ in sources if file != "."})
+    if others:
+        where = f"in other files, {listed([repr(o) for o in others])}; open those themselves"
+    else:
+        where = f"in other datasets, {listed(sorted({repr(d) for _, d in sources}))}; open those"
+    return FormatError(f"{path!r}: dataset {name!r} is virtual: its pixels are {where}.")
 
 
 def _no_dataset(file: h5py.File, path: str, name: str) -> FormatError:
@@ -101,29 +115,60 @@ def _no_dataset(file: h5py.File, path: str, name: str) -> FormatError:
 
 
 def only_dataset(file: h5py.File, path: str) -> str:
-    """Return the name of the only dataset in a file; raises `FormatError` listing them if there are more."""
+    """Return the name of the only dataset in a file that is an image.
+
+    Texts, single numbers and the scales of dimensions are none; nor are lists of numbers beside one dataset
+    of more axes.
+
+    Raises
+    ------
+    FormatError
+        Listing them if there are more, or none.
+    """
     names = list_datasets(file)
-    if len(names) != 1:
-        holds = f"{len(names)} datasets: {listed(names)}; give one as dataset" if names else "no dataset"
+    images = [n for n in names if _is_image(file[n])] if len(names) > 1 else names
+    if len(images) > 1:
+        larger = [n for n in images if len(file[n].shape) > 1]
+        images = larger if len(larger) == 1 else images
+    if len(images) != 1:
+        shown = images or names
+        holds = f"{len(shown)} datasets: {listed(shown)}; give one as dataset" if shown else "no dataset"
         raise FormatError(f"{path!r} holds {holds}.")
-    return names[0]
+    return images[0]
+
+
+def _is_image(dataset: h5py.Dataset) -> bool:
+    try:
+        if dataset.dtype.kind not in "biufc" or not dataset.shape:
+            return False
+        # Not through H5DSis_scale, as for the labels below.
+        kind = dataset.attrs.get_id("CLASS") if "CLASS" in dataset.attrs else None
+        return (
+            kind is None
+            or kind.dtype.kind != "S"
+            or kind.shape != ()
+            or b"SCALE" not in dataset.attrs["CLASS"]
+        )
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+        return False  # damaged
 
 
 def list_datasets(file: h5py.File) -> list[str]:
     """Return the paths of all datasets in a file, each once, at most 1000; follows no soft links."""
     names: list[str] = []
-    seen: set[int] = set()
+    seen: set[tuple[int, ...]] = set()
     todo: list[tuple[str, h5py.Group]] = [("", file["/"])]
     while todo and len(names) < _MOST_LISTED and len(seen) < 10 * _MOST_LISTED:
         prefix, group = todo.pop()
         for key in sorted(group):
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                continue
             try:
+                if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                    continue
                 item = group[key]
-            except (KeyError, OSError, RuntimeError):
+                # Not H5Oget_info, which crashes on damaged B-trees.
+                address = h5py.h5g.get_objinfo(item.id).objno
+            except (KeyError, OSError, RuntimeError, ValueError):
                 continue  # a damaged entry hides only itself
-            address = h5py.h5o.get_info(item.id).addr
             if address in seen:
                 continue
             seen.add(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import threading
@@ -143,6 +144,10 @@ class MappedReader(ArrayReader):
             self._file.close()
 
 
+#: Flags of every file that is opened: what is not there, such as the writer of a pipe, is not waited for.
+_AT_ONCE = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
+
+
 class PreadFile:
     """An ordinary file, read at absolute positions from any number of threads.
 
@@ -151,7 +156,7 @@ class PreadFile:
     path
         The file.
     flags
-        More flags for ``os.open``.
+        More flags for ``os.open``. It never waits: what is opened may be a pipe.
 
     Raises
     ------
@@ -165,7 +170,7 @@ class PreadFile:
 
     def __init__(self, path: str | os.PathLike[str], flags: int = 0) -> None:
         self._fd = -1
-        self._fd = os.open(path, os.O_RDONLY | flags | getattr(os, "O_BINARY", 0))
+        self._fd = os.open(path, os.O_RDONLY | flags | _AT_ONCE)
         status = os.fstat(self._fd)
         self.size = status.st_size
         self._lock = threading.Lock()
@@ -195,6 +200,16 @@ class PreadFile:
                 raise EOFError(f"it ends at byte {offset + count}, expected {out.nbytes} bytes from {offset}")
         else:
             out.data.cast("B")[:] = self.read(offset, out.nbytes)
+
+    def map(self, dtype: np.dtype[Any], shape: Sequence[int], offset: int, order: Any = "C") -> Any:
+        """Return an array in the file, mapped into memory; raises EOFError if it is not all there."""
+        end = offset + prod(shape) * dtype.itemsize
+        if end > self.size:
+            raise EOFError(f"it has {self.size} bytes, expected {end}")
+        if not prod(shape):
+            return np.empty(shape, dtype, order)
+        mapped = mmap.mmap(self._fd, end, access=mmap.ACCESS_READ)
+        return np.ndarray(shape, dtype, mapped, offset, order=order)
 
     def fileno(self) -> int:
         """Return its descriptor."""
@@ -274,5 +289,9 @@ def usual_axes(shape: Sequence[int]) -> Axes:
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in this machine's byte order, which is what readers deliver."""
-    return dtype.newbyteorder("=")
+    """Return the dtype in this machine's byte order, which is what readers deliver.
+
+    By its name: NumPy has two types of 64 bits on some machines, ``long`` and ``long long``, which are equal
+    but not the same to other libraries.
+    """
+    return np.dtype(dtype.newbyteorder("=").str)

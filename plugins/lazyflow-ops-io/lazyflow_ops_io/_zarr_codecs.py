@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lazyflow_core.errors import FormatError
 from lazyflow_ops_io._border import check_declared
-from lazyflow_ops_io._decode import DECODERS, check_fletcher32, check_packed, unshuffle
+from lazyflow_ops_io._decode import DECODERS, Decoder, check_fletcher32, check_packed, most_packed, unshuffle
 
 __all__ = ["Chain", "Shard", "checked_dtype", "parse_2", "parse_3"]
 
@@ -93,7 +93,7 @@ class Shard:
     ) -> None:
         self.shape, self.inner, self.fill = shape, inner, fill
         self.counts = tuple(n // c for n, c in zip(shape, inner.shape, strict=True))
-        self._index, self._index_bytes, self._at_end = index, index_bytes, at_end
+        self._index, self._at_end, self.index_bytes = index, at_end, index_bytes
 
     def places(self, read: Callable[[int, int], Any], size: int) -> npt.NDArray[np.uint64]:
         """Return offset and length of every chunk, an array of shape ``(*counts, 2)``.
@@ -105,9 +105,9 @@ class Shard:
         size
             How many bytes the shard has.
         """
-        if self._index_bytes > size:
+        if self.index_bytes > size:
             raise ValueError(f"a shard of {size} bytes has no room for the list of its chunks")
-        stored = read(size - self._index_bytes if self._at_end else 0, self._index_bytes)
+        stored = read(size - self.index_bytes if self._at_end else 0, self.index_bytes)
         return self._index(stored).reshape(*self.counts, 2)  # type: ignore[no-any-return]
 
     def chunk(
@@ -148,7 +148,8 @@ def parse_2(
     if not isinstance(filters, list):
         raise FormatError(f"{path!r}: filters is {filters!r:.80}, expected a list.")
     codecs = [*filters, *([] if compressor is None else [compressor])]
-    steps = _BytesSteps(path, prod(shape), prod(shape) * dtype.itemsize)
+    size = prod(shape) * dtype.itemsize
+    steps = _BytesSteps(path, prod(shape), size, most_packed(size))
     for codec in _checked_list(path, codecs):
         name = codec.get("id")
         steps.add(name, codec)
@@ -194,11 +195,13 @@ def parse_3(
         stored = _in_order(path, stored, configuration.get("endian", "little"))
         if not undo:
             dtype = stored
-        steps = _BytesSteps(path, prod(stored_shape), prod(stored_shape) * stored.itemsize)
+        size = prod(stored_shape) * stored.itemsize
+        steps = _BytesSteps(path, prod(stored_shape), size, most_packed(size))
         undo.append(lambda data: _frombuffer(data, stored, stored_shape, "C"))
     else:
         shard = _shard(path, configuration, stored_shape, stored, fill, depth)
-        steps = _BytesSteps(path, prod(stored_shape), None)
+        most = most_packed(prod(stored_shape) * stored.itemsize) + shard.index_bytes
+        steps = _BytesSteps(path, prod(stored_shape), None, most)
         undo.append(shard.decode)
         if not undo[1:]:
             dtype = shard.inner.dtype
@@ -244,10 +247,20 @@ def _shard(
 
 
 class _BytesSteps:
-    """Codecs from bytes to bytes, in the order of encoding, with the size before each where it is known."""
+    """Codecs from bytes to bytes, in the order of encoding, with the size before each.
 
-    def __init__(self, path: str, count: int, size: int | None) -> None:
-        self._path, self._count, self._size = path, count, size
+    Parameters
+    ----------
+    path
+        The file, for errors.
+    count
+        Values in a chunk.
+    size, most
+        Bytes of what the first codec takes, None where it depends on the chunk; and the most of any of them.
+    """
+
+    def __init__(self, path: str, count: int, size: int | None, most: int) -> None:
+        self._path, self._count, self._size, self._most = path, count, size, most
         self._undo: list[Undo] = []
 
     def undo(self) -> list[Undo]:
@@ -265,9 +278,7 @@ class _BytesSteps:
         short = name.removeprefix("numcodecs.") if isinstance(name, str) else ""
         size = self._size
         if short in DECODERS:
-            if size is None:
-                raise FormatError(f"{self._path!r} packs what is packed already, with {name!r}.")
-            self._undo.append(lambda data, decode=DECODERS[short], size=size: decode(data, size))
+            self._undo.append(_unpacking(DECODERS[short], size, self._most))
             self._size = None
         elif short in _CHECKSUMS:
             at_start = configuration.get("location", "start" if short in ("crc32", "adler32") else "end")
@@ -292,6 +303,10 @@ class _BytesSteps:
             self._undo.append(
                 lambda data, t=stored, n=expected: function(_frombuffer(data, t, (n // t.itemsize,), "C"))
             )
+
+
+def _unpacking(decode: Decoder, size: int | None, most: int) -> Undo:
+    return lambda data: decode(data, most if size is None else size, size is None)
 
 
 def _elementwise(

@@ -17,8 +17,8 @@ _MOST_METADATA_BYTES = 16 * 2**20
 
 _MOST_LISTED = 1000
 
-#: What appears between looking for a link and opening is not followed either, and a pipe does not wait.
-_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+#: What appears between looking for a link and opening is not followed either.
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 Three roads lead to the pixels. A dataset that lies in one piece is mapped into memory. Where it is
 stored in chunks with filters we know, its chunks are read straight from the file and unpacked in the caller's
-thread, so any number of threads work at once. Everything else goes through h5py, one thread at a time. Which
-one is decided when the file is opened, by looking at how the dataset is stored.
+thread, so any number of threads work at once. Everything else goes through h5py, one thread at a time, after
+a look at what it will unpack. Which one is decided when the file is opened, by looking at how the dataset is
+stored.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 from operator import mul
 from typing import Any
@@ -21,9 +23,10 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import check_fletcher32, check_packed, inflate, unshuffle
+from lazyflow_ops_io._decode import check_packed
 from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset, value_range_of
-from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
+from lazyflow_ops_io._hdf5_filters import Filters
+from lazyflow_ops_io._hdf5_guard import GuardedFile, find_beginning, lock_for_reading
 from lazyflow_ops_io._reader import (
     ArrayReader,
     MappedReader,
@@ -36,11 +39,9 @@ from lazyflow_ops_io._reader import (
 
 __all__ = ["Hdf5Reader", "open_hdf5"]
 
-#: Listing where a chunk lies takes 3 µs and 300 bytes each; beyond this h5py looks them up one by one.
+#: Listing where a chunk lies takes 3 µs and 300 bytes each; beyond this HDF5 looks them up, half a
+#: millisecond each.
 _MOST_INDEXED_CHUNKS = 500_000
-
-#: Filters that are undone here, in the only order that is.
-_KNOWN_FILTERS = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 
 
 def open_hdf5(path: str, *, dataset: str | None = None) -> ArrayReader:
@@ -57,25 +58,26 @@ def open_hdf5(path: str, *, dataset: str | None = None) -> ArrayReader:
     ------
     FormatError
         If it is no HDF5 file or damaged; if the dataset does not exist, is not numeric, or has its pixels in
-        other files (external links and storage, virtual datasets).
+        other files (external links and storage, virtual datasets), or is packed by a filter we lack.
     StorageError
         If the file is missing or may not be read.
     """
     with foreign_errors(path, "open"):
         raw = PreadFile(path)
         try:
+            beginning = find_beginning(path, raw)
             lock_for_reading(path, raw)
             with HDF5_LOCK:
-                file = h5py.File(GuardedFile(raw), "r")
+                file = h5py.File(GuardedFile(raw, beginning), "r")
                 try:
                     found = find_dataset(file, path, dataset or only_dataset(file, path))
                     meta = _meta_of(path, found)
-                    offset = found.id.get_offset() if _is_stored_plainly(file, found) else None
+                    offset = found.id.get_offset() if _is_stored_plainly(found) else None
                     if offset is not None and meta.size:
-                        pixels = np.memmap(path, found.dtype, "r", offset, found.shape)
+                        pixels = raw.map(found.dtype, found.shape, beginning + offset)
                         file.close()
                         return MappedReader(path, meta, pixels, raw)
-                    return Hdf5Reader(path, meta, file, found, raw)
+                    return Hdf5Reader(path, meta, file, found, raw, beginning)
                 except BaseException:
                     file.close()
                     raise
@@ -99,65 +101,82 @@ def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
     )
 
 
-def _is_stored_plainly(file: h5py.File, dataset: h5py.Dataset) -> bool:
-    """Whether the bytes in the file are those of the dtype, and positions count from the file's beginning.
+def _is_stored_plainly(dataset: h5py.Dataset) -> bool:
+    """Whether the bytes in the file are those of the dtype.
 
     A number stored with padding bits or an unusual float layout is h5py's to convert.
     """
-    as_numpy = h5py.h5t.py_create(dataset.dtype, logical=True)
-    return file.userblock_size == 0 and bool(dataset.id.get_type().equal(as_numpy))
+    return bool(dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype, logical=True)))
 
 
 class Hdf5Reader(ArrayReader):
     """One open dataset; use `open_hdf5`. Made and released under `HDF5_LOCK`."""
 
     def __init__(
-        self, path: str, meta: ArrayMeta, file: h5py.File, dataset: h5py.Dataset, raw: PreadFile
+        self,
+        path: str,
+        meta: ArrayMeta,
+        file: h5py.File,
+        dataset: h5py.Dataset,
+        raw: PreadFile,
+        beginning: int,
     ) -> None:
         super().__init__(path, meta)
         self._file = file
         self._dataset = dataset
         self._raw = raw
+        #: Where HDF5 begins in the file; the positions of chunks count from there.
+        self._beginning = beginning
         self._stored_dtype = dataset.dtype
         self._chunks: tuple[int, ...] = dataset.chunks or ()
         self._chunk_bytes = prod(self._chunks) * dataset.dtype.itemsize
-        plist = dataset.id.get_create_plist()
-        #: The filters that pack a chunk, in their order.
-        self._filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+        #: How chunks are packed; None if there are none.
+        self._filters = Filters(path, dataset) if self._chunks else None
+        #: Whether h5py has to read, for filters and values that only HDF5 knows.
+        self._by_h5py = self._filters is None or not (self._filters.ours and _is_stored_plainly(dataset))
         #: Where each chunk lies, ``(byte offset, bytes, mask of the filters left out)`` by its first pixel;
-        #: None if h5py has to read.
+        #: None if there are too many to list.
         self._index = self._index_chunks()
         #: Value of pixels in chunks that were never written.
         self._fill: Any = 0
-        chunks = prod(BlockGrid(meta.shape, self._chunks).counts) if self._index is not None else 0
+        chunks = prod(BlockGrid(meta.shape, self._chunks).counts) if self._chunks else 0
+        plist = dataset.id.get_create_plist()
         # Asked for only where it matters, and checked before: reading a damaged fill value crashes HDF5.
         if len(self._index or ()) < chunks and plist.fill_value_defined() == h5py.h5d.FILL_VALUE_USER_DEFINED:
             self._fill = dataset.fillvalue
 
     def _index_chunks(self) -> dict[tuple[int, ...], tuple[int, int, int]] | None:
         dataset = self._dataset
-        if (
-            not self._chunks
-            or prod(BlockGrid(dataset.shape, self._chunks).counts) > _MOST_INDEXED_CHUNKS
-            or [f for f in _KNOWN_FILTERS if f in self._filters] != self._filters
-            or not _is_stored_plainly(self._file, dataset)
-        ):
+        if not self._chunks or prod(BlockGrid(dataset.shape, self._chunks).counts) > _MOST_INDEXED_CHUNKS:
             return None
         found: list[Any] = []
         dataset.id.chunk_iter(found.append)
-        index = {}
-        for first_pixel, left_out, offset, count in found:
-            if offset + count > self._raw.size:
-                raise FormatError(
-                    f"{self.path!r} is truncated: a chunk of {dataset.name!r} lies beyond its end."
-                )
-            index[first_pixel] = (offset, count, left_out)
-        return index
+        return {first: self._checked(offset, count, left) for first, left, offset, count in found}
+
+    def _checked(self, offset: int, count: int, left_out: int) -> tuple[int, int, int]:
+        offset += self._beginning
+        if offset + count > self._raw.size:
+            raise FormatError(
+                f"{self.path!r} is truncated: a chunk of {self._dataset.name!r} lies beyond its end."
+            )
+        return offset, count, left_out
+
+    def _place(self, index: tuple[int, ...]) -> tuple[int, int, int] | None:
+        first = tuple(map(mul, index, self._chunks))
+        if self._index is not None:
+            return self._index.get(first)
+        with HDF5_LOCK:
+            found = self._dataset.id.get_chunk_info_by_coord(first)
+        if found.byte_offset is None or not found.size:
+            return None
+        return self._checked(found.byte_offset, found.size, found.filter_mask)
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
-        if self._index is not None:
+        if not self._by_h5py:
             copy_chunks(self._chunks, self._load, self._fill, roi, out)
             return
+        if self._filters:
+            self._look(roi)
         dest = (
             out
             if out.flags.c_contiguous and out.dtype == self.meta.dtype
@@ -168,10 +187,22 @@ class Hdf5Reader(ArrayReader):
         if dest is not out:
             out[...] = dest
 
+    def _look(self, roi: Roi) -> None:
+        """Unpack as much of the chunks as we can, within bounds, before HDF5 does without."""
+        assert self._filters is not None
+        for index in product(
+            *(range(a // c, -(-b // c)) for a, b, c in zip(roi.start, roi.stop, self._chunks, strict=True))
+        ):
+            place = self._place(index)
+            if place is not None:
+                offset, count, left_out = place
+                packed = self._raw.read(offset, check_packed(count, self._chunk_bytes))
+                self._filters.look(packed, left_out)
+
     def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        assert self._index is not None
+        assert self._filters is not None
         chunks, dtype = self._chunks, self._stored_dtype
-        place = self._index.get(tuple(map(mul, index, chunks)))
+        place = self._place(index)
         if place is None:
             return None
         offset, count, left_out = place
@@ -182,16 +213,7 @@ class Hdf5Reader(ArrayReader):
                 self._raw.read_into(offset + skipped, part)
                 return part
             return np.frombuffer(self._raw.read(offset + skipped, needed), dtype).reshape(-1, *chunks[1:])
-        data: Any = self._raw.read(offset, check_packed(count, size))
-        for i, known in reversed(list(enumerate(self._filters))):
-            if left_out >> i & 1:
-                continue
-            if known == h5py.h5z.FILTER_DEFLATE:
-                data = inflate(data, size)
-            elif known == h5py.h5z.FILTER_SHUFFLE:
-                data = unshuffle(data, dtype.itemsize)
-            else:
-                data = check_fletcher32(data)
+        data = self._filters.undo(self._raw.read(offset, check_packed(count, size)), left_out)
         # Chunks are stored whole, also where they reach beyond the end of the array.
         return np.frombuffer(data, dtype).reshape(chunks)[rows]
 

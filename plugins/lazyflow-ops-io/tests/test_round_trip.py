@@ -193,3 +193,16 @@ def test_chunks_of_about_a_mebibyte_hold_one_time_and_one_channel(name, formats,
 
 
 UM = "micrometer"
+
+
+@pytest.mark.parametrize("code", "qQlLbBhHiI")
+def test_every_integer_type_of_c_is_written_and_read(variant, tmp_path, code):
+    data = np.arange(60).reshape(3, 4, 5).astype(code)
+    if data.dtype.itemsize == 8 and not variant.every_type:
+        with pytest.raises(StorageError):
+            variant.write(tmp_path / f"a{variant.suffix}", data, "zyx")
+        return
+    variant.write(tmp_path / f"a{variant.suffix}", data, "zyx")
+    found, meta = variant.read(tmp_path / f"a{variant.suffix}")
+    np.testing.assert_array_equal(found, data)
+    assert meta.dtype == data.dtype
