@@ -5,7 +5,7 @@ from lazyflow_core.graph.declarations import InputSlot, OutputSlot, ParameterSlo
 from lazyflow_core.graph.duck import SlotArray
 from lazyflow_core.graph.graph import Graph
 from lazyflow_core.graph.lanes import Lanes
-from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiSlot
+from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter, MultiSlot, MultiValueOutput
 from lazyflow_core.graph.operator import Operator
 from lazyflow_core.graph.pull import SlotRequest
 from lazyflow_core.graph.slots import Slot
@@ -19,7 +19,9 @@ __all__ = [
     "Lanes",
     "MultiInput",
     "MultiOutput",
+    "MultiParameter",
     "MultiSlot",
+    "MultiValueOutput",
     "Operator",
     "Output",
     "OutputSlot",

@@ -31,7 +31,7 @@ from lazyflow_core.graph.pull import (
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.request import checkpoint
+from lazyflow_core.request import Priority, checkpoint
 from lazyflow_core.request.extension import MAX_INLINE_DEPTH, current_stack
 from lazyflow_core.roi import Roi
 
@@ -86,13 +86,16 @@ class ArraySlot(Slot):
 
     # ----------------------------------------------------------------------------------------------- pull
 
-    def request(self, roi: Roi | None = None) -> SlotRequest:
+    def request(self, roi: Roi | None = None, *, priority: Priority | None = None) -> SlotRequest:
         """Return a request for one region; nothing is computed before it is submitted or waited for.
 
         Parameters
         ----------
         roi
             In the coordinates of this slot's array; None for all of it.
+        priority
+            Which class of requests it belongs to, with all that is asked for it; None for that of the
+            request that asks, or normal outside of any. `Request.raise_priority` makes it more urgent later.
 
         Returns
         -------
@@ -114,7 +117,7 @@ class ArraySlot(Slot):
             raise no_region(self, roi)
         elif not roi.fits(meta.shape):
             raise self._outside(roi)
-        return SlotRequest(self, roi)
+        return SlotRequest(self, roi, priority)
 
     def __getitem__(self, key: Any) -> SlotRequest:
         """Return a request for a region given by numpy slicing; integers keep their axis."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lazyflow_core.errors import GraphError, ParameterError
 from lazyflow_core.graph.arrays import Input, Output
-from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter, MultiValueOutput
 from lazyflow_core.graph.slots import Slot
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
@@ -185,7 +185,8 @@ class OutputSlot(Declaration[S]):
         The type of the value, for an output that computes one (`ValueOutput`) in ``compute_value``; default
         an array.
     level
-        0 for one slot, 1 for a list of slots (`MultiOutput`), 2 for a list of lists, …
+        0 for one slot, 1 for a list of slots (`MultiOutput`, of values `MultiValueOutput`), 2 for a list of
+        lists, …
     doc
         One sentence for listings.
     """
@@ -196,28 +197,31 @@ class OutputSlot(Declaration[S]):
     def __init__(self: OutputSlot[MultiOutput], *, level: int, doc: str = "") -> None: ...
     @overload
     def __init__(self: OutputSlot[ValueOutput[T]], *, value: type[T], doc: str = "") -> None: ...
+    @overload
+    def __init__(
+        self: OutputSlot[MultiValueOutput], *, value: type[T], level: int, doc: str = ""
+    ) -> None: ...
     def __init__(self, *, value: type[Any] | None = None, level: int = 0, doc: str = "") -> None:
         super().__init__(doc, level)
-        if value is not None and level:
-            raise GraphError("an output of values has no level; give it a list as value.")
         self.value_type = value
 
     def bind(self, operator: Operator) -> S:
         """Make the output of one operator."""
         slot: Slot
-        if self.value_type is not None:
-            slot = ValueOutput(operator, self)
-        elif self.level:
-            slot = MultiOutput(operator, self, self.level)
+        if self.level:
+            several = MultiOutput if self.value_type is None else MultiValueOutput
+            slot = several(operator, self, self.level)
         else:
-            slot = Output(operator, self)
+            slot = Output(operator, self) if self.value_type is None else ValueOutput(operator, self)
         return cast(S, slot)
 
     def describe(self, level: int | None = None) -> str:
-        """Return e.g. ``"array"``, ``"list of arrays"`` or ``"one dict"``."""
-        if self.value_type is not None:
-            return f"one {type_text(self.value_type)}"
-        return _lists(self.level if level is None else level)
+        """Return e.g. ``"array"``, ``"list of arrays"``, ``"one dict"`` or ``"list of dict values"``."""
+        level = self.level if level is None else level
+        if self.value_type is None:
+            return _lists(level)
+        text = type_text(self.value_type)
+        return _lists(level, f"{text} values") if level else f"one {text}"
 
 
 class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
@@ -232,8 +236,16 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         Its value until one is given. Without a default the operator is not ready before it has one.
     choices
         The only values accepted.
+    range
+        The smallest and the largest number accepted, both included, None where there is no limit; of a tuple,
+        for each number in it. Where both are given, a user interface can show a slider.
+    step
+        How far apart neighbouring numbers are on that slider; numbers in between are accepted, too. Default
+        1 for integers, and as the user interface likes otherwise.
     check
         Called with a value of the right type; returns a sentence that says why it is refused, or None.
+    level
+        0 for one value, 1 for a list of slots with a value each (`MultiParameter`), 2 for a list of lists, …
     doc
         One sentence for listings.
 
@@ -246,6 +258,10 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
     Traceback (most recent call last):
     ...
     lazyflow_core.errors.ParameterError: OpBlur.sigma: -1.0 must be positive.
+    >>> ParameterSlot(int, default=50, range=(0, 100)).accept(101, "OpRank.percent")
+    Traceback (most recent call last):
+    ...
+    lazyflow_core.errors.ParameterError: OpRank.percent: 101 is outside 0 to 100.
     """
 
     def __init__(
@@ -254,19 +270,31 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         *,
         default: T | _Required = _REQUIRED,
         choices: Collection[T] | None = None,
+        range: tuple[float | None, float | None] | None = None,
+        step: float | None = None,
         check: Callable[[T], str | None] | None = None,
+        level: int = 0,
         doc: str = "",
     ) -> None:
-        super().__init__(doc)
+        super().__init__(doc, level)
         self.type = type
         self.choices = None if choices is None else tuple(choices)
+        self.range = None if range is None else _limits(range, type)
+        integers = self.range is not None and int in _alternatives(type) and float not in _alternatives(type)
+        self.step = 1 if step is None and integers else step
+        if step is not None and not step > 0:
+            raise GraphError(f"step={step!r}: the distance of neighbouring numbers is positive.")
         self.check = check
         self.has_default = not isinstance(default, _Required)
         self.default = self.accept(default, "the default of a parameter") if self.has_default else None
 
     def bind(self, operator: Operator) -> Parameter[T]:
-        """Make the parameter of one operator."""
-        return Parameter(operator, self)
+        """Make the parameter of one operator; a `MultiParameter` where the level says so."""
+        return (
+            cast("Parameter[T]", MultiParameter(operator, self, self.level))
+            if self.level
+            else Parameter(operator, self)
+        )
 
     def accept(self, value: Any, where: str) -> T:
         """Return a value in the declared type.
@@ -284,6 +312,8 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
             raise ParameterError(
                 f"{where}: {value!r} is not one of {', '.join(map(repr, self.choices))}{hint}"
             )
+        if self.range is not None and not all(_within(number, self.range) for number in _numbers(converted)):
+            raise ParameterError(f"{where}: {value!r} is outside {_range_text(self.range)}.")
         if self.check is not None:
             complaint = self.check(converted)
             if complaint:
@@ -311,21 +341,61 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         )
 
     def describe(self, level: int | None = None) -> str:
-        """Return e.g. ``"float, default 1.0"``."""
-        parts = [type_text(self.type)]
+        """Return e.g. ``"float, default 1.0"``, ``"list of float values"``."""
+        level = self.level if level is None else level
+        parts = [_lists(level, f"{type_text(self.type)} values") if level else type_text(self.type)]
         if self.choices is not None:
             parts.append("one of " + ", ".join(map(repr, self.choices)))
-        parts.append(f"default {self.default!r}" if self.has_default else "required")
+        if self.range is not None:
+            parts.append(_range_text(self.range))
+        if self.has_default or not level:
+            parts.append(f"default {self.default!r}" if self.has_default else "required")
         return ", ".join(parts)
 
 
-def _lists(level: int) -> str:
-    return "array" if level == 0 else "list of " + "lists of " * (level - 1) + "arrays"
+def _lists(level: int, things: str = "arrays") -> str:
+    return "array" if level == 0 else "list of " + "lists of " * (level - 1) + things
 
 
 def type_text(type_: Any) -> str:
     """Return how a declared type is written."""
     return type_.__name__ if isinstance(type_, type) else str(type_).replace("typing.", "")
+
+
+def _limits(limits: Any, type_: Any) -> tuple[float | None, float | None]:
+    """Return a range, if it is one that a parameter of that type can have."""
+    if not isinstance(limits, tuple) or len(limits) != 2:
+        raise GraphError(f"range={limits!r}: it is two numbers, the smallest and the largest.")
+    low, high = limits
+    if any(limit is not None and not isinstance(limit, numbers.Real) for limit in limits) or (
+        low is not None and high is not None and not low <= high
+    ):
+        raise GraphError(f"range={limits!r}: it is two numbers, the smaller one first, None for no limit.")
+    if not {int, float, tuple} & set(_alternatives(type_)):
+        raise GraphError(f"range={limits!r}: a parameter of type {type_text(type_)} has no numbers.")
+    return low, high
+
+
+def _within(number: float, limits: tuple[float | None, float | None]) -> bool:
+    """Whether a number is in a range; NaN is in none."""
+    low, high = limits
+    return (low is None or number >= low) and (high is None or number <= high) and number == number
+
+
+def _numbers(value: Any) -> typing.Iterator[float]:
+    """Give the number that a value is, or those in a tuple."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, numbers.Real) and not isinstance(value, bool):
+        yield cast(float, value)
+
+
+def _range_text(limits: tuple[float | None, float | None]) -> str:
+    low, high = limits
+    if low is None:
+        return "any number" if high is None else f"numbers up to {high}"
+    return f"numbers from {low} on" if high is None else f"{low} to {high}"
 
 
 _REFUSED = object()

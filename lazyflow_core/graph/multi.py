@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.values import Parameter, ValueOutput, check_values_fit
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.declarations import Declaration
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.setup import Setup
 
-__all__ = ["MultiInput", "MultiOutput", "MultiSlot", "leaves", "singles"]
+__all__ = [
+    "MultiInput",
+    "MultiOutput",
+    "MultiParameter",
+    "MultiSlot",
+    "MultiValueOutput",
+    "leaves",
+    "singles",
+]
 
 S = TypeVar("S", bound=Slot)
 
@@ -211,6 +220,27 @@ class MultiInput(MultiSlot[Any]):
         return Input(self.operator, self._declaration)
 
 
+class MultiParameter(MultiInput):
+    """A list of values that an operator depends on, each assigned or taken from another slot."""
+
+    __slots__ = ()
+    contents = "value"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it has no element and is not connected."""
+        return not self._elements and self._upstream is None
+
+    def _check_connectable(self, upstream: Slot) -> None:
+        super()._check_connectable(upstream)
+        check_values_fit(self, upstream)
+
+    def _make_element(self) -> Slot:
+        if self._level > 1:
+            return MultiParameter(self.operator, self._declaration, self._level - 1)
+        return Parameter(self.operator, self._declaration)
+
+
 class MultiOutput(MultiSlot[Any]):
     """A list of arrays that an operator computes; it sets the length in ``setup_outputs``, or by lanes."""
 
@@ -221,6 +251,18 @@ class MultiOutput(MultiSlot[Any]):
         if self._level > 1:
             return MultiOutput(self.operator, self._declaration, self._level - 1)
         return Output(self.operator, self._declaration)
+
+
+class MultiValueOutput(MultiOutput):
+    """A list of values that an operator computes, each when it is asked for; length as of `MultiOutput`."""
+
+    __slots__ = ()
+    contents = "value"
+
+    def _make_element(self) -> Slot:
+        if self._level > 1:
+            return MultiValueOutput(self.operator, self._declaration, self._level - 1)
+        return ValueOutput(self.operator, self._declaration)
 
 
 def singles(slots: Iterable[Slot]) -> Iterator[Slot]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lazyflow_core.errors import GraphError
 from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.declarations import Declaration
-from lazyflow_core.graph.multi import MultiInput, MultiOutput
+from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter
 from lazyflow_core.graph.show import operator_html, operator_text, signature_of
 from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
@@ -132,7 +132,7 @@ class Operator(metaclass=OperatorType):
     #: All its slots by name, in the order of the class body, inherited ones first.
     slots: dict[str, Slot]
     inputs: tuple[Input | MultiInput, ...]
-    parameters: tuple[Parameter[Any], ...]
+    parameters: tuple[Parameter[Any] | MultiParameter, ...]
     outputs: tuple[Output | MultiOutput | ValueOutput[Any], ...]
     #: The outputs it computes itself: those, in lists too, that are not connected. Written by the setup
     #: transaction only.
@@ -292,8 +292,8 @@ class Operator(metaclass=OperatorType):
             if slot.required and (unready := slot.first_unready()) is not None:
                 return unready
         for parameter in self.parameters:
-            if not parameter._has_value:
-                return parameter
+            if not parameter.ready:
+                return parameter.first_unready()
         return None
 
     @property

@@ -25,7 +25,7 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.request import Request
+from lazyflow_core.request import Priority, Request
 from lazyflow_core.request.extension import NOTHING, Party, current_party, current_stack
 from lazyflow_core.roi import Roi
 
@@ -132,8 +132,8 @@ class SlotRequest(Request[Array]):
 
     __slots__ = ("_failed", "roi", "slot")
 
-    def __init__(self, slot: ArraySlot, roi: Roi) -> None:
-        super().__init__(None, scheduler=slot.operator.graph.own_scheduler)
+    def __init__(self, slot: ArraySlot, roi: Roi, priority: Priority | None = None) -> None:
+        super().__init__(None, scheduler=slot.operator.graph.own_scheduler, priority=priority)
         self.slot = slot
         self.roi = roi
         #: What the operators say of a failure; the request itself keeps only the root cause.

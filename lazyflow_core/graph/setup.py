@@ -247,6 +247,7 @@ class Setup:
             if slot._has_value == has_value and same_value(slot._value, value):
                 continue
             self._before.setdefault(slot, (slot._has_value, slot._value))
+            self._note_readiness(slot._container)
             self.set(slot, "_has_value", has_value)
             self.set(slot, "_value", value)
             if slot.feeds_operator:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.setup import Setup
 
-__all__ = ["Parameter", "ValueOutput", "ValueRequest"]
+__all__ = ["Parameter", "ValueOutput", "ValueRequest", "check_values_fit"]
 
 T = TypeVar("T")
 
@@ -133,9 +133,7 @@ class Parameter(Slot, Generic[T]):
 
     def _check_connectable(self, upstream: Slot) -> None:
         super()._check_connectable(upstream)
-        origin: Any = upstream.declaration
-        if not self.declaration.admits(origin.type if isinstance(upstream, Parameter) else origin.value_type):
-            raise ConnectError(f"cannot connect {upstream.kind} to {self.kind}: no value fits both.")
+        check_values_fit(self, upstream)
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
         origin = cast("Parameter[Any] | ValueOutput[Any]", upstream)
@@ -144,6 +142,14 @@ class Parameter(Slot, Generic[T]):
     def _let_go(self, setup: Setup) -> None:
         setup.set(self, "_assigned", False)
         setup.set_value(self, self.declaration.has_default, self.declaration.default)
+
+
+def check_values_fit(slot: Slot, upstream: Slot) -> None:
+    """Raise `ConnectError` unless a parameter, or a list of them, may take what an upstream slot has."""
+    declaration: Any = slot.declaration
+    origin: Any = upstream.declaration
+    if not declaration.admits(origin.type if upstream.feeds_operator else origin.value_type):
+        raise ConnectError(f"cannot connect {upstream.kind} to {slot.kind}: no value fits both.")
 
 
 class ValueOutput(Slot, Generic[T]):

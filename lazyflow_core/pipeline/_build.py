@@ -22,6 +22,7 @@ from lazyflow_core.errors import (
 )
 from lazyflow_core.graph import Graph, Operator, Output
 from lazyflow_core.pipeline._check import check_unread, parse_slicing
+from lazyflow_core.pipeline._connections import Link
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
@@ -120,8 +121,14 @@ def _make(step: CheckedStep, graph: Graph, operators: Mapping[str, Operator], wh
         slots = [operators[name].slots[slot] for name, slot in pairs]
         inputs[key] = slots if step.operator.declarations[key].level else slots[0]
     inputs |= {key: operators[name].slots[slot] for key, (name, slot) in step.links.items()}
+    parameters = {
+        key: [operators[item.step].slots[item.slot] if isinstance(item, Link) else item for item in value]
+        if step.operator.declarations[key].level
+        else value
+        for key, value in step.parameters.items()
+    }
     try:
-        operator: Operator = step.operator(graph=graph, name=step.step.name, **inputs, **step.parameters)
+        operator: Operator = step.operator(graph=graph, name=step.step.name, **inputs, **parameters)
     except (SetupError, ConnectError, ParameterError) as error:
         cause: BaseException | None = error
         while cause is not None:  # what a file is to blame for is told in the words of its reader

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PipelineError
-from lazyflow_core.graph import Graph, Input, MultiInput, Operator, Parameter, Slot
+from lazyflow_core.graph import Graph, Input, MultiInput, MultiParameter, Operator, Parameter, Slot
 from lazyflow_core.graph.multi import leaves
 from lazyflow_core.pipeline._connections import in_order, link_in
 from lazyflow_core.pipeline._description import Step
@@ -40,10 +40,8 @@ def describe_graph(graph: Graph, registry: Any = None) -> tuple[Step, ...]:
             if source is not None:
                 settings[slot.name] = source
         for parameter in operator.parameters:
-            if parameter.upstream is not None:
-                settings[parameter.name] = _link(parameter, parameter.upstream, names)
-            elif not parameter.is_default:
-                settings[parameter.name] = _value(parameter)
+            if not parameter.is_default:
+                settings[parameter.name] = _setting(parameter, names)
         steps[name] = Step(name, id, settings)
         taken = leaves([*operator.inputs, *operator.parameters])
         sources[name] = [names[slot.upstream.operator] for slot in taken if slot.upstream is not None]
@@ -94,6 +92,16 @@ def _output(slot: Slot, names: dict[Operator, str]) -> str | None:
     if upstream.operator not in names or upstream.feeds_operator or upstream.container is not None:
         raise PipelineError(f"{slot} takes from {upstream}, which is not the output of a step.")
     return f"{names[upstream.operator]}.{upstream.name}"
+
+
+def _setting(parameter: Parameter[Any] | MultiParameter, names: dict[Operator, str]) -> Any:
+    if isinstance(parameter, MultiParameter):
+        if parameter.level > 1:
+            raise PipelineError(f"{parameter}: a pipeline has no word for lists of lists of values.")
+        return [_setting(element, names) for element in parameter]
+    if parameter.upstream is not None:
+        return _link(parameter, parameter.upstream, names)
+    return _value(parameter)
 
 
 def _link(parameter: Parameter[Any], upstream: Slot, names: dict[Operator, str]) -> Any:

@@ -25,6 +25,7 @@ from lazyflow_core.errors import (
 )
 from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.pipeline._connections import (
+    Link,
     connection_of,
     connections_of,
     in_order,
@@ -61,10 +62,11 @@ class CheckedStep:
     operator: type[Operator]
     #: Input slot to ``(step, output slot)``: one, or several for a slot that takes a list.
     connections: Mapping[str, tuple[tuple[str, str], ...]]
-    #: Parameters in their declared types; paths begin at the current directory.
+    #: Parameters in their declared types; paths begin at the current directory. A list of slots is a tuple of
+    #: values and links.
     parameters: Mapping[str, Any]
-    #: Parameters that are connected to ``(step, value output or parameter)``.
-    links: Mapping[str, tuple[str, str]]
+    #: Parameters that are connected to a value output or parameter.
+    links: Mapping[str, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +117,16 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
     declared = slots_of(classes[step.name], ParameterSlot)
     connections: dict[str, tuple[tuple[str, str], ...]] = {}
     parameters: dict[str, Any] = {}
-    links: dict[str, tuple[str, str]] = {}
+    links: dict[str, Link] = {}
     for key, value in step.settings.items():
         where = origin.where(step.name, key)
         if key in inputs:
             connections[key] = connections_of(f"{where}: {key}", value, inputs[key].level, classes)
-        elif key in declared and (source := link_in(value, declared[key])) is not None:
-            links[key] = link_of(f"{where}: {key} = {source!r}", source, declared[key], classes)
+        elif key in declared and declared[key].level:
+            parameters[key] = _values_or_links(f"{where}: {key}", value, declared[key], classes)
         elif key in declared:
-            try:
-                parameters[key] = declared[key].accept(value, f"{where}: {key}")
-            except ParameterError as error:
-                raise PipelineError(f"{error}") from None
+            given = _value_or_link(f"{where}: {key}", value, declared[key], classes)
+            (links if isinstance(given, Link) else parameters)[key] = given
         else:
             raise PipelineError(
                 f"{where}: {step.operator} has no slot or parameter {key!r}"
@@ -149,6 +149,29 @@ def _check_step(step: Step, pipeline: Pipeline, classes: Mapping[str, type[Opera
     if isinstance(parameters.get("path"), str):
         parameters["path"] = str(_input_path(step, parameters["path"], bool(inputs), pipeline))
     return CheckedStep(step, classes[step.name], connections, parameters, links)
+
+
+def _value_or_link(
+    where: str, value: Any, parameter: ParameterSlot[Any], classes: Mapping[str, type[Operator]]
+) -> Any:
+    """Return a parameter's value in its declared type, or the link that gives it."""
+    source = link_in(value, parameter)
+    if source is not None:
+        return link_of(f"{where} = {source!r}", source, parameter, classes)
+    try:
+        return parameter.accept(value, where)
+    except ParameterError as error:
+        raise PipelineError(f"{error}") from None
+
+
+def _values_or_links(
+    where: str, value: Any, parameter: ParameterSlot[Any], classes: Mapping[str, type[Operator]]
+) -> tuple[Any, ...]:
+    if parameter.level > 1 or not isinstance(value, list | tuple):
+        raise PipelineError(
+            f"{where} = {value!r} is not a list; this parameter takes {parameter.describe()}."
+        )
+    return tuple(_value_or_link(f"{where}[{i}]", each, parameter, classes) for i, each in enumerate(value))
 
 
 def _example_output(step: Step, classes: Mapping[str, type[Operator]]) -> str:
@@ -181,10 +204,15 @@ def _similar_file(path: Path) -> str:
         return "; its folder cannot be listed either."
 
 
+def _links(step: CheckedStep) -> list[Link]:
+    lists = (value for key, value in step.parameters.items() if step.operator.declarations[key].level)
+    return [*step.links.values(), *(item for several in lists for item in several if isinstance(item, Link))]
+
+
 def _in_order(steps: Mapping[str, CheckedStep], origin: Origin) -> list[str]:
     """Return the names of the steps, sources first."""
     sources = {
-        name: [source for pairs in (*step.connections.values(), step.links.values()) for source, _ in pairs]
+        name: [source for pairs in (*step.connections.values(), _links(step)) for source, _ in pairs]
         for name, step in steps.items()
     }
     try:

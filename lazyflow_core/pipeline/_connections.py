@@ -6,16 +6,23 @@ import graphlib
 import heapq
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.graph import Operator, OutputSlot, ParameterSlot
 from lazyflow_core.graph.declarations import type_text
 from lazyflow_core.words import near_miss, possible
 
-__all__ = ["connection_of", "connections_of", "in_order", "link_in", "link_of", "slots_of"]
+__all__ = ["Link", "connection_of", "connections_of", "in_order", "link_in", "link_of", "slots_of"]
 
 _LINK: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\.[A-Za-z_]\w*")
+
+
+class Link(NamedTuple):
+    """The slot that a parameter takes its value from."""
+
+    step: str
+    slot: str
 
 
 def slots_of(operator: type[Operator], kind: type) -> dict[str, Any]:
@@ -76,7 +83,7 @@ def link_in(value: Any, parameter: ParameterSlot[Any]) -> str | None:
 
 def link_of(
     where: str, source: str, parameter: ParameterSlot[Any], classes: Mapping[str, type[Operator]]
-) -> tuple[str, str]:
+) -> Link:
     """Return the step and its value output or parameter that a parameter is connected to."""
     if not _LINK.fullmatch(source):
         raise PipelineError(f"{where} is not a connection, which is a text such as 'otsu.level'.")
@@ -93,7 +100,7 @@ def link_of(
     if not parameter.admits(types[slot]):
         given, wanted = type_text(types[slot]), type_text(parameter.type)
         raise PipelineError(f"{where}: {slot!r} of step {name!r} is {given}, not {wanted}.")
-    return name, slot
+    return Link(name, slot)
 
 
 def _class_of(where: str, name: str, classes: Mapping[str, type[Operator]]) -> type[Operator]:

@@ -314,7 +314,11 @@ class Request(RequestCore[T]):
         return cancel(self)
 
     def raise_priority(self, priority: Priority = Priority.INTERACTIVE) -> None:
-        """Make it at least this urgent, with its unfinished children and what it waits for."""
+        """Make it at least this urgent, with its unfinished children and what it waits for.
+
+        A priority is never lowered: somebody may count on it. What is to be less urgent than the request that
+        starts it is made with a priority of its own.
+        """
         raise_priority(self, priority)
 
     # -------------------------------------------------------------------------------------------- callbacks

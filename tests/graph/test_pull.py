@@ -13,7 +13,7 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
-from lazyflow_core.request import RequestEvent, RequestPool, gather
+from lazyflow_core.request import Priority, Request, RequestEvent, RequestPool, gather
 from lazyflow_core.roi import Roi
 
 from .operators import OpAdd, OpShift, OpSum, OpTwice
@@ -286,3 +286,17 @@ def test_a_setup_waits_for_what_executes_and_what_comes_later_waits_for_the_setu
         change.join()
         assert np.array_equal(before.wait(), IMAGE[:1])
         assert np.array_equal(after.wait(), IMAGE[:1] + 100)
+
+
+def test_a_request_for_a_region_has_the_priority_it_was_given(graph):
+    image = OpAdd(graph=graph, image=np.ones(3)).output
+    assert image.request().priority is Priority.NORMAL
+    request = image.request(priority=Priority.INTERACTIVE)
+    assert request.priority is Priority.INTERACTIVE
+    request.raise_priority(Priority.BACKGROUND)
+    assert request.priority is Priority.INTERACTIVE
+    inner = Request(lambda: image.request(priority=Priority.BACKGROUND), priority=Priority.INTERACTIVE).wait()
+    assert inner.wait().tolist() == [2, 2, 2]
+    assert inner.priority is Priority.BACKGROUND
+    with pytest.raises(ValueError, match="priority is 'now'"):
+        image.request(priority="now")

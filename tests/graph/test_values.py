@@ -11,7 +11,7 @@ from lazyflow_core.errors import (
     ParameterError,
     SetupError,
 )
-from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.graph import Graph, InputSlot, Lanes, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.request import RequestEvent, ThreadedScheduler
 
 from .operators import OpAdd
@@ -206,11 +206,6 @@ def test_after_a_while_a_default_is_the_default_again_and_a_connection_is_back(g
     assert op.amount.upstream is mean.mean
 
 
-def test_an_output_of_values_has_no_level():
-    with pytest.raises(GraphError, match="has no level"):
-        OutputSlot(value=float, level=1)
-
-
 def test_a_value_that_is_there_again_is_one_notification(graph, mean):
     use = OpAdd(graph=graph, image=IMAGE, amount=mean.mean)
     heard = []
@@ -219,3 +214,151 @@ def test_a_value_that_is_there_again_is_one_notification(graph, mean):
     mean.image.disconnect()
     mean.image.assign(IMAGE + 1)
     assert heard == ["OpMean.mean", "OpAdd.amount"]
+
+
+class OpTotal(Operator):
+    image = InputSlot()
+    total = OutputSlot(value=float)
+
+    def compute_value(self, slot):
+        return float(self.image.read().sum())
+
+    def propagate_dirty(self, slot, roi):
+        self.total.mark_dirty()
+
+
+class OpTotals(Operator):
+    """The sum of each of its images, by lanes."""
+
+    images = InputSlot(level=1)
+    totals = OutputSlot(value=float, level=1)
+
+    def __init__(self, **slots):
+        self.lanes = Lanes(
+            self.images, lambda image: OpTotal(parent=self, image=image), {self.totals: "total"}
+        )
+        super().__init__(**slots)
+
+
+class OpLargest(Operator):
+    """The largest of several values, and which it is."""
+
+    values = ParameterSlot(float, level=1)
+    largest = OutputSlot(value=float)
+
+    def __init__(self, **slots):
+        self.told = []
+        super().__init__(**slots)
+
+    def compute_value(self, slot):
+        return max(each.value for each in self.values)
+
+    def propagate_change(self, slot):
+        self.told.append(slot)
+        super().propagate_change(slot)
+
+
+def test_lanes_of_values_feed_a_list_of_parameters(graph):
+    totals = OpTotals(graph=graph, images=[np.ones(2), np.ones(5)])
+    largest = OpLargest(graph=graph, values=totals.totals)
+    assert [total.value for total in totals.totals] == [2.0, 5.0]
+    assert largest.largest.value == 5.0
+    heard = []
+    largest.largest.value_changed.subscribe(lambda slot: heard.append(slot.value))
+    totals.images.append(np.ones(9))
+    totals.images[0].assign(np.full(2, 50.0))
+    totals.images.remove(0)
+    totals.images[1].mark_dirty()
+    assert heard == [9.0, 100.0, 9.0, 9.0]
+    assert len(largest.values) == 2
+
+
+def test_a_list_of_parameters_takes_values_and_slots_each_in_its_type(graph):
+    total = OpTotal(graph=graph, image=np.ones(4))
+    largest = OpLargest(graph=graph, values=[1, total.total, 2.5])
+    assert [each.value for each in largest.values] == [1.0, 4.0, 2.5]
+    largest.told.clear()
+    largest.values[0].value = 7
+    assert largest.told == [largest.values[0]]
+    assert largest.told[0].index == 0
+    assert largest.largest.value == 7.0
+    with pytest.raises(ParameterError, match=r"OpLargest.values\[2\]: 'x' is a str, not float"):
+        largest.values[2].value = "x"
+    with pytest.raises(ParameterError, match="not float"):
+        largest.values.append("x")
+    assert len(largest.values) == 3
+    largest.values.resize(4)
+    assert not largest.largest.ready
+    assert "OpLargest.values[3] has no value" in largest.largest.why_not_ready()
+
+
+def test_a_list_of_parameters_connects_to_values_that_fit_only(graph):
+    class OpTexts(Operator):
+        texts = OutputSlot(value=str, level=1)
+        image = InputSlot()
+
+        def setup_outputs(self):
+            self.texts.resize(2)
+
+        def compute_value(self, slot):
+            return f"text {slot.index}"
+
+    texts = OpTexts(graph=graph, image=np.ones(1))
+    assert [text.value for text in texts.texts] == ["text 0", "text 1"]
+    largest = OpLargest(graph=graph)
+    for upstream in (texts.texts, texts.texts[0]):
+        with pytest.raises(ConnectError, match="no value fits both"):
+            largest.values.connect(upstream)
+    with pytest.raises(ConnectError, match="cannot connect"):
+        largest.values.connect(texts.image)
+    assert "list of float values" in largest.values.kind
+    assert not largest.values.ready
+
+
+def test_a_value_given_to_a_list_of_parameters_reaches_all_elements(graph):
+    total = OpTotal(graph=graph, image=np.ones(4))
+    largest = OpLargest(graph=graph)
+    largest.values.resize(2)
+    largest.values.connect(total.total)
+    largest.values.resize(3)
+    assert [each.value for each in largest.values] == [4.0] * 3
+    total.image.assign(np.ones(6))
+    assert [each.value for each in largest.values] == [6.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("type_", "limits", "good", "bad"),
+    [
+        (float, (0.0, 1.0), [0, 0.0, 0.5, 1.0], [-0.1, 1.1, float("nan"), float("inf")]),
+        (float, (0.5, None), [0.5, float("inf")], [0.4, float("nan")]),
+        (int, (None, 3), [3, -(10**30)], [4]),
+        (int, (1, 2**63), [1, 2**63], [0, 2**63 + 1]),
+        (float | tuple, (0.1, 9), [1.0, (1.0, 2), ()], [0.0, (1.0, 0.0)]),
+        (float | None, (0, 1), [None, 0.5], [2.0]),
+    ],
+)
+def test_a_range_refuses_what_is_outside_and_says_so(type_, limits, good, bad):
+    slot = ParameterSlot(type_, range=limits)
+    for value in good:
+        slot.accept(value, "p")
+    for value in bad:
+        with pytest.raises(ParameterError, match=r"^p: .* is outside .*\d"):
+            slot.accept(value, "p")
+
+
+def test_ranges_and_steps_are_hints_for_sliders(graph):
+    assert ParameterSlot(int, range=(0, 100)).step == 1
+    assert ParameterSlot(float, range=(0, 1)).step is None
+    assert ParameterSlot(float, range=(0, 1), step=0.05).accept(0.123, "p") == 0.123
+    assert ParameterSlot(int, default=5, range=(0, 100)).describe() == "int, 0 to 100, default 5"
+    assert "numbers from 0 on" in ParameterSlot(int, default=5, range=(0, None)).describe()
+
+
+@pytest.mark.parametrize("limits", [(1, 0), 5, (1,), (None, "x"), [0, 1]])
+def test_what_is_no_range_is_refused(limits):
+    with pytest.raises(GraphError, match="range="):
+        ParameterSlot(float, range=limits)
+    with pytest.raises(GraphError, match="has no numbers"):
+        ParameterSlot(str, range=(0, 1))
+    with pytest.raises(GraphError, match="step=-1"):
+        ParameterSlot(float, step=-1)

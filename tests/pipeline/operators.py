@@ -75,6 +75,23 @@ class OpCast(Operator):
         out[...] = self.image.read(roi)
 
 
+class OpMean(Operator):
+    """The mean of several values, spread over an image."""
+
+    image = InputSlot()
+    values = ParameterSlot(float, level=1)
+    output = OutputSlot()
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta.replace(dtype=np.float64)
+
+    def execute(self, slot, roi, out):
+        out[...] = np.mean([each.value for each in self.values])
+
+    def propagate_dirty(self, slot, roi):
+        pass
+
+
 class OpPeak(Operator):
     """Find the largest pixel."""
 

@@ -7,7 +7,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.pipeline import Pipeline
 from lazyflow_core.plugins import PluginManager
 
-from .operators import OpPeak
+from .operators import OpMean, OpPeak
 
 
 class OpRamp(Operator):
@@ -54,7 +54,7 @@ class OpTotal(Operator):
 @pytest.fixture
 def registry():
     manager = PluginManager(only=())
-    for operator in (OpRamp, OpScale, OpTotal, OpPeak):
+    for operator in (OpRamp, OpScale, OpTotal, OpPeak, OpMean):
         id = f"t.{operator.__name__[2:].lower()}"
         manager.register(id, operator)
     return manager
@@ -159,4 +159,53 @@ def test_a_slot_that_takes_a_list_says_so(registry):
         Pipeline.from_toml(text).check(registry)
     text = text.replace('"a.output"', '["a.output", "a.outptu"]')
     with pytest.raises(PipelineError, match=r"images\[1\] = 'a\.outptu': step 'a' has no output"):
+        Pipeline.from_toml(text).check(registry)
+
+
+def test_lists_of_values_go_there_and_back_too(graph, registry):
+    text = """
+[mean]
+operator = "t.mean"
+image = "ramp.output"
+values = [1, "peak.peak", {from = "ramp.length"}]
+
+[peak]
+operator = "t.peak"
+image = "ramp.output"
+
+[ramp]
+operator = "t.ramp"
+length = 4
+"""
+    built = Pipeline.from_toml(text).build(graph, registry)
+    assert built.slot("mean.output").read()[0] == (1 + 3 + 4) / 3
+    again = Pipeline.from_graph(graph, registry)
+    assert again.step("mean").settings["values"] == (1.0, "peak.peak", "ramp.length")
+    with Graph() as other:
+        assert (
+            Pipeline.from_toml(again.to_toml()).build(other, registry).slot("mean.output").read()[0]
+            == (1 + 3 + 4) / 3
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ("1.0", "is not a list; this parameter takes list of float values"),
+        ('[1.0, "no.peak"]', r"values\[1\].*no step 'no'"),
+        ("[1.0, true]", r"values\[1\]: True is a bool, not float"),
+    ],
+)
+def test_mistakes_in_a_list_of_values_say_which(values, sentence, registry):
+    text = f"""
+[ramp]
+operator = "t.ramp"
+length = 4
+
+[mean]
+operator = "t.mean"
+image = "ramp.output"
+values = {values}
+"""
+    with pytest.raises(PipelineError, match=sentence):
         Pipeline.from_toml(text).check(registry)
