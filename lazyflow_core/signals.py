@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from lazyflow_core.foreign import is_interrupt, log_error, shown
+
 __all__ = ["Signal"]
 
 _logger = logging.getLogger("lazyflow_core")
@@ -79,5 +81,7 @@ class Signal:
         for function in self._subscribers:
             try:
                 function(*arguments)
-            except Exception:
-                _logger.exception("a subscriber of %s raised: %r", self.name, function)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                log_error(_logger, "a subscriber of %s raised: %s", self.name, shown(function), error=error)

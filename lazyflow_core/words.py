@@ -1,10 +1,10 @@
-"""Words for sentences about mistakes: near misses, what is possible, errors and names of others."""
+"""Words for sentences about mistakes: near misses, what is possible, names of others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-__all__ = ["near_miss", "possible", "printable", "sentence"]
+__all__ = ["near_miss", "possible", "printable"]
 
 
 def near_miss(
@@ -67,17 +67,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def sentence(error: BaseException) -> str:
-    """Return class and text of an error; of one that cannot say its text, the class.
-
-    Examples
-    --------
-    >>> sentence(ValueError("no such axis"))
-    'ValueError: no such axis'
-    """
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # whatever a foreign class does there
-        return type(error).__name__

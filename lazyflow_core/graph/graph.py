@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from lazyflow_core.foreign import logged, shown
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
 from lazyflow_core.graph.setup import Setup, Transaction
@@ -128,10 +129,8 @@ class Graph:
         finally:
             _deferred.reset(token)
         for function, arguments in deferred:
-            try:
+            with logged(_logger, "a function to be called after the setup raised: %s", shown(function)):
                 function(*arguments)
-            except Exception:
-                _logger.exception("a function to be called after the setup raised: %r", function)
 
     def close(self) -> None:
         """Cancel what is being computed, wait for its end, and close all operators."""

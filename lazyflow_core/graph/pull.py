@@ -24,6 +24,7 @@ from lazyflow_core.errors import (
     ResultError,
     RoiError,
 )
+from lazyflow_core.foreign import class_name, is_a, text_of
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Priority, Request
 from lazyflow_core.request.extension import NOTHING, Party, current_party, current_stack
@@ -244,5 +245,5 @@ def copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
 
 def reason(error: BaseException) -> str:
     """Return what an error says, with its class where it is not one of ours."""
-    text = str(error).strip() or "no further words"
-    return text if isinstance(error, LazyflowError) else f"{type(error).__name__}: {text}"
+    text = text_of(error).strip() or "no further words"
+    return text if is_a(error, LazyflowError) else f"{class_name(error)}: {text}"

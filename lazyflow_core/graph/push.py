@@ -15,6 +15,7 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
+from lazyflow_core.foreign import is_interrupt, log_error
 from lazyflow_core.graph.pull import is_executing
 from lazyflow_core.roi import Boxes, Roi, hull
 
@@ -168,10 +169,11 @@ class Walk:
                     operator.propagate_change(slot)
                 else:
                     operator.propagate_dirty(slot, box)
-        except Exception:
-            _logger.exception(
-                "%s.propagate_dirty failed; all its outputs are taken for stale.", operator.name
-            )
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            message = "%s.propagate_dirty failed; all its outputs are taken for stale."
+            log_error(_logger, message, operator.name, error=error)
             for output in operator.computed:
                 output.mark_dirty()
         self._visited = None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import numpy as np
 
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
+from lazyflow_core.foreign import logged, text_of
 from lazyflow_core.graph.arrays import ArraySlot
 from lazyflow_core.graph.gate import setting_up
 from lazyflow_core.graph.multi import MultiSlot, leaves, singles
@@ -416,15 +417,11 @@ class Setup:
         Called outside the gate.
         """
         for operator, plan in self._lost_plans:
-            try:
+            with logged(_logger, "%s.drop failed.", operator.name):
                 operator.drop(plan)
-            except Exception:
-                _logger.exception("%s.drop failed.", operator.name)
         for operator in (*self._stillborn, *self._closed):
-            try:
+            with logged(_logger, "%s.release failed.", operator.name):
                 operator.release()
-            except Exception:
-                _logger.exception("%s.release failed.", operator.name)
         heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
         arrays = [(slot, old) for slot, old in heard if isinstance(slot, ArraySlot)]
         lists = [multi for multi, was_ready in self._was_ready.items() if multi.ready != was_ready]
@@ -536,7 +533,7 @@ class Setup:
                     )
         except (ConnectError, SetupError) as error:
             name = f"{operator.name}: "
-            text = str(error)
+            text = text_of(error)
             raise SetupError(text if text.startswith(name) else name + text) from error
         except Exception as error:
             raise SetupError(f"{operator.name}: {reason(error)}") from error

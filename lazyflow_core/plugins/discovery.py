@@ -21,9 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins.config import normal
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
-from lazyflow_core.words import printable, sentence
+from lazyflow_core.words import printable
 
 __all__ = [
     "OPERATOR_GROUP",

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PluginError
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
-from lazyflow_core.words import sentence
 
 if TYPE_CHECKING:
     from lazyflow_core.plugins.loading import PluginInfo

@@ -13,10 +13,11 @@ from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lazyflow_core.errors import FormatError, LazyflowError, NoReaderError, PluginError, StorageError
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
 from lazyflow_core.plugins.loading import is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
-from lazyflow_core.words import near_miss, possible, sentence
+from lazyflow_core.words import near_miss, possible
 
 if TYPE_CHECKING:
     from typing import Self

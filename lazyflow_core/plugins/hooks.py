@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PluginError
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config
 from lazyflow_core.plugins.loading import (
@@ -22,7 +23,6 @@ from lazyflow_core.plugins.loading import (
     load_target,
     register,
 )
-from lazyflow_core.words import sentence
 
 if TYPE_CHECKING:
     import pluggy

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import CancelledError, PluginError
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins.config import Config
-from lazyflow_core.words import near_miss, sentence
+from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     import pluggy

@@ -18,13 +18,13 @@ from lazyflow_core.errors import (
     PluginError,
     UnknownOperatorError,
 )
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
 from lazyflow_core.plugins.loading import API, PluginInfo, is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 from lazyflow_core.plugins.texts import conflict_text, unknown_text
-from lazyflow_core.words import sentence
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Operator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins.loading import is_for_the_caller
-from lazyflow_core.words import sentence
 
 __all__ = ["Guarded"]
 

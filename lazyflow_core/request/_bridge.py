@@ -7,6 +7,9 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from lazyflow_core.foreign import logged, set_traceback
+
+from ._event import RequestEvent
 from ._links import DELIVERED, logger
 from ._mutex import mutex
 from ._party import Verdict, current_party
@@ -45,10 +48,8 @@ class Bridge:
             if self.verdict is not None:
                 return False
             self.verdict = verdict
-        try:
+        with logged(logger, "telling the outside about the end of a request failed"):
             self._tell()
-        except Exception:
-            logger.exception("telling the outside about the end of a request failed")
         return True
 
     def give_up(self, request: Request[Any]) -> None:
@@ -61,9 +62,44 @@ class Bridge:
         request.cancel()
 
 
+class End(RequestEvent):
+    """The end of a future, to be waited for as that of its request."""
+
+    __slots__ = ("_request", "_scheduler")
+
+    def __init__(self, request: Request[Any]) -> None:
+        super().__init__()
+        self._request = request
+        self._scheduler = request._scheduler
+
+    def describe(self) -> str:
+        return f"the future of {self._request.describe()}"
+
+    def _wait_dependencies(self) -> tuple[Any, ...]:
+        return () if self._is_set else self._request._wait_dependencies()
+
+
+class RequestFuture(concurrent.futures.Future[T]):
+    """A future for which a request may wait: that suspends it, instead of blocking its worker."""
+
+    def __init__(self, request: Request[T]) -> None:
+        super().__init__()
+        self._end = End(request)
+        self.add_done_callback(lambda done: self._end.set())
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return what the request returned, or raise what its waiters get; as `concurrent.futures.Future`."""
+        return super().result(None if self._end.wait(timeout) else 0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what waiters of the request get, None if it has a result."""
+        return super().exception(None if self._end.wait(timeout) else 0)
+
+
 def future_of_request(request: Request[T]) -> concurrent.futures.Future[T]:
     """See `Request.future`."""
-    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    request.submit()
+    future = RequestFuture(request)
 
     def tell() -> None:
         if not future.set_running_or_notify_cancel():
@@ -71,11 +107,11 @@ def future_of_request(request: Request[T]) -> concurrent.futures.Future[T]:
         try:
             result = request.wait()
         except BaseException as error:
-            future.set_exception(error)
+            # Its traceback says nothing but this place, and would hold the future that is to hold it.
+            future.set_exception(set_traceback(error, None))
         else:
             future.set_result(result)
 
-    request.submit()
     bridge = Bridge(request, tell)
     future.add_done_callback(lambda done: bridge.give_up(request) if done.cancelled() else None)
     return future

@@ -17,9 +17,10 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lazyflow_core.errors import CancelledError
+from lazyflow_core.foreign import is_interrupt, log_error, shown
 
 from ._failure import FOR_ASYNCIO, keep_error, refuse_for_asyncio
-from ._links import DELIVERED, Failure, Links, logger
+from ._links import DELIVERED, Failure, Links, logger, name_of
 from ._mutex import mutex
 from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
 from ._scheduler import no_scheduler
@@ -273,7 +274,7 @@ class RequestCore(Generic[T]):
     def _finish(self, state: RequestState, outcome: Any, party: Party) -> None:
         """Publish the outcome, run the callbacks, wake those who wait - in this order."""
         if state is not FINISHED and self._name is None:
-            self._name = self._describe_work()  # the workload goes, the name stays for reports
+            self._name = name_of(self._describe_work)  # the workload goes, the name stays for reports
         # Deleted here and not by calling _take_end: this is on the way of every request.
         try:
             del self._workload
@@ -342,10 +343,15 @@ class RequestCore(Generic[T]):
                         links.deliverer = None
                         waiters = list(links.waiters)
                         break
-                for kind, function in callbacks:
+                callbacks.reverse()
+                while callbacks:
+                    kind, function = callbacks.pop()
                     self._call_back(kind, function)
         except BaseException:
-            links.deliverer = None  # Ctrl-C; `_finish_interrupted` goes on with the rest
+            # Ctrl-C; `_finish_interrupted` goes on with the rest.
+            with mutex:
+                links.callbacks = [*reversed(callbacks or ()), *(links.callbacks or ())]
+                links.deliverer = None
             raise
         finally:
             party.request = outer
@@ -365,8 +371,11 @@ class RequestCore(Generic[T]):
                     function(self._outcome.error)
                 else:
                     function()
-        except (Exception, CancelledError):
-            logger.exception("a callback of %s raised: %r", self.describe(), function)
+        except BaseException as error:
+            # Also a SystemExit: it would end this thread, and nobody would tell the others.
+            if is_interrupt(error):
+                raise
+            log_error(logger, "a callback of %s raised: %s", self.describe(), shown(function), error=error)
 
     def _finish_interrupted(self, error: BaseException, party: Party) -> None:
         """Bring to its end what a Ctrl-C tore out of `_execute`, so that nobody waits for ever."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import CancelledError
 
 from ._mutex import mutex
 from ._party import Verdict, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
+
+if TYPE_CHECKING:
+    from ._scheduler import Scheduler
 
 __all__ = ["RequestEvent"]
 
@@ -27,6 +30,9 @@ class RequestEvent:
     """
 
     __slots__ = ("__weakref__", "_is_set", "_name", "_queue")
+
+    #: Who has to move while a foreign thread waits, where that is known.
+    _scheduler: Scheduler | None = None
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name
@@ -72,7 +78,7 @@ class RequestEvent:
             if timeout is not None and timeout <= 0:
                 return False
             waiter = self._queue.enter(party, timeout)
-        verdict = self._queue.park(waiter)
+        verdict = self._queue.park(waiter, self._scheduler)
         if verdict is Verdict.CANCELLED:
             raise CancelledError(f"{waiter.host!r} was cancelled")
         return verdict is Verdict.WOKEN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import AsyncGeneratorType, CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from lazyflow_core.errors import (
     RequestStateError,
     SchedulerClosedError,
 )
+from lazyflow_core.foreign import cause_of, is_a, is_interrupt, note, sentence, set_cause, text_of
 
 from ._links import Failure
 from ._state import RequestState
@@ -42,7 +42,7 @@ HOW_WORKLOADS_ARE_CALLED = (
 
 def describe_failure(request: Request[Any], cause: BaseException) -> str:
     """Return the text of the error a waiter gets."""
-    return f"{request.describe()} failed: {type(cause).__name__}: {cause}"
+    return f"{request.describe()} failed: {sentence(cause)}"
 
 
 def waiter_error(request: Request[Any], me: Request[Any] | None) -> BaseException:
@@ -52,11 +52,9 @@ def waiter_error(request: Request[Any], me: Request[Any] | None) -> BaseExceptio
         failure: Failure = request._outcome
         failure.retrieved = True
         cause = failure.error
-        if isinstance(cause, SchedulerClosedError) and cause.__cause__ is None:
-            return SchedulerClosedError(str(cause))
-        error = request._make_error(cause)
-        error.__cause__ = cause
-        return error
+        if is_a(cause, SchedulerClosedError) and cause_of(cause) is None:
+            return SchedulerClosedError(text_of(cause))
+        return set_cause(request._make_error(cause), cause)
     if state is RequestState.CANCELLED:
         if me is not None and me._cancelled:
             return CancelledError(f"{me.describe()} was cancelled")
@@ -72,21 +70,25 @@ def root_cause(error: BaseException) -> BaseException:
     A workload that fails because a request it waited for failed is not wrapped twice: the error of its own
     waiters has the same cause.
     """
-    while isinstance(error, RequestError) and error.__cause__ is not None:
-        error = error.__cause__
+    while is_a(error, RequestError):
+        cause = cause_of(error)
+        if cause is None:
+            break
+        error = cause
     return error
 
 
 def keep_error(error: BaseException, scheduler: Scheduler | None) -> BaseException:
     """Return what to keep of an exception: its root cause, with a traceback that holds no data.
 
-    With a scheduler that `keeps_frames` the traceback stays as it is, for a debugger.
+    With a scheduler that `keeps_frames` it has the variables of all code but ours, for a debugger.
     """
     root = root_cause(error)
     if type(root) is TypeError and was_raised_by_the_call(root):
-        root.add_note(HOW_WORKLOADS_ARE_CALLED)
-    if scheduler is None or not scheduler.keeps_frames:
-        lighten(root)
+        note(root, HOW_WORKLOADS_ARE_CALLED)
+    # Not the root alone: nobody keeps the errors of waiters around it, but a frame of ours holds each and is
+    # held by its traceback, with all other frames of that stack.
+    lighten(error, keep_variables=scheduler is not None and scheduler.keeps_frames)
     return root
 
 
@@ -109,6 +111,9 @@ def refuse_for_asyncio(returned: Any) -> None:
 def pass_on_interrupt(failure: Failure) -> None:
     """Raise a Ctrl-C that hit a request run directly in the main thread as what it is."""
     error = failure.error
-    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+    if is_interrupt(error):
         failure.retrieved = True
-        raise error
+        try:
+            raise error
+        finally:
+            del error, failure  # or this frame and the traceback would hold each other

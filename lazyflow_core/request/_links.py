@@ -6,12 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from lazyflow_core.foreign import is_interrupt, log_error, sentence, text_of
+
 from ._state import RequestState
 
 if TYPE_CHECKING:
     from ._party import Party, Waiter
 
-__all__ = ["DELIVERED", "Failure", "Links"]
+__all__ = ["DELIVERED", "Failure", "Links", "name_of"]
 
 logger = logging.getLogger("lazyflow_core")
 
@@ -38,6 +40,16 @@ class Links:
 DELIVERED: Final = Links()
 
 
+def name_of(name: object) -> str:
+    """Return the name of a request, which may be a callable; what that raises becomes the name."""
+    try:
+        return text_of(name() if callable(name) else name)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        return f"(its name raised {sentence(error)})"
+
+
 class Failure:
     """The exception of a failed request, and whether anybody ever asked for it."""
 
@@ -51,8 +63,5 @@ class Failure:
     def __del__(self) -> None:
         # An error that no waiter, callback or pool has seen must not vanish without a trace.
         if not self.retrieved and logger is not None:
-            logger.error(
-                "request %r failed and nobody asked for its outcome",
-                self.name() if callable(self.name) else self.name,
-                exc_info=self.error,
-            )
+            message = "request %r failed and nobody asked for its outcome"
+            log_error(logger, message, name_of(self.name), error=self.error)

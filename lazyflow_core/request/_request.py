@@ -27,6 +27,7 @@ from ._failure import (
     refuse_for_asyncio,
     waiter_error,
 )
+from ._links import name_of
 from ._mutex import mutex
 from ._party import Fiber, Party, current_party, current_stack
 from ._priority import raise_priority
@@ -152,14 +153,7 @@ class Request(RequestCore[T]):
         >>> Request(print, name="say it").describe()
         "request 'say it' (NEW)"
         """
-        name = self._name
-        if name is None:
-            name = self._describe_work()
-        elif not isinstance(name, str):
-            try:
-                name = name()
-            except Exception as error:
-                name = f"(its name raised {error!r})"
+        name = name_of(self._describe_work if self._name is None else self._name)
         asked_to_stop = ", asked to stop" if self._cancelled and not self._state.is_terminal else ""
         return f"request {name!r} ({self._state.name}{asked_to_stop})"
 
@@ -389,7 +383,9 @@ class Request(RequestCore[T]):
     def future(self) -> concurrent.futures.Future[T]:
         """Submit it and return a `concurrent.futures.Future` for its outcome.
 
-        Cancelling the future cancels the request unless somebody else waits for it.
+        Cancelling the future cancels the request unless somebody else waits for it. Its ``result()`` and
+        ``exception()`` may be called inside a request, which they suspend; `concurrent.futures.wait` and
+        `concurrent.futures.as_completed` block the worker of a request that calls them.
         """
         from ._bridge import future_of_request
 

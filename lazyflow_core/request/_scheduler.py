@@ -10,6 +10,8 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from lazyflow_core.foreign import is_interrupt, log_error, shown
+
 from ._party import Fiber, Party, Waiter
 from ._state import RequestState
 
@@ -86,8 +88,10 @@ class Scheduler:
         for hook in self._hooks[event]:
             try:
                 hook(request)
-            except Exception:
-                logger.exception("an observer of %s raised: %r", self.name, hook)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                log_error(logger, "an observer of %s raised: %s", self.name, shown(hook), error=error)
 
     def close(self, grace: float = 5.0) -> None:
         """Accept nothing more, cancel everything, and wait up to ``grace`` seconds for running workloads.

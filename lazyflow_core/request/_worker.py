@@ -7,8 +7,11 @@ import threading
 import time
 from collections import deque
 from itertools import count
+from logging import CRITICAL
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from lazyflow_core.foreign import log_error
 
 from ._core import finish_torn
 from ._links import logger
@@ -198,7 +201,7 @@ class Worker(Carrier):
                 request._execute(fiber)
             except BaseException as error:
                 # The other place that catches everything: a bug of ours must not cost the worker.
-                logger.critical("internal error in %s", self.thread.name, exc_info=True)
+                log_error(logger, "internal error in %s", self.thread.name, error=error, level=CRITICAL)
                 torn.append((request, error))
             if torn:
                 finish_torn(fiber)

@@ -84,9 +84,8 @@ MUTANTS = {
         ),
         (
             "_core",
-            "                for kind, function in callbacks:\n                    self._call_back(kind, function)",
-            "                for kind, function in callbacks:\n                    self._call_back(kind, function)\n"
-            "                links.callbacks = None",
+            "                    self._call_back(kind, function)\n",
+            "                    self._call_back(kind, function)\n                links.callbacks = None\n",
         ),
     ),
     "a pool does not join": (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
-from lazyflow_core.words import near_miss, sentence
+from lazyflow_core.foreign import sentence
+from lazyflow_core.words import near_miss
 
 from lazyflow_cli._failure import ExitCode, Failure, one_line
 from lazyflow_cli._new import new_command
