@@ -33,6 +33,7 @@ __all__ = [
     "is_for_the_caller",
     "load_plugins",
     "load_target",
+    "refuse",
     "register",
 ]
 
@@ -46,6 +47,10 @@ API: Final = (1, 0)
 RESERVED: Final = ("core", "lazyflow")
 
 _TARGET: Final = re.compile(r"\w+(\.\w+)*(:\w+(\.\w+)*)?")
+
+#: What importing a module does to the process instead of coming back. Added to by `refuse` only; a fact of
+#: the process, as `sys.modules` is.
+_refused: dict[str, str] = {}
 
 #: How long an import may take before it is told about: where somebody looks at a terminal, and elsewhere.
 _PATIENCE_S: Final = (1.0, 30.0)
@@ -124,6 +129,8 @@ def load_target(target: str, who: str) -> Any:
     if not _TARGET.fullmatch(target):
         raise PluginError(f"{target!r} names nothing that could be imported; write 'package.module:name'.")
     module, _, attribute = target.partition(":")
+    if module in _refused:
+        raise PluginError(f"importing {module} {_refused[module]}; it was tried in a process of its own.")
     if module in sys.modules:
         loaded: Any = importlib.import_module(module)  # waits where another thread is in the middle of it
     else:
@@ -132,6 +139,11 @@ def load_target(target: str, who: str) -> Any:
     for part in filter(None, attribute.split(".")):
         loaded = getattr(loaded, part)
     return loaded
+
+
+def refuse(module: str, why: str) -> None:
+    """Import a module no more in this process: ``why`` says what it does, e.g. ``"leaves the process"``."""
+    _refused[module] = why
 
 
 @contextmanager

@@ -8,9 +8,10 @@ about once, and harms no other.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import (
     OperatorConflictError,
@@ -22,7 +23,7 @@ from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
-from lazyflow_core.plugins.loading import API, PluginInfo, is_for_the_caller, load_target
+from lazyflow_core.plugins.loading import API, PluginInfo, is_for_the_caller, load_target, refuse
 from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
 from lazyflow_core.plugins.texts import conflict_text, unknown_text
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from lazyflow_core.storage import Writer
 
 __all__ = ["API", "PluginInfo", "PluginManager"]
+
+#: How long an import may take before it counts as one that hangs, when it is tried.
+_LIGHT_TIMEOUT_S: Final = 5.0
+_OPERATOR_TIMEOUT_S: Final = 60.0
 
 
 class PluginManager:
@@ -337,8 +342,29 @@ class PluginManager:
                 found += [case for case in cases if case.operator in (operator_id, cls)]
         return found
 
+    def probe(self, *, operators: bool = False) -> None:
+        """Import plugins in a process of its own; what does not come back there is not imported here.
+
+        An import that hangs, crashes or leaves the process cannot be caught in the process it happens in.
+
+        Parameters
+        ----------
+        operators
+            Whether to try operators, too. That may take a while: all that they import is imported.
+        """
+        from lazyflow_core.plugins.probe import probe
+
+        groups = [(discovery.PLUGIN_GROUP, _LIGHT_TIMEOUT_S)]
+        groups += [(discovery.OPERATOR_GROUP, _OPERATOR_TIMEOUT_S)] * operators
+        for group, timeout_s in groups:
+            modules = dict.fromkeys(offer.target.partition(":")[0] for offer in self._hooks.allowed(group))
+            wanted = [module for module in modules if module not in sys.modules]
+            for module, why in probe(wanted, timeout_s).items():
+                refuse(module, why)
+
     def doctor(self) -> list[Check]:
         """Return what the plugins say about this machine, and what is wrong with any of them."""
+        self.probe(operators=True)
         from lazyflow_core.plugins.doctor import (
             Check,
             damages,

@@ -103,15 +103,20 @@ def _commands(info: PluginInfo) -> list[str]:
 
 
 def _plugins() -> list[PluginInfo]:
-    """Return all plugins after trying to load them, without the log lines about broken ones."""
+    """Return all plugins after trying to load them, without the log lines about broken ones.
+
+    This is where one looks for what a plugin does to the process, so they are tried in another one first.
+    """
     import logging
 
     from lazyflow_core import plugins
 
     logger = logging.getLogger("lazyflow_core")
     logger.addFilter(_is_quiet := lambda _: False)
+    manager = plugins.default()
     try:
-        return plugins.default().plugins(load=True)
+        manager.probe()
+        return manager.plugins(load=True)
     finally:
         logger.removeFilter(_is_quiet)
 
