@@ -34,6 +34,7 @@ __all__ = [
     "check_fletcher32",
     "check_packed",
     "deflate",
+    "gzip",
     "hdf5_bitshuffle",
     "hdf5_lz4",
     "inflate",
@@ -322,4 +323,11 @@ def packbits(data: Any, size: int) -> npt.NDArray[np.uint8]:
 def deflate(data: Any) -> bytes:
     """Pack bytes as zlib data, fast rather than small."""
     result: bytes = _zlib.compress(data, 1)
+    return result
+
+
+def gzip(data: Any) -> bytes:
+    """Pack bytes as gzip data, fast rather than small."""
+    packer = _zlib.compressobj(1, _zlib.DEFLATED, 31)
+    result: bytes = packer.compress(data) + packer.flush()
     return result

@@ -22,7 +22,7 @@ from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import check_unread
 
-__all__ = ["DiskFile", "Finish", "Target"]
+__all__ = ["DiskFile", "Finish", "Target", "write_file"]
 
 try:
     import fcntl
@@ -373,12 +373,12 @@ def _remove(path: Path) -> None:
     Unlike `shutil.rmtree` it has one file open at a time: there may be no room for more.
     """
     for folder, folders, files in os.walk(path, topdown=False):
-        for remove, names in ((os.unlink, files), (os.rmdir, folders)):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    remove(os.path.join(folder, name))
+        for name in (*files, *folders):  # a link to a folder is listed as one
+            place = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                (os.rmdir if name in folders and not os.path.islink(place) else os.unlink)(place)
     with contextlib.suppress(OSError):
-        (os.rmdir if path.is_dir() else os.unlink)(path)
+        (os.rmdir if path.is_dir() and not path.is_symlink() else os.unlink)(path)
 
 
 class DiskFile:
@@ -513,6 +513,17 @@ class DiskFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def write_file(path: str, data: memoryview | bytes) -> None:
+    """Write a whole file that nobody else sees yet."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        rest = memoryview(data)
+        while len(rest):  # a signal, or a disk that is nearly full
+            rest = rest[os.write(fd, rest) :]
+    finally:
+        os.close(fd)
 
 
 def _identity(data: memoryview | bytes) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -65,6 +66,7 @@ def create_hdf5(
         raise StorageError(f"{path!r}: {dataset!r} is no name for a dataset.")
     check_writable(path, meta)
     shape = choose_chunks(path, meta, chunks)
+    path = os.fspath(path)
     neighbours = Neighbours(path, name, named=bool(dataset), overwrite=overwrite)
     target = Target(
         path,

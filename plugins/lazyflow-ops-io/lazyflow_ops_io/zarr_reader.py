@@ -110,7 +110,7 @@ def _group_of(store: ZarrFolder, key: str) -> tuple[Mapping[str, Any], str]:
     for depth in range(len(parts) - 1, -1, -1):
         group = store.node("/".join(parts[:depth]))
         level = "/".join(parts[depth:])
-        if group is not None and level in _ngff.levels(group.attributes):
+        if group is not None and _ngff.lists(group.attributes, level):
             return group.attributes, level
     return {}, ""
 
@@ -132,10 +132,10 @@ class ZarrReader(ArrayReader):
             native(dtype),
             axes,
             preferred_block=tuple(map(min, self._chunks, shape)) if all(shape) else None,
-            semantics="labels" if _ngff.is_labels(group) else "intensities",
+            semantics="labels" if _ngff.is_labels(group, level) else "intensities",
             extra={"io.path": path, "io.dataset": f"/{key}"},
         )
-        names = _ngff.channel_names(group)
+        names = _ngff.channel_names(group, level)
         if names and len(names) == prod(shape[i] for i in meta.axes.of_kind("channel")):
             meta = meta.replace(channel_names=names)
         super().__init__(path, meta)

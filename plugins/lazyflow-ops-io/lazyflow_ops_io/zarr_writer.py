@@ -1,28 +1,34 @@
-"""Writing Zarr with zarr-python: format 3 with OME-Zarr 0.5 metadata, or format 2 with 0.4."""
+"""Writing Zarr: format 3 with OME-Zarr 0.5 metadata, or format 2 with 0.4.
+
+zarr-python writes what describes the arrays. Chunks are packed and written here, in the callers' threads:
+it would hand each through one event loop (benchmarks/io.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
 
+from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import foreign_errors
+from lazyflow_ops_io._decode import gzip
 from lazyflow_ops_io._reader import native
-from lazyflow_ops_io._target import Target
+from lazyflow_ops_io._target import Target, write_file
 from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
+from lazyflow_ops_io._zarr_place import MARKS, find_place
 from lazyflow_ops_io._zarr_store import check_key
 from lazyflow_ops_io.zarr_reader import OWN_ATTRIBUTE
 
 __all__ = ["ZarrWriter", "create_zarr"]
-
-_MARKS = ("zarr.json", ".zarray", ".zgroup")
 
 
 def create_zarr(
@@ -33,9 +39,9 @@ def create_zarr(
     overwrite: bool = False,
     chunks: Sequence[int] | int | None = None,
     compression: str | None = "zstd",
-    zarr_format: Literal[2, 3] = 3,
+    zarr_format: Literal[2, 3] | None = None,
 ) -> ZarrWriter:
-    """Begin a Zarr folder with one array.
+    """Begin an array of a Zarr folder, which may have others.
 
     The group around the array gets OME-Zarr metadata with axes, units, pixel sizes and translations. Where
     OME-Zarr cannot describe the axes (it wants time, channel, then space), the same is kept in the
@@ -46,24 +52,27 @@ def create_zarr(
     path, meta
         The folder, and what the array is.
     dataset
-        Path of the array inside it, ``"0"`` by default; ``"/"`` makes the folder itself the array.
+        Path of the array inside it, ``"0"`` by default; ``"/"`` makes the folder itself the array. One that
+        is named is added to a Zarr folder that is there already.
     overwrite
-        Whether an existing Zarr folder of that name is replaced, as a whole and at the end.
+        Whether an existing array of that name is replaced, at the end, with all levels of the image it is
+        a level of; where no dataset is named, the image of the folder. What else is in the folder stays.
     chunks
         Pixels per axis, or one number for all; about a mebibyte by default.
     compression
         ``"zstd"`` (small), ``"blosc"`` (LZ4, fast), ``"gzip"`` or None.
     zarr_format
-        3, or 2 for programs that do not know 3 yet.
+        3, or 2 for programs that do not know 3 yet; by default that of the folder, if it is there.
 
     Raises
     ------
     TargetExistsError
-        If the folder exists and ``overwrite`` is false.
+        If the array exists, or no dataset is named and the folder exists, and ``overwrite`` is false.
     StorageError
         If it cannot be written there, or an option does not fit.
     """
-    if zarr_format not in (2, 3):
+    path = os.fspath(path)
+    if zarr_format not in (None, 2, 3):
         raise StorageError(f"{path!r}: Zarr is written in format 2 or 3, not {zarr_format!r}.")
     if compression not in ("zstd", "blosc", "gzip", None, "none"):
         raise StorageError(
@@ -72,17 +81,26 @@ def create_zarr(
     key = check_key(path, "0" if dataset is None or dataset == "" else dataset)
     check_writable(path, meta)
     shape = choose_chunks(path, meta, chunks)
-    target = Target(path, overwrite=overwrite, folder_marks=_MARKS)
+    with foreign_errors(path, "write"):
+        place = find_place(path, key, named=bool(dataset), overwrite=overwrite, version=zarr_format)
+    target = Target(
+        path,
+        overwrite=place.overwrite or place.adds,
+        folder_marks=MARKS,
+        final=place.final,
+        part=key if dataset else "",
+        finish=place.finish,
+    )
     try:
         with foreign_errors(path, "write"):
-            return ZarrWriter(target, meta, key, shape, compression, zarr_format)
+            return ZarrWriter(target, meta, place.inner, shape, compression, place.version or 3)
     except BaseException:
         target.abort()
         raise
 
 
 class ZarrWriter(ArrayWriter):
-    """A new Zarr folder; use `create_zarr`."""
+    """A new array in a folder of its own or with others; use `create_zarr`."""
 
     def __init__(
         self,
@@ -112,7 +130,7 @@ class ZarrWriter(ArrayWriter):
         listed, transformations = meta.axes.to_ngff()
         level = {"path": "", "coordinateTransformations": transformations}
         own: dict[str, Any] = {} if in_ome else {OWN_ATTRIBUTE: {"axes": listed, "datasets": [level]}}
-        self._array: Any = zarr.create_array(
+        zarr.create_array(
             store,
             name=key or None,
             shape=meta.shape,
@@ -125,15 +143,57 @@ class ZarrWriter(ArrayWriter):
             dimension_names=[a.key for a in meta.axes] if zarr_format == 3 else None,
             chunk_key_encoding={"name": "default" if zarr_format == 3 else "v2", "separator": "/"},
         )
+        self._grid = BlockGrid(meta.shape, chunks)
+        self._encode = _encoder(compression)
+        #: As stored: zarr-python says "little" of both formats on every machine in use.
+        self._stored = native(meta.dtype)
+        self._folder = (
+            os.path.join(target.temporary, key, "c")
+            if zarr_format == 3
+            else os.path.join(target.temporary, key)
+        )
+        #: Folders that were made. Only grows; twice made is fine.
+        self._made: set[str] = set()
 
     def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
-        self._array[roi.slicing] = data
+        for part in self._grid.touching(roi):
+            chunk = data[part.relative_to(roi).slicing]
+            if chunk.shape != self.step:
+                whole = np.zeros(self.step, self._stored)  # chunks at the end of the array are stored whole
+                whole[tuple(map(slice, chunk.shape))] = chunk
+                chunk = whole
+            chunk = np.ascontiguousarray(chunk, self._stored)
+            names = [str(a // n) for a, n in zip(part.start, self.step, strict=True)]
+            folder = os.path.join(self._folder, *names[:-1])
+            path = os.path.join(folder, names[-1])
+            # What is zero in every bit is what a chunk that is not there holds.
+            if not chunk.view(np.uint8).any():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                continue
+            if folder not in self._made:
+                os.makedirs(folder, exist_ok=True)
+                self._made.add(folder)
+            write_file(path, self._encode(chunk))
 
     def _finish(self) -> None:
         """Nothing: every chunk is in its file already."""
 
     def _discard(self) -> None:
         """Nothing is open."""
+
+
+def _encoder(compression: str | None) -> Callable[[np.ndarray[Any, Any]], Any]:
+    """Return what packs a chunk as `_compressors` declares it."""
+    if compression in (None, "none"):
+        return lambda chunk: chunk.reshape(-1).view(np.uint8).data
+    if compression == "gzip":
+        return lambda chunk: gzip(chunk.reshape(-1).view(np.uint8).data)
+    import numcodecs  # type: ignore[import-untyped]  # has no py.typed
+
+    if compression == "zstd":
+        return numcodecs.Zstd(level=3).encode  # type: ignore[no-any-return]
+    return numcodecs.Blosc("lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE).encode  # type: ignore[no-any-return]
 
 
 def _compressors(name: str | None, zarr_format: Literal[2, 3], dtype: np.dtype[Any]) -> Any:

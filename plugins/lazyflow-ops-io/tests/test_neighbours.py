@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
 import h5py
 import numpy as np
 import pytest
+import zarr
 from lazyflow_ops_io.hdf5_reader import open_hdf5
 from lazyflow_ops_io.hdf5_writer import create_hdf5
 from lazyflow_ops_io.zarr_reader import open_zarr
 from lazyflow_ops_io.zarr_writer import create_zarr
 
+from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import FormatError, StorageError, TargetExistsError
 from lazyflow_core.meta import ArrayMeta
 
@@ -227,11 +230,13 @@ def test_nothing_in_or_around_a_store_that_is_read_is_written(tmp_path):
 STEPS = ("mkdir", "rename", "replace", "link", "unlink", "rmdir", "symlink", "open", "write", "pwrite")
 
 
-def killed_at(step: int, work) -> bool:
-    """Do something in a process that ends at its n-th call to the system; return whether it came so far."""
+def killed_at(step: int, begin) -> bool:
+    """Commit a writer in a process that ends at its n-th call to the system; return whether it did."""
     child = os.fork()
     if child == 0:  # pragma: no cover  # another process
         try:
+            writer = begin()
+            writer.write(META.roi, NEW)
             count = 0
 
             def dies(real):
@@ -249,7 +254,7 @@ def killed_at(step: int, work) -> bool:
             from lazyflow_ops_io import _target
 
             _target._exchange = dies(_target._exchange)
-            work()
+            writer.commit()
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -273,7 +278,7 @@ def old_or_new(read, *, old, new):
 def test_a_file_that_gets_a_dataset_is_whole_whenever_the_process_ends(h5, name, old):
     step = 0
     original = h5.read_bytes()
-    while killed_at(step, lambda: put(create_hdf5, h5, dataset=name, overwrite=True)):
+    while killed_at(step, lambda: create_hdf5(str(h5), META, dataset=name, overwrite=True)):
         check_the_rest(h5, name)
         old_or_new(lambda: get(open_hdf5, h5, name), old=old, new=NEW)
         if h5.read_bytes() != original:
@@ -282,3 +287,192 @@ def test_a_file_that_gets_a_dataset_is_whole_whenever_the_process_ends(h5, name,
     assert step > 10
     check_the_rest(h5, name)
     assert names_in(h5.parent) == ["a.h5"]  # and each removed what the last one left
+
+
+# ---------------------------------------------------------------------------------------------------- Zarr
+
+
+@pytest.fixture(params=[2, 3])
+def store(request, tmp_path):
+    """A folder as other programs write it: a pyramid, labels, a table of another kind, notes, a link."""
+    version = request.param
+    path = tmp_path / "p.zarr"
+    image = {
+        "axes": [{"name": k, "type": "space", "unit": "micrometer"} for k in "zyx"],
+        "datasets": [
+            {"path": level, "coordinateTransformations": [{"type": "scale", "scale": [2.0, s, s]}]}
+            for level, s in (("s0", 1.0), ("s1", 2.0))
+        ],
+    }
+    content = {"multiscales": [{"version": "0.4", **image}], "omero": {"channels": [{"label": "DAPI"}]}}
+    attributes = {"note": "precious"}
+    attributes |= content if version == 2 else {"ome": {"version": "0.5", **content}}
+    root = zarr.create_group(path, zarr_format=version, attributes=attributes)
+    for name, data in {"s0": OLD, "s1": OLD[:, ::2, ::2], "raw": OLD, "labels/nuclei/0": OLD * 2}.items():
+        root.create_array(name, data=data, chunks=(2, 3, 3))
+    root["raw"].attrs["note"] = "precious"
+    (path / "notes.txt").write_text("years of work")
+    (path / "tables").mkdir()
+    (path / "tables" / "a.csv").write_text("1,2")
+    (path / "link").symlink_to("raw")
+    return path
+
+
+def check_the_store(path, *without):
+    root = zarr.open_group(path, mode="r", use_consolidated=False)
+    assert root.attrs["note"] == "precious"
+    assert (path / "notes.txt").read_text() == "years of work"
+    assert (path / "tables" / "a.csv").read_text() == "1,2"
+    assert os.readlink(path / "link") == "raw"
+    for name, data in {"s0": OLD, "s1": OLD[:, ::2, ::2], "raw": OLD, "labels/nuclei/0": OLD * 2}.items():
+        if name not in without:
+            np.testing.assert_array_equal(root[name][...], data)
+    if "raw" not in without:
+        assert root["raw"].attrs["note"] == "precious"
+
+
+@pytest.mark.parametrize("name", ["mask", "labels/mask", "labels/mask/0", "new/group/mask"])
+def test_a_named_array_is_added_to_a_store_that_is_there(store, name):
+    if (store / ".zgroup").exists():
+        (store / ".zmetadata").write_text(
+            '{"zarr_consolidated_format": 1, "metadata": {".zgroup": {"zarr_format": 2}}}'
+        )
+    else:
+        document = json.loads((store / "zarr.json").read_text())
+        document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": {}}
+        (store / "zarr.json").write_text(json.dumps(document))
+    axes = Axes(
+        [Axis("z", unit="micrometer", resolution=2.0), "y", Axis("x", resolution=0.5, translation=3.0)]
+    )
+    put(create_zarr, store, axes=axes, dataset=name)
+    check_the_store(store)
+    np.testing.assert_array_equal(get(open_zarr, store, name), NEW)
+    np.testing.assert_array_equal(zarr.open_group(store, mode="r")[name][...], NEW)
+    with open_zarr(str(store), dataset=name) as reader:
+        assert reader.meta.axes == axes
+    np.testing.assert_array_equal(get(open_zarr, store), OLD)  # the image is the same
+    assert [p.name for p in store.parent.iterdir()] == ["p.zarr"]
+    with pytest.raises(TargetExistsError, match=rf"holds '{name}' already"):
+        create_zarr(str(store), META, dataset=name)
+    put(create_zarr, store, OLD, dataset=name, overwrite=True)
+    check_the_store(store)
+    np.testing.assert_array_equal(get(open_zarr, store, name), OLD)
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"), [("raw", ["raw"]), ("labels/nuclei/0", ["labels/nuclei/0"]), ("s0", ["s0", "s1"])]
+)
+def test_overwriting_an_array_keeps_what_is_no_level_of_it(store, name, gone):
+    put(create_zarr, store, dataset=name, overwrite=True)
+    check_the_store(store, *gone)
+    np.testing.assert_array_equal(get(open_zarr, store, name), NEW)
+    assert not (store / "s1").exists() or name != "s0"
+    assert [p.name for p in store.parent.iterdir()] == ["p.zarr"]
+
+
+def test_overwriting_without_naming_an_array_makes_another_image_the_first(store):
+    with pytest.raises(TargetExistsError, match=r"p.zarr' exists already"):
+        create_zarr(str(store), META)
+    axes = Axes([Axis(k, unit="micrometer", resolution=0.5) for k in "zyx"])
+    put(create_zarr, store, axes=axes, overwrite=True)
+    check_the_store(store)
+    with open_zarr(str(store)) as reader:
+        assert (reader.meta.axes, reader.meta.channel_names) == (axes, ())
+    np.testing.assert_array_equal(get(open_zarr, store), NEW)
+    with open_zarr(str(store), dataset="s1") as reader:  # listed still
+        assert [a.resolution for a in reader.meta.axes] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["raw/x", "labels", "labels/nuclei", "notes.txt", "notes.txt/x", "tables"])
+def test_what_has_another_place_in_a_store_is_not_written_over(store, name):
+    before = names_in(store)
+    with pytest.raises(StorageError, match=r"choose another dataset"):
+        create_zarr(str(store), META, dataset=name, overwrite=True)
+    assert names_in(store) == before
+
+
+def test_a_store_does_not_become_one_array_while_it_holds_others(store):
+    with pytest.raises(StorageError, match=r"it holds others"):
+        create_zarr(str(store), META, dataset="/", overwrite=True)
+    check_the_store(store)
+
+
+def test_what_is_added_has_the_format_of_the_store(store):
+    other = 5 - (2 if (store / ".zgroup").exists() else 3)
+    with pytest.raises(StorageError, match=rf"in Zarr format {other}: the store has format {5 - other}"):
+        create_zarr(str(store), META, dataset="mask", zarr_format=other)
+    put(create_zarr, store, dataset="mask", zarr_format=5 - other)
+    check_the_store(store)
+
+
+def test_an_array_becomes_an_image_and_back_without_its_old_chunks(tmp_path):
+    path = tmp_path / "a.zarr"
+    for version in (2, 3):
+        put(create_zarr, path, dataset="/", zarr_format=version, overwrite=True, chunks=2)
+        (path / "notes.txt").write_text("years of work")
+        zeros = np.zeros_like(OLD)
+        put(create_zarr, path, zeros, dataset="/", zarr_format=version, overwrite=True, chunks=2)
+        np.testing.assert_array_equal(get(open_zarr, path), zeros)
+        put(create_zarr, path, overwrite=True, chunks=2)
+        np.testing.assert_array_equal(get(open_zarr, path), NEW)
+        assert (path / "notes.txt").read_text() == "years of work"
+        assert {p.name for p in path.iterdir()} <= {"0", "notes.txt", "zarr.json", ".zgroup", ".zattrs"}
+        put(create_zarr, path, zeros, dataset="/", overwrite=True, chunks=2)
+        np.testing.assert_array_equal(get(open_zarr, path), zeros)
+
+
+def test_two_arrays_of_one_store_are_written_at_once(tmp_path):
+    path = str(tmp_path / "p.zarr")
+    put(create_zarr, path, dataset="first")
+    b = create_zarr(path, META, dataset="first", overwrite=True)
+    with b, create_zarr(path, META, dataset="a") as a:
+        with pytest.raises(StorageError, match="being written already"):
+            create_zarr(path, META, dataset="a")
+        with pytest.raises(StorageError, match="being written already"):
+            create_zarr(path, META, overwrite=True)
+        b.write(META.roi, OLD)
+        a.write(META.roi, NEW)
+        a.commit()
+        b.commit()
+    np.testing.assert_array_equal(get(open_zarr, path, "a"), NEW)
+    np.testing.assert_array_equal(get(open_zarr, path, "first"), OLD)
+    assert [p.name for p in tmp_path.iterdir()] == ["p.zarr"]
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "b/c"), ("b/c", "a"), ("b/c", "b/d"), ("b/c", "b/d/e")])
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_arrays_that_are_added_at_once_all_stay(tmp_path, names, version, is_there):
+    path = str(tmp_path / "p.zarr")
+    if is_there:
+        put(create_zarr, path, dataset="first", zarr_format=version)
+    wanted = {}
+    writers = []
+    for number, name in enumerate(names, 1):
+        wanted[name] = Axes([Axis(k, unit="micrometer", resolution=0.5 * number) for k in "zyx"])
+        writers.append(create_zarr(path, META.replace(axes=wanted[name]), dataset=name, zarr_format=version))
+    for number, writer in enumerate(writers, 1):
+        writer.write(META.roi, NEW + np.uint8(number))
+        writer.commit()
+    for number, (name, axes) in enumerate(wanted.items(), 1):
+        np.testing.assert_array_equal(get(open_zarr, path, name), NEW + np.uint8(number))
+        with open_zarr(path, dataset=name) as reader:
+            assert reader.meta.axes == axes
+    assert [p.name for p in tmp_path.iterdir()] == ["p.zarr"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child at a chosen moment")
+@pytest.mark.parametrize(
+    ("name", "gone", "old"),
+    [("mask", [], None), ("labels/mask/0", [], None), ("raw", ["raw"], OLD), ("s0", ["s0", "s1"], OLD)],
+)
+def test_a_store_that_gets_an_array_is_whole_whenever_the_process_ends(store, name, gone, old, tmp_path):
+    step = 0
+    while killed_at(step, lambda: create_zarr(str(store), META, dataset=name, overwrite=True)):
+        check_the_store(store, *gone)
+        old_or_new(lambda: get(open_zarr, store, name), old=old, new=NEW)
+        step += 1
+    assert step > 10
+    check_the_store(store, *gone)
+    np.testing.assert_array_equal(get(open_zarr, store, name), NEW)
+    assert [p.name for p in store.parent.iterdir()] == ["p.zarr"]
