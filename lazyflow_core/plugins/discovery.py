@@ -33,6 +33,7 @@ __all__ = [
     "Fault",
     "Offer",
     "copies",
+    "editable_with",
     "entry_points",
     "faults",
     "version_of",
@@ -152,6 +153,31 @@ def version_of(name: str) -> str | None:
             continue
         for distribution in found:
             return _Metadata(distribution).version or None
+    return None
+
+
+def editable_with(id: str) -> str | None:
+    """Return the folder of an editable installation whose ``pyproject.toml`` has an id; None for none.
+
+    Entry points are copied when it is installed, so one that was added afterwards is not known.
+    """
+    import tomllib
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    import importlib_metadata
+
+    for folder in _search_path():
+        with suppress(Exception):
+            for distribution in importlib_metadata.distributions(path=[folder]):
+                with suppress(Exception):  # most have no origin, and what does not fit is not it
+                    origin = distribution.origin
+                    if origin is None or not origin.dir_info.editable:
+                        continue
+                    source = Path(url2pathname(urlsplit(origin.url).path))
+                    project = tomllib.loads((source / "pyproject.toml").read_text("utf-8"))["project"]
+                    if id in project["entry-points"][OPERATOR_GROUP]:
+                        return str(source)
     return None
 
 

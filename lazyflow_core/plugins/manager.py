@@ -144,6 +144,12 @@ class PluginManager:
                 offers = chosen
             if offers:
                 return offers[0]
+        source = discovery.editable_with(id)
+        if source is not None:
+            raise UnknownOperatorError(
+                f"no operator {id!r}: it stands in the pyproject.toml of {source}, but was not there when "
+                f"that was installed. Run: pip install -e {source}"
+            )
         raise UnknownOperatorError(unknown_text(id, {spec.id for spec in self.operators()}))
 
     def register(self, id: str, operator: type[Operator], *, replace: bool = False) -> None:

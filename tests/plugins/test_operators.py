@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from lazyflow_core.errors import (
@@ -164,3 +166,24 @@ def test_a_registered_operator_wins_and_needs_permission_to_replace(good):
 def test_an_id_that_is_none_cannot_be_registered(site, id):
     with pytest.raises(PluginError, match="no operator id"):
         PluginManager().register(id, Operator)
+
+
+def test_an_id_that_was_added_to_an_editable_installation_says_how_to_make_it_known(good, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[project]\nname = "acme"\n'
+        '[project.entry-points."lazyflow.operators"]\n"acme.new" = "acme_ops:OpNew"\n'
+    )
+    good.install("acme", modules={"acme_ops": OPERATOR}, operators=["acme.old = acme_ops:OpPass"])
+    (good.folder / "acme-1.0.dist-info" / "direct_url.json").write_text(
+        json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}})
+    )
+    with pytest.raises(UnknownOperatorError) as caught:
+        PluginManager().get_operator("acme.new")
+    assert str(caught.value) == (
+        f"no operator 'acme.new': it stands in the pyproject.toml of {source}, but was not there when that "
+        f"was installed. Run: pip install -e {source}"
+    )
+    with pytest.raises(UnknownOperatorError, match=r"'acme' offers acme\.old"):
+        PluginManager().get_operator("acme.other_thing")
