@@ -21,6 +21,7 @@ __all__ = [
     "InternalError",
     "LazyflowError",
     "MetaError",
+    "NoReaderError",
     "NotReadyError",
     "OperatorConflictError",
     "OperatorLoadError",

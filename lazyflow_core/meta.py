@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import MetaError, RoiBoundsError
-from lazyflow_core.roi import Roi
+from lazyflow_core.errors import MetaError, RoiBoundsError, RoiError
+from lazyflow_core.roi import Roi, parse_slicing
 
 __all__ = ["ArrayMeta"]
 
@@ -183,6 +183,34 @@ class ArrayMeta:
             # Not only equal but the same, which is what a ROI on its way through a graph looks for first.
             object.__setattr__(meta, "shape", self.shape)
         return meta
+
+    def roi_of(self, text: str) -> Roi:
+        """Return the box that a slicing as text addresses: in the order of the axes, or by their names.
+
+        A single number keeps its axis, with one pixel; axes that are left out are kept whole; negative
+        numbers count from the end; nothing is clipped.
+
+        Examples
+        --------
+        >>> meta = ArrayMeta((3, 40, 50), "uint8", axes="tyx")
+        >>> str(meta.roi_of("t=1, x=:10")), str(meta.roi_of("..., -5:"))
+        ('[1:2, 0:40, 0:10]', '[0:3, 0:40, 45:50]')
+
+        Raises
+        ------
+        RoiError
+            If it is no slicing, or names an axis that is not there.
+        RoiBoundsError
+            If it reaches outside.
+        """
+        items = parse_slicing(text)
+        names = {axis: item for axis, item in items if axis is not None}
+        for axis in names:
+            if axis not in self.axes:
+                raise RoiError(f"there is no axis {axis!r} in {self}.")
+        if not names:
+            return Roi.from_slicing(tuple(item for _, item in items), self.shape)
+        return Roi.from_slicing(tuple(names.get(axis.key, slice(None)) for axis in self.axes), self.shape)
 
     def cropped(self, roi: Roi) -> ArrayMeta:
         """Return the meta of an array that was cut out of this one: its origin moves along.

@@ -8,13 +8,14 @@ with their negative numbers, ``None`` and ``Ellipsis``, exist only at the border
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 from typing import Any, NoReturn
 
 from lazyflow_core.errors import RoiBoundsError, RoiError
 
-__all__ = ["Boxes", "Roi", "hull"]
+__all__ = ["Boxes", "Roi", "hull", "parse_slicing"]
 
 
 class Roi:
@@ -428,6 +429,47 @@ def hull(rois: Iterable[Roi]) -> Roi:
             tuple(map(min, result.start, roi.start)), tuple(map(max, result.stop, roi.stop))
         )
     return result
+
+
+_ITEM = re.compile(
+    r"(?:(?P<axis>[^\W\d]\w*)\s*=)?\s*(?P<start>-?\d{1,18})?\s*(?P<colon>:)?\s*(?P<stop>-?\d{1,18})?"
+)
+
+
+def parse_slicing(text: str) -> tuple[tuple[str | None, Any], ...]:
+    """Return the axis key or None, and the index, slice or Ellipsis, of each item of a slicing as text.
+
+    Examples
+    --------
+    >>> parse_slicing("10:20, ..., -5:")
+    ((None, slice(10, 20, None)), (None, Ellipsis), (None, slice(-5, None, None)))
+    >>> parse_slicing("t=5, x=:100")
+    (('t', 5), ('x', slice(None, 100, None)))
+
+    Raises
+    ------
+    RoiError
+        With a sentence that does not repeat the whole text, if it is something else.
+    """
+    parsed: list[tuple[str | None, Any]] = []
+    for item in map(str.strip, text.strip().removeprefix("[").removesuffix("]").split(",")):
+        if item == "...":
+            parsed.append((None, Ellipsis))
+            continue
+        match = _ITEM.fullmatch(item)
+        if match is None or not (match["colon"] or match["start"]):
+            raise RoiError(
+                f"{item!r} is not a range of pixels; write one for each axis, such as '10:20,:,:', or name "
+                "axes, such as 't=5, x=:100'."
+            )
+        start, stop = (None if match[name] is None else int(match[name]) for name in ("start", "stop"))
+        parsed.append((match["axis"], slice(start, stop) if match["colon"] else start))
+    named = [axis for axis, _ in parsed if axis is not None]
+    if len(set(named)) != len(named):
+        raise RoiError("it names an axis twice.")
+    if named and any(axis is None and item is not Ellipsis for axis, item in parsed):
+        raise RoiError("it mixes ranges with and without the name of their axis.")
+    return tuple(parsed)
 
 
 def _pixel(value: Any, length: int, items: list[Any]) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 __all__ = ["near_miss", "possible", "printable"]
+
+#: Longer values are cut.
+_MOST_CHARACTERS: Final = 200
 
 
 def near_miss(
@@ -67,3 +71,20 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def shown(value: object) -> str:
+    """Return how a value is written, cut where it is long; of one that cannot be written, its class.
+
+    Examples
+    --------
+    >>> shown([1, "a"]), len(shown("x" * 1000))
+    ("[1, 'a']", 200)
+    >>> shown(10**5000)  # Python refuses to write so many digits
+    '<int>'
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"

@@ -11,6 +11,7 @@ size = [64, 64]
 from lazyflow_core.pipeline._build import BuiltExport, BuiltPipeline
 from lazyflow_core.pipeline._check import CheckedPipeline, CheckedStep, Registry
 from lazyflow_core.pipeline._description import Export, Origin, Pipeline, Step
+from lazyflow_core.pipeline._toml import read_table
 
 __all__ = [
     "BuiltExport",
@@ -22,4 +23,5 @@ __all__ = [
     "Pipeline",
     "Registry",
     "Step",
+    "read_table",
 ]

@@ -21,7 +21,7 @@ from lazyflow_core.errors import (
     UnknownOperatorError,
 )
 from lazyflow_core.graph import Graph, Operator, Output
-from lazyflow_core.pipeline._check import check_unread, parse_slicing
+from lazyflow_core.pipeline._check import check_unread
 from lazyflow_core.pipeline._connections import Link
 from lazyflow_core.roi import Roi
 
@@ -150,7 +150,7 @@ def _built_export(
     except NotReadyError as error:
         raise PipelineError(f"{where('export', number, 'slot')}: {error}") from None
     try:
-        roi = meta.roi if export.roi is None else Roi.from_slicing(parse_slicing(export.roi), meta.shape)
+        roi = meta.roi if export.roi is None else meta.roi_of(export.roi)
     except RoiError as error:
         raise PipelineError(
             f"{where('export', number, 'roi')}: roi = {export.roi!r} of {export.slot} ({meta}): {error}"

@@ -21,6 +21,7 @@ from lazyflow_core.errors import (
     ParameterError,
     PipelineError,
     PluginError,
+    RoiError,
     UnknownOperatorError,
 )
 from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot
@@ -35,6 +36,7 @@ from lazyflow_core.pipeline._connections import (
 )
 from lazyflow_core.plugins.files import find_writer
 from lazyflow_core.plugins.specs import WriterSpec
+from lazyflow_core.roi import parse_slicing
 from lazyflow_core.utility import overlap
 from lazyflow_core.words import near_miss, possible
 
@@ -192,9 +194,16 @@ def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -
     if not takes_arrays and not (text and os.path.exists(path)):  # unlike Path.exists it never raises
         raise PipelineError(
             f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no file "
-            f"{str(path.absolute())!r}{_similar_file(path)}"
+            f"{str(path.absolute())!r}{_similar_file(path)}{_escape_hint(text)}"
         )
     return path
+
+
+def _escape_hint(text: str) -> str:
+    """Say what became of a Windows path in double quotes whose backslashes began escapes."""
+    if text.isprintable():
+        return ""
+    return " In double quotes \\t and \\n are a tab and a line break; put Windows paths in single quotes."
 
 
 def _similar_file(path: Path) -> str:
@@ -257,8 +266,8 @@ def _check_exports(
         if export.roi is not None:
             try:
                 parse_slicing(export.roi)
-            except ValueError as error:
-                raise PipelineError(f"{where('roi')}: {error}") from None
+            except RoiError as error:
+                raise PipelineError(f"{where('roi')}: roi = {export.roi!r}: {error}") from None
         if export.dtype is not None:
             _check_dtype(export.dtype, f"{where('dtype')}: dtype")
         _check_format(export, where, writers)
@@ -297,7 +306,7 @@ def check_unread(pipeline: Pipeline, number: int, inputs: Mapping[str, str]) -> 
 def _check_dtype(text: str, where: str) -> None:
     try:
         known = np.dtype(text).kind in "biuf"
-    except TypeError:
+    except Exception:  # what numpy raises for a text that is none depends on the text
         known = False
     if not known:
         raise PipelineError(
@@ -319,42 +328,3 @@ def _check_format(export: Export, where: Callable[[str], str], writers: Sequence
                 f"{where(key)}: exports by {writer.id} have no option {key!r}"
                 f"{near_miss(key, known)}{possible('Options', writer.options)}"
             )
-
-
-def parse_slicing(text: str) -> tuple[Any, ...]:
-    """Return the indices and slices of a text in numpy's slicing notation.
-
-    Examples
-    --------
-    >>> parse_slicing("10:20, :, -5:")
-    (slice(10, 20, None), slice(None, None, None), slice(-5, None, None))
-    >>> parse_slicing("..., 3")
-    (Ellipsis, 3)
-
-    Raises
-    ------
-    ValueError
-        With a sentence, if it is something else.
-    """
-
-    def number(part: str) -> int | None:
-        return int(part) if part.strip() else None
-
-    items: list[Any] = []
-    for item in text.strip().removeprefix("[").removesuffix("]").split(","):
-        parts = item.split(":")
-        try:
-            if item.strip() == "...":
-                items.append(Ellipsis)
-            elif len(parts) == 1:
-                items.append(int(item))
-            elif len(parts) == 2:
-                items.append(slice(*map(number, parts)))
-            else:
-                raise ValueError
-        except ValueError:
-            raise ValueError(
-                f"roi = {text!r}: {item.strip()!r} is not a range of pixels; "
-                "write one for each axis, such as '10:20,:,:'."
-            ) from None
-    return tuple(items)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.pipeline._toml import Keys, find_lines, read_toml, write_toml
-from lazyflow_core.words import near_miss, possible, printable
+from lazyflow_core.words import near_miss, possible, printable, shown
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Graph
@@ -74,7 +74,8 @@ class Export:
     dtype
         Cast to this type before writing, through the operator ``array.cast``.
     roi
-        The part to compute, in numpy's slicing notation, e.g. ``"10:20,:,:"``; all of it when left out.
+        The part to compute: numpy's slicing notation, e.g. ``"10:20,:,:"``, or axes, e.g. ``"t=5, x=:100"``;
+        all of it when left out.
     options
         What else the writer of that format understands, e.g. ``{"compression": "gzip"}``.
     """
@@ -190,7 +191,17 @@ class Pipeline:
             A path object names a file; a str is the TOML text itself.
         folder
             Where the relative paths in a text begin; those in a file begin at its folder.
+
+        Raises
+        ------
+        PipelineError
+            If it is no TOML, with a note that shows the line and the place in it; or no pipeline.
         """
+        if isinstance(source, str) and _looks_like_a_path(source):
+            raise PipelineError(
+                f"from_toml({source!r}): a text is the TOML itself; to read a file, write "
+                f"from_toml(Path({source!r}))."
+            )
         if isinstance(source, str):
             text, name, folder = source, "pipeline", Path(folder)
         else:
@@ -343,6 +354,11 @@ class Pipeline:
 # ------------------------------------------------------------------------------------------- tables to values
 
 
+def _looks_like_a_path(text: str) -> bool:
+    """Whether somebody meant a file; no pipeline is one line without a bracket."""
+    return bool(text.strip()) and not set(text) & set("\n[") and ("=" not in text or text.endswith(".toml"))
+
+
 def _read(path: Path, name: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -378,7 +394,7 @@ def _step_from(name: str, table: Any, origin: Origin) -> Step:
         )
     if not (isinstance(operator, str) and _ID.fullmatch(operator)):
         raise PipelineError(
-            f"{origin.where(name, 'operator')}: operator = {operator!r} is not the id of an operator, "
+            f"{origin.where(name, 'operator')}: operator = {shown(operator)} is not the id of an operator, "
             "such as 'filters.gaussian_smoothing'; a pipeline cannot name modules or classes."
         )
     return Step(name, operator, {key: value for key, value in table.items() if key != "operator"})
@@ -390,7 +406,7 @@ def _exports_from(tables: Any, origin: Origin) -> list[Export]:
             f"{origin.where('export')}: exports have double brackets, [[export]]: there may be many."
         )
     if not (isinstance(tables, list | tuple) and all(isinstance(table, Mapping) for table in tables)):
-        raise PipelineError(f"{origin.where('export')}: exports are tables: [[export]], not {tables!r}.")
+        raise PipelineError(f"{origin.where('export')}: exports are tables: [[export]], not {shown(tables)}.")
     exports = []
     for number, table in enumerate(tables):
         for key in ("slot", "path"):
@@ -403,7 +419,7 @@ def _exports_from(tables: Any, origin: Origin) -> list[Export]:
         for key in _EXPORT_KEYS:
             if key in table and not (isinstance(table[key], str) and table[key]):
                 raise PipelineError(
-                    f"{origin.where('export', number, key)}: {key} = {table[key]!r} is not a text; "
+                    f"{origin.where('export', number, key)}: {key} = {shown(table[key])} is not a text; "
                     f"write {key} in quotes."
                 )
         exports.append(_export_from(table))

@@ -256,12 +256,12 @@ MISTAKES = {
     "a region that is none": (
         ('path = "smooth.zarr"', 'path = "smooth.zarr"\nroi = "1:2,a,:"'),
         "p.toml:13 [[export]]: roi = '1:2,a,:': 'a' is not a range of pixels; write one for each axis, such as "
-        "'10:20,:,:'.",
+        "'10:20,:,:', or name axes, such as 't=5, x=:100'.",
     ),
     "a region with strides": (
         ('path = "smooth.zarr"', 'path = "smooth.zarr"\nroi = "::2,:,:"'),
         "p.toml:13 [[export]]: roi = '::2,:,:': '::2' is not a range of pixels; write one for each axis, such as "
-        "'10:20,:,:'.",
+        "'10:20,:,:', or name axes, such as 't=5, x=:100'.",
     ),
 }
 # fmt: on
@@ -354,7 +354,7 @@ def test_an_override_is_named_instead_of_a_line(write, complaint, good):
     )
     assert complaint(path, roi="all") == (
         "p.toml, override roi: roi = 'all': 'all' is not a range of pixels; write one for each axis, such as "
-        "'10:20,:,:'."
+        "'10:20,:,:', or name axes, such as 't=5, x=:100'."
     )
 
 

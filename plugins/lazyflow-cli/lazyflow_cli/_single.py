@@ -6,7 +6,6 @@ There is no pipeline file, so sentences about mistakes name options of the comma
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ def single_pipeline(
 
     What the ``--out`` say is to become its exports, in this order.
     """
-    from lazyflow_core.pipeline import Origin, Pipeline
+    from lazyflow_core.pipeline import Origin, Pipeline, read_table
     from lazyflow_core.plugins import get_operator
 
     steps: dict[str, Any] = {}
@@ -49,10 +48,7 @@ def single_pipeline(
             raise Failure(f"--in {text!r}: {slot} was given already.", ExitCode.MISTAKE)
         table = {"path": source}
         if source.lstrip().startswith("{"):
-            try:
-                table = tomllib.loads(f"source = {source}")["source"]
-            except tomllib.TOMLDecodeError as error:
-                raise Failure(f"--in {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
+            table = read_table(source, f"--in {text!r}")
             if "path" not in table and "operator" not in table:
                 raise Failure(f"--in {text!r}: the table has no path.", ExitCode.MISTAKE)
         steps[slot] = {"operator": _READER, **table}

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-__all__ = ["columns", "echo_json", "pixel_text", "shown_path", "speed_text", "time_text", "unit_symbol"]
+__all__ = [
+    "columns",
+    "echo_json",
+    "hanging",
+    "pixel_text",
+    "shown_path",
+    "speed_text",
+    "time_text",
+    "unit_symbol",
+]
 
 _SYMBOLS: Final = {
     "nanometer": "nm",
@@ -39,6 +50,34 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
             cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def hanging(rows: Iterable[Sequence[str]], width: int | None = None) -> str:
+    """Return rows as lines with aligned columns, of which the last one is wrapped.
+
+    Parameters
+    ----------
+    rows
+        Unstyled texts.
+    width
+        Characters per line; default those of the terminal, or 100 where there is none.
+
+    Examples
+    --------
+    >>> print(hanging([("sigma", "one for all axes, or one per axis"), ("in_2d", "no")], 30))
+    sigma  one for all axes, or
+           one per axis
+    in_2d  no
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    table = [list(map(str, row)) for row in rows]
+    heads = columns([row[:-1] for row in table]).split("\n") if table else []
+    indent = max((len(head) for head in heads), default=0) + 2
+    lines = []
+    for head, row in zip(heads, table, strict=True):
+        parts = textwrap.wrap(row[-1], max(20, width - indent), break_on_hyphens=False) or [""]
+        lines += [f"{head:{indent}}{parts[0]}".rstrip(), *(" " * indent + part for part in parts[1:])]
     return "\n".join(lines)
 
 

@@ -25,6 +25,9 @@ _COMMANDS: Final = {
     "demo": "Compute a small example and draw it; needs no data.",
 }
 
+#: A bare command or group of commands; click before 8.2 shows the help by itself.
+_NO_ARGUMENTS: Final = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -90,6 +93,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, BrokenPipeError):
             raise
+        except _NO_ARGUMENTS as error:
+            click.echo(error.format_message())
+            ctx.exit()
         except (Exception, KeyboardInterrupt) as error:
             if ctx.meta.get("lazyflow.traceback"):
                 import traceback
@@ -102,6 +108,9 @@ class Commands(click.Group):
         try:
             result = super().main(*args, **{**extra, "standalone_mode": False})
             sys.exit(result if isinstance(result, int) else ExitCode.OK)
+        except _NO_ARGUMENTS as error:
+            click.echo(error.format_message())
+            sys.exit(ExitCode.OK)
         except (click.ClickException, click.Abort) as error:  # the global options themselves
             _end(error)
         except BrokenPipeError:
@@ -114,6 +123,8 @@ def _end(error: BaseException) -> NoReturn:
     """Say what is wrong in one line and exit with the code of its kind."""
     message, code = _judge(error)
     click.echo(f"lazyflow: {table(message) if code == ExitCode.PLUGIN else one_line(message)}", err=True)
+    for note in getattr(error, "__notes__", ()):  # such as the line of a file, with a caret under a mistake
+        click.echo(table(note), err=True)
     sys.exit(code)
 
 

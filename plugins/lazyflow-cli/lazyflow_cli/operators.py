@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lazyflow_cli._check import check_command
-from lazyflow_cli._text import columns, echo_json
+from lazyflow_cli._text import columns, echo_json, hanging
 from lazyflow_cli.main import traceback_option
 
 if TYPE_CHECKING:
@@ -107,13 +107,23 @@ def show_command(operator_id: str, as_json: bool) -> None:
         for name, slot in operator.declarations.items()
         if isinstance(slot, declaration)
     ]
-    doc = inspect.getdoc(operator) or ""
+    doc = _documentation(operator)
     if as_json:
         echo_json({"version": 1, **_entry(spec, conflict=False, long=False), "slots": slots, "doc": doc})
         return
     click.echo(f"{click.style(spec.id, bold=True)}  {spec.distribution} {spec.version}  {spec.target}\n")
-    click.echo(columns([(f"  {s['kind']}", s["name"], s["type"], s["doc"]) for s in slots]))
+    about = [f"{s['type']}; {s['doc']}" if s["doc"] else s["type"] for s in slots]
+    click.echo(hanging([(f"  {s['kind']}", s["name"], a) for s, a in zip(slots, about, strict=True)]))
     click.echo(f"\n{doc}\n\nIn a pipeline file:\n\n{_example(spec.id, slots)}")
+
+
+def _documentation(operator: type[Any]) -> str:
+    """Return what is written about an operator, and about the bases that it leaves parts of that to."""
+    parts = [inspect.getdoc(operator) or ""]
+    for base in operator.__mro__[1:]:
+        if f"`{base.__name__}`" in "".join(parts) and "declarations" in vars(base):
+            parts.append(f"{base.__name__}: {inspect.getdoc(base)}")
+    return "\n\n".join(parts)
 
 
 def _example(operator_id: str, slots: list[dict[str, str]]) -> str:

@@ -179,6 +179,7 @@ def _described(
     from lazyflow_core.pipeline import Pipeline
 
     if not is_operator_id(pipeline):
+        _expect_file(pipeline)
         if inputs or outputs:
             option = "--in" if inputs else "--out"
             raise Failure(
@@ -201,6 +202,19 @@ def _described(
     )
 
 
+def _expect_file(text: str) -> None:
+    """Raise if somebody wrote the name of an operator without its namespace."""
+    from lazyflow_core import plugins
+    from lazyflow_core.words import near_miss
+
+    if not text.isidentifier() or Path(text).exists():
+        return
+    ids = {spec.id.partition(".")[2]: spec.id for spec in reversed(plugins.list_operators())}
+    hint = near_miss(text, ids, most=3, shown=ids, otherwise="")
+    if hint:
+        raise Failure(f"there is no pipeline file {text!r}{hint}", ExitCode.MISTAKE)
+
+
 def _setting(text: str, form: str) -> tuple[str, Any]:
     """Return name and value of a ``--set``: a TOML value where it is one, else the text itself."""
     target, equals, value = text.partition("=")
@@ -208,7 +222,7 @@ def _setting(text: str, form: str) -> tuple[str, Any]:
         lacks = "value" if target.strip() else "name"
         raise Failure(f"--set {text!r} has no {lacks}; write --set {form}.", ExitCode.MISTAKE)
     parsed: Any = value
-    with contextlib.suppress(tomllib.TOMLDecodeError):
+    with contextlib.suppress(ValueError, RecursionError):  # of tomllib; then it is meant as the text it is
         table = tomllib.loads(f"value = {value}")
         if len(table) == 1 and isinstance(table["value"], str | int | float | list | dict):
             parsed = table["value"]  # but a date is meant as the text it is
@@ -224,7 +238,7 @@ def _export(assignment: str, text: str, option: str = "--export") -> Export:
     """
     from dataclasses import fields
 
-    from lazyflow_core.pipeline import Export
+    from lazyflow_core.pipeline import Export, read_table
 
     slot, equals, target = assignment.partition("=")
     if not (equals and target):
@@ -232,10 +246,7 @@ def _export(assignment: str, text: str, option: str = "--export") -> Export:
         raise Failure(f"{option} {text!r} has no target; write {option} {form}.", ExitCode.MISTAKE)
     given: dict[str, Any] = {"path": target}
     if target.lstrip().startswith("{"):
-        try:
-            given = tomllib.loads(f"export = {target}")["export"]
-        except tomllib.TOMLDecodeError as error:
-            raise Failure(f"{option} {text!r}: the table is no TOML: {error}.", ExitCode.MISTAKE) from error
+        given = read_table(target, f"{option} {text!r}")
     keys = {field.name for field in fields(Export)} - {"slot", "options"}
     texts = {key: given.pop(key) for key in keys & given.keys()}
     wrong = [key for key, value in texts.items() if not (isinstance(value, str) and value)]

@@ -97,7 +97,7 @@ def test_an_operator_is_shown_with_its_slots(lazyflow):
     result = lazyflow("operators", "show", "test.scale")
     assert result.exit_code == 0, result.stderr
     words = [line.split() for line in result.stdout.splitlines()]
-    assert ["input", "image", "array", "what", "to", "multiply"] in words
+    assert ["input", "image", "array;", "what", "to", "multiply"] in words
     assert ["parameter", "factor", "float,", "default", "2.0"] in words
     assert ["output", "output", "array"] in words
     assert 'operator = "test.scale"\n  image = "volume.output"' in result.stdout
@@ -224,3 +224,58 @@ def test_a_plugin_may_add_commands(lazyflow, install_distribution):
     assert lazyflow("plugins", "list", "--hook", "lazyflow_cli_commands").stdout.split()[0] == "tool"
     assert "  commands: tool\n" in lazyflow("plugins", "show", "tool").stdout
     assert "lazyflow plugins list --hook lazyflow_cli_commands" in " ".join(lazyflow("--help").stdout.split())
+
+
+WIDE = '''
+from lazyflow_core import InputSlot, Operator, OutputSlot, ParameterSlot
+
+class OpBase(Operator):
+    """What all of these have.
+
+    Inputs
+    ------
+    image : InputSlot
+        Explained once.
+    """
+
+    image = InputSlot(doc="what to look at")
+
+class OpWide(OpBase):
+    """Do much.
+
+    All else as in `OpBase`.
+    """
+
+    many = ParameterSlot(tuple, default=tuple(range(500)), doc="words " * 30)
+    output = OutputSlot()
+'''
+
+
+def test_what_is_shown_of_an_operator_is_wrapped_and_says_what_its_base_says(lazyflow, install_distribution):
+    entry_points = "[lazyflow.operators]\nwide.one = wide_of_tests.operators:OpWide\n"
+    install_distribution("wide_of_tests", entry_points, {"operators": WIDE})
+    result = lazyflow("operators", "show", "wide.one")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "  input      image   array; what to look at" in lines
+    assert "OpBase: What all of these have." in lines
+    assert "    Explained once." in lines
+
+
+@pytest.mark.parametrize("arguments", [[], ["readers"]])
+def test_a_bare_command_or_group_prints_its_help(lazyflow, arguments):
+    bare, helped = lazyflow(*arguments), lazyflow(*arguments, "--help")
+    assert (bare.exit_code, bare.stderr) == (0, "")
+    assert bare.stdout.rstrip() == helped.stdout.rstrip()
+    assert bare.stdout.startswith("Usage: lazyflow ")
+
+
+def test_a_pipeline_that_is_the_name_of_an_operator_suggests_its_id(lazyflow, folder):
+    for arguments in (["run", "scale"], ["run", "scael", "--out", "a.npy"]):
+        result = lazyflow(*arguments)
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"lazyflow: there is no pipeline file {arguments[1]!r}; did you mean 'test.scale'?\n",
+        )
+    assert "no such file" in lazyflow("run", "nothing_like_it").stderr

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
-from lazyflow_core.errors import LazyflowError, SetupError
+from lazyflow_core.errors import LazyflowError, RoiError, SetupError
+from lazyflow_core.roi import parse_slicing
 
 from lazyflow_ops_array.base import OpPointwise
 
 __all__ = ["OpCrop"]
 
-_ITEM = re.compile(r"(?:(?P<key>[^\W\d]\w*)\s*=)?\s*(?P<start>-?\d+)?\s*(?P<colon>:)?\s*(?P<stop>-?\d+)?")
-
-
-def _parse(text: str) -> list[tuple[str | None, Any]]:
-    """Return ``(axis key or None, index, slice or Ellipsis)`` for each item of a slicing as text."""
-    parsed: list[tuple[str | None, Any]] = []
-    for item in map(str.strip, text.split(",")):
-        if item == "...":
-            parsed.append((None, Ellipsis))
-            continue
-        match = _ITEM.fullmatch(item)
-        if match is None or not (match["colon"] or match["start"]):
-            raise ValueError(f"{item!r} is neither a number nor a range such as '10:20'")
-        start, stop = (None if match[name] is None else int(match[name]) for name in ("start", "stop"))
-        parsed.append((match["key"], slice(start, stop) if match["colon"] else start))
-    return parsed
-
 
 def _check(value: str | tuple[Any, ...]) -> str | None:
     if isinstance(value, str):
         try:
-            keys = [key for key, item in _parse(value) if item is not Ellipsis]
-        except ValueError as error:
+            parse_slicing(value)
+        except RoiError as error:
             return f"is no slicing: {error}"
-        named = [key for key in keys if key is not None]
-        if len(set(named)) != len(named):
-            return "names an axis twice"
-        return "mixes items with and without axis names" if named and len(named) != len(keys) else None
+        return None
     if len(value) != 2 or not all(isinstance(corner, tuple) for corner in value):
         return "is neither a slicing such as '10:20, :, 5:' nor a pair (start, stop)"
     try:
@@ -121,16 +101,7 @@ class OpCrop(OpPointwise):
             if box.ndim != meta.ndim or box not in meta.roi:
                 raise SetupError(f"roi={box} is not inside the image ({meta}).")
             return box
-        items = _parse(value)
-        names = {key: item for key, item in items if key is not None}
-        unknown = [key for key in names if key not in meta.axes]
-        if unknown:
-            raise SetupError(f"roi={value!r}: the image has no axis {unknown[0]!r} ({meta}).")
-        if names:
-            slicing = tuple(names.get(axis.key, slice(None)) for axis in meta.axes)
-        else:
-            slicing = tuple(item for _, item in items)
         try:
-            return Roi.from_slicing(slicing, meta.shape)
-        except LazyflowError as error:
+            return meta.roi_of(value)
+        except RoiError as error:
             raise SetupError(f"roi={value!r} does not fit the image ({meta}): {error}") from None
