@@ -1,5 +1,26 @@
-"""``python -m lazyflow_cli``, the same as ``lazyflow``."""
+"""The process of the command: ``lazyflow``, and ``python -m lazyflow_cli``, which is the same.
 
-from lazyflow_cli.main import main
+It can be asked to stop from its first line on, so nothing else is imported here.
+"""
 
-main()
+import sys
+
+from lazyflow_cli._signals import Stopped, stoppable
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command and leave the process with its exit code."""
+    try:
+        with stoppable():
+            from lazyflow_cli.main import main
+
+            main()
+    except Stopped as stop:  # while the command was imported, or at its very end
+        print(f"lazyflow: stopped by {stop}.", file=sys.stderr)
+        sys.exit(stop.exit_code)
+
+
+if __name__ == "__main__":
+    main()

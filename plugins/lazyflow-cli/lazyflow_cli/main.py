@@ -13,6 +13,7 @@ import click
 from lazyflow_core.words import near_miss
 
 from lazyflow_cli._failure import ExitCode, Failure, one_line, table
+from lazyflow_cli._signals import Stopped
 
 __all__ = ["cli", "main", "traceback_option"]
 
@@ -132,6 +133,8 @@ def _judge(error: BaseException) -> tuple[str, int]:
     """Return the sentence and exit code for an error that a command left with."""
     if isinstance(error, Failure):
         return str(error), error.code
+    if isinstance(error, Stopped):
+        return f"stopped by {error}.", error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted.", ExitCode.INTERRUPTED
     if isinstance(error, click.ClickException):

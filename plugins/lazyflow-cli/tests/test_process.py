@@ -80,6 +80,30 @@ def test_who_asks_twice_is_let_go_at_once(start, folder):
     assert (folder / "scaled.npy").read_text() == "precious"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    "module", ["lazyflow_cli.main", "click", "lazyflow_cli._single", "lazyflow_core.pipeline"]
+)
+def test_a_signal_while_the_command_is_imported_ends_in_one_sentence(start, folder, name, code, module):
+    program = (
+        "import builtins, os, signal\n"
+        "import lazyflow_cli.__main__ as command\n"
+        "real = builtins.__import__\n"
+        "def stop_at(name, *rest):\n"
+        f"    if name == {module!r}:\n"
+        "        builtins.__import__ = real\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = stop_at\n"
+        "command.main()\n"
+    )
+    process = start("run", "p.toml", python=("-c", program), cwd=folder)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, "")
+    assert err in (f"lazyflow: stopped by {name}.\n", f"lazyflow: stopped by {name}; nothing was written.\n")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
 def test_a_reader_that_goes_away_is_no_error_message(start, folder):
     process = start("operators", "show", "test.scale", cwd=folder)

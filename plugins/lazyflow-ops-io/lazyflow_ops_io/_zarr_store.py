@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lazyflow_core.errors import FormatError
+from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_ops_io._reader import PreadFile
 
-__all__ = ["Node", "ZarrFolder", "check_key"]
+__all__ = ["ArrayFolder", "Node", "ZarrFolder", "check_key"]
 
 #: More than any metadata document needs; OME-Zarr with thousands of wells stays under a mebibyte.
 _MOST_METADATA_BYTES = 16 * 2**20
@@ -44,6 +45,49 @@ def check_key(path: str, key: str) -> str:
     if any(p in ("", ".", "..") or "\0" in p or "\\" in p or ":" in p for p in parts):
         raise FormatError(f"{path!r}: {key!r} is no path inside a Zarr store.")
     return inner
+
+
+class ArrayFolder:
+    """The folder of an array, by which one that was replaced while it is read is known.
+
+    Its chunks are opened by their names: those of another array could be under them meanwhile, or none,
+    which would be pixels too.
+
+    Raises
+    ------
+    StorageError
+        If there is no such folder any more.
+    """
+
+    def __init__(self, path: str, place: str) -> None:
+        self._path, self._place = path, place
+        # Held open so that no other folder gets its number.
+        self._fd = -1
+        with contextlib.suppress(OSError):  # Windows opens no folders
+            self._fd = os.open(place, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        self._number = self._look()
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            status = os.stat(self._place)
+        except OSError:
+            raise StorageError(
+                f"cannot read {self._path!r}: it was removed or renamed; open it again."
+            ) from None
+        return status.st_dev, status.st_ino
+
+    def check(self) -> None:
+        """Raise `StorageError` if another folder has the name now: what was opened before is of this one."""
+        if self._look() != self._number:
+            raise StorageError(f"cannot read {self._path!r}: it was replaced meanwhile; open it again.")
+
+    def close(self) -> None:
+        """Let go of it; twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close  # of a reader that was dropped
 
 
 class ZarrFolder:

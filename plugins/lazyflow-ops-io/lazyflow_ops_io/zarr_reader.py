@@ -33,7 +33,7 @@ from lazyflow_ops_io._reader import (
     usual_axes,
 )
 from lazyflow_ops_io._zarr_codecs import Chain, Shard, checked_dtype, parse_2, parse_3
-from lazyflow_ops_io._zarr_store import Node, ZarrFolder, check_key
+from lazyflow_ops_io._zarr_store import ArrayFolder, Node, ZarrFolder, check_key
 
 __all__ = ["ZarrReader", "open_zarr"]
 
@@ -87,8 +87,14 @@ def open_zarr(path: str, *, dataset: str | None = None) -> ZarrReader:
             node = store.node(key)
             if node is None or node.kind != "array":
                 raise FormatError(f"{path!r} lists the array {key!r}, but there is none.")
+        folder = ArrayFolder(path, os.path.join(store.root, key))
+        node = store.node(key)  # once more: from now on it would be noticed if another one had its place
+        if node is None or node.kind != "array":
+            raise StorageError(f"cannot open {path!r}: it was replaced meanwhile; open it again.")
         group, level = _group_of(store, key)
-        return ZarrReader(path, store, key, node, group, level)
+        reader = ZarrReader(path, store, key, node, group, level, folder)
+        folder.check()
+        return reader
 
 
 def _choose_array(store: ZarrFolder, path: str, key: str, group: Node) -> str:
@@ -119,7 +125,14 @@ class ZarrReader(ArrayReader):
     """One open Zarr array; use `open_zarr`."""
 
     def __init__(
-        self, path: str, store: ZarrFolder, key: str, node: Node, group: Mapping[str, Any], level: str
+        self,
+        path: str,
+        store: ZarrFolder,
+        key: str,
+        node: Node,
+        group: Mapping[str, Any],
+        level: str,
+        folder: ArrayFolder,
     ) -> None:
         layout = (_layout_2 if node.version == 2 else _layout_3)(path, node.metadata)
         shape, dtype = layout.shape, layout.chain.dtype
@@ -140,6 +153,7 @@ class ZarrReader(ArrayReader):
             meta = meta.replace(channel_names=names)
         super().__init__(path, meta)
         self._store = store
+        self._folder = folder
         self._prefix = f"{key}/" if key else ""
         self._layout = layout
         self._chain = layout.chain
@@ -159,6 +173,7 @@ class ZarrReader(ArrayReader):
         key = self._layout.key_of(outer if shard is not None else index)
         try:
             with self._store.open(self._prefix + key) as file:
+                self._folder.check()
                 if shard is not None:
                     found = shard.chunk(self._places_in(key, shard, file), index, file.read, file.size)
                     return None if found is None else found[rows]
@@ -166,8 +181,9 @@ class ZarrReader(ArrayReader):
                     return self._load_plain(file, rows, part)
                 return self._chain.decode(file.read(0, check_packed(file.size, self._chain.size)))[rows]
         except FileNotFoundError:
+            self._folder.check()
             return None
-        except (FormatError, OSError, MemoryError):
+        except (FormatError, StorageError, OSError, MemoryError):
             raise
         except Exception as error:
             raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {one_line(error)}") from error
@@ -179,6 +195,9 @@ class ZarrReader(ArrayReader):
             file.read_into(skipped, part)
             return part
         return np.frombuffer(file.read(skipped, needed), dtype).reshape(-1, *chunks[1:])
+
+    def _release(self) -> None:
+        self._folder.close()
 
     def _places_in(self, key: str, shard: Shard, file: PreadFile) -> npt.NDArray[np.uint64]:
         with self._places_lock:

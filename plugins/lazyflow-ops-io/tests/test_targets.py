@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import shutil
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from lazyflow_ops_io._target import fcntl as _target_fcntl
 
 from lazyflow_core.errors import ResultError, RoiError, StorageError, TargetExistsError
 from lazyflow_core.meta import ArrayMeta
@@ -250,6 +253,128 @@ def test_what_is_being_written_is_refused_to_a_second_writer(storage, tmp_path):
         writer.commit()
     storage.write(path, DATA, overwrite=True)
     assert list(tmp_path.iterdir()) == [path]
+
+
+class FirstLock:
+    """The system's locks; something happens before the first one that does not wait."""
+
+    def __init__(self, before):
+        self.before = before
+
+    def __getattr__(self, name):
+        return getattr(_target_fcntl, name)
+
+    def flock(self, fd, how):
+        if how & _target_fcntl.LOCK_NB and self.before is not None:
+            before, self.before = self.before, None
+            before(fd)
+        return _target_fcntl.flock(fd, how)
+
+
+def _remove_all(folder):
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_taken():
+    raise BlockingIOError(errno.EAGAIN, "taken")
+
+
+@pytest.mark.skipif(_target_fcntl is None, reason="there are no such locks")
+@pytest.mark.parametrize("how", ["removed", "locked"])
+def test_what_others_took_for_left_behind_is_begun_anew(storage, tmp_path, monkeypatch, how):
+    """Between making a temporary and locking it, a cleaner of another process may take it."""
+    lock = FirstLock(lambda fd: _remove_all(tmp_path) if how == "removed" else _is_taken())
+    monkeypatch.setattr("lazyflow_ops_io._target.fcntl", lock)
+    path = tmp_path / f"a{storage.suffix}"
+    with begin(storage, path) as writer:
+        assert lock.before is None
+        with pytest.raises(StorageError, match="being written already"):
+            begin(storage, path)
+        writer.write(WHOLE, DATA)
+        writer.commit()
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
+@pytest.mark.skipif(_target_fcntl is None, reason="there are no such locks")
+def test_what_is_always_taken_is_refused(storage, tmp_path, monkeypatch):
+    real = _target_fcntl.flock
+
+    def flock(fd, how):
+        return _is_taken() if how & _target_fcntl.LOCK_NB else real(fd, how)
+
+    monkeypatch.setattr(_target_fcntl, "flock", flock)
+    with pytest.raises(StorageError, match="removed by another program"):
+        begin(storage, tmp_path / f"a{storage.suffix}")
+
+
+def test_a_folder_whose_replacement_was_killed_gets_its_name_back(tmp_path, monkeypatch, formats):
+    """Where names cannot be swapped, there is a moment in which the old one has another name only."""
+    storage, path = formats["zarr3"], tmp_path / "a.zarr"
+    storage.write(path, DATA)
+    monkeypatch.setattr("lazyflow_ops_io._target._exchange", lambda one, other: False)
+    writer = begin(storage, path, overwrite=True)
+    writer.write(WHOLE, DATA[::-1].copy())
+    real, names = os.rename, []
+
+    def rename(old, new):
+        names.append(new)
+        if len(names) > 1:
+            raise OSError(errno.EIO, "the process ends here")
+        real(old, new)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(StorageError):
+        writer.commit()
+    monkeypatch.undo()
+    assert not path.exists()
+    with pytest.raises(TargetExistsError):
+        begin(storage, path)
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["zarr3", "zarr2"])
+@pytest.mark.parametrize("moment", ["before", "between", "while"])
+def test_a_zarr_that_is_replaced_while_it_is_read_is_never_read_mixed(
+    name, moment, formats, tmp_path, monkeypatch
+):
+    storage, path, other = formats[name], tmp_path / "a.zarr", tmp_path / "b.zarr"
+    storage.write(path, DATA, chunks=3)
+    storage.write(other, DATA + np.uint8(100), chunks=3)
+
+    def replace():  # as another process does it
+        path.rename(tmp_path / "old.zarr")
+        other.rename(path)
+        shutil.rmtree(tmp_path / "old.zarr")
+
+    with storage.open(str(path)) as reader:
+        calls, real = [], reader._store.open
+
+        def opened(key):
+            calls.append(key)
+            if moment == "between" and len(calls) == 3:
+                replace()
+            file = real(key)
+            if moment == "while" and len(calls) == 3:
+                replace()
+            return file
+
+        monkeypatch.setattr(reader._store, "open", opened)
+        if moment == "before":
+            replace()
+        out = np.zeros_like(DATA)
+        with pytest.raises(StorageError, match="was replaced meanwhile; open it again"):
+            reader.read(WHOLE, out)
+    np.testing.assert_array_equal(storage.read(path)[0], DATA + np.uint8(100))
+
+
+def test_a_zarr_that_is_gone_is_no_array_of_zeros(formats, tmp_path):
+    formats["zarr3"].write(tmp_path / "a.zarr", DATA)
+    with formats["zarr3"].open(str(tmp_path / "a.zarr")) as reader:
+        shutil.rmtree(tmp_path / "a.zarr")
+        with pytest.raises(StorageError, match="removed or renamed"):
+            reader.read(WHOLE, np.empty_like(DATA))
 
 
 def test_names_that_only_begin_alike_are_no_others_business(storage, tmp_path):
