@@ -31,6 +31,9 @@ def cancel(request: Request[Any], *, force: bool = False, reason: str | None = N
     while todo:
         current = todo.pop()
         with mutex:
+            if not hasattr(current, "_claim"):  # a pool among the children
+                todo += current._unfinished
+                continue
             state: RequestState = current._state
             if state.is_terminal or current._cancelled or (is_wanted(current) and not force):
                 continue

@@ -11,7 +11,7 @@ from lazyflow_core.errors import CancelledError
 
 from ._lock import RequestLock
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, check_timeout, current_party
+from ._party import Fiber, Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestCondition"]
@@ -48,7 +48,7 @@ class RequestCondition:
     def __init__(self, lock: RequestLock | None = None, *, name: str | None = None) -> None:
         self._lock = RequestLock(name) if lock is None else lock
         self._name = name
-        self._queue = WaitQueue(self)
+        self._queue = WaitQueue()
 
     def describe(self) -> str:
         """Return the name, for reports."""
@@ -87,14 +87,21 @@ class RequestCondition:
         party = current_party()
         self._check_owned(party, "wait on")
         check_not_cancelled(party)
-        with mutex:
-            # One section: a notification between release and queue would be lost.
-            waiter = self._queue.enter(party, timeout)
-            self._lock.release()
+        waiter = Waiter(party, self, timeout)
         try:
+            with mutex:
+                # One section: a notification between release and queue would be lost.
+                self._queue.enter(waiter)
+                self._lock.release()
             verdict = self._queue.park(waiter)
+        except BaseException:
+            if self._queue.give_up(waiter):
+                with mutex:
+                    self._queue.wake_one()  # the notification is somebody else's
+            raise
         finally:
-            self._lock._acquire(party, None, shield=True)
+            if self._lock._owner is not waiter.host:
+                self._lock._acquire(party, None, shield=True)
         if verdict is Verdict.CANCELLED:
             raise CancelledError(f"{waiter.host!r} was cancelled")
         return verdict is Verdict.WOKEN

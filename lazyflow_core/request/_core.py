@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from lazyflow_core.errors import CancelledError
 from lazyflow_core.foreign import is_interrupt, log_error, shown
@@ -30,7 +30,7 @@ from ._stop import stop_flags, watched
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
 
-__all__ = ["RequestCore", "finish_torn"]
+__all__ = ["RequestCore", "Scope", "finish_torn"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,22 @@ FAILED = RequestState.FAILED
 CANCELLED = RequestState.CANCELLED
 TO_RUNNING = MOVES_TO[RUNNING]
 TO_FINISHED = MOVES_TO[FINISHED]
+
+
+class Scope(Protocol):
+    """To what a started request belongs: the request that started it, or a pool."""
+
+    #: Requests without outcome that were started by this one; None if there never were any, it is over, or it
+    #: is a pool, which wants to be told.
+    _children: dict[Any, None] | None
+
+    @property
+    def _has_roots(self) -> bool:
+        """Whether what belongs to it has no parent request, so that the oldest goes first."""
+        return False
+
+    def _child_ended(self, child: Any) -> None:
+        """Hear that a request which belongs to this scope has its outcome."""
 
 
 class RequestCore(Generic[T]):
@@ -72,6 +88,7 @@ class RequestCore(Generic[T]):
     _claimable: bool
     #: Who runs it inline and so waits for it. There only meanwhile.
     _host: Interest
+    _has_roots = False
 
     def __init__(
         self,
@@ -109,12 +126,13 @@ class RequestCore(Generic[T]):
         #: What this request waits for now: a `Waiter`, a request it runs inline, or None. Written by the
         #: party that runs it.
         self._waiting: Any = None
-        #: The request among whose children this one stands, from submit to outcome.
-        self._parent: RequestCore[Any] | None = None
-        #: Requests submitted by this one that have no outcome yet; cancellation spreads to them. Made by the
-        #: party that runs it. Adding, removing and copying are single steps. A dict, for its order: that of a
-        #: set hangs on addresses, and no seed would replay.
-        self._children: dict[RequestCore[Any], None] | None = None
+        #: The request among whose children this one stands, or the pool that counts it among its members;
+        #: from submit to outcome.
+        self._parent: Scope | None = None
+        #: Requests submitted by this one that have no outcome yet, and pools with such members; cancellation
+        #: spreads to them. Made by the party that runs it. Adding, removing and copying are single steps. A
+        #: dict, for its order: that of a set hangs on addresses, and no seed would replay.
+        self._children: dict[RequestCore[Any] | Scope, None] | None = None
         if scheduler is not None:
             # Not isinstance: that would be one part in forty of what a request costs.
             try:
@@ -291,15 +309,20 @@ class RequestCore(Generic[T]):
         self._children = None
         parent = self._parent
         if parent is not None:
-            self._parent = None
             children = parent._children
-            if children is not None:  # the parent may have ended before its child
+            if children is not None:
                 children.pop(self, None)
+            else:
+                parent._child_ended(self)
+            self._parent = None  # last: `_finish_interrupted` tells the parent again if it was not told
         # The state was written before the links are read; `_hang_on` writes the links before it reads the
         # state. So whoever hung something on this request is seen here, or sees that it is over.
         links = self._links
         if links is not None:
             self._deliver(links, party)
+
+    def _child_ended(self, child: Any) -> None:
+        """See `Scope`; this request has ended before its child."""
 
     def _is_settled(self) -> bool:
         """Return whether it is over, all callbacks have run, and waiters need not wait."""
@@ -382,7 +405,12 @@ class RequestCore(Generic[T]):
         if not self._state.is_terminal:
             self._workload = None
             self._finish(FAILED, error, party)
-        elif self._links is not None:
+            return
+        parent = self._parent
+        if parent is not None:
+            parent._child_ended(self)
+            self._parent = None
+        if self._links is not None:
             self._deliver(self._links, party)
 
     def _wait_dependencies(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lazyflow_core.errors import CancelledError
 
 from ._mutex import mutex
-from ._party import Verdict, check_timeout, current_party
+from ._party import Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RequestEvent:
         self._name = name
         #: Guarded by the mutex. Invariant: nobody waits while it is True.
         self._is_set = False
-        self._queue = WaitQueue(self)
+        self._queue = WaitQueue()
 
     def describe(self) -> str:
         """Return name and flag, for reports."""
@@ -72,13 +72,19 @@ class RequestEvent:
         check_timeout(timeout)
         party = current_party()
         check_not_cancelled(party)
-        with mutex:
-            if self._is_set:
-                return True
-            if timeout is not None and timeout <= 0:
-                return False
-            waiter = self._queue.enter(party, timeout)
-        verdict = self._queue.park(waiter, self._scheduler)
+        waiter = None
+        try:
+            with mutex:
+                if self._is_set:
+                    return True
+                if timeout is not None and timeout <= 0:
+                    return False
+                waiter = Waiter(party, self, timeout)
+                self._queue.enter(waiter)
+            verdict = self._queue.park(waiter, self._scheduler)
+        except BaseException:
+            self._queue.give_up(waiter)
+            raise
         if verdict is Verdict.CANCELLED:
             raise CancelledError(f"{waiter.host!r} was cancelled")
         return verdict is Verdict.WOKEN

@@ -10,7 +10,7 @@ from lazyflow_core.errors import CancelledError
 
 from . import _debug
 from ._mutex import mutex
-from ._party import Party, Verdict, check_timeout, current_party
+from ._party import Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestLock", "timeout_of"]
@@ -63,7 +63,7 @@ class RequestLock:
         self._name = name
         #: The request or party that holds it, None if free. Guarded by the mutex.
         self._owner: Any = None
-        self._queue = WaitQueue(self)
+        self._queue = WaitQueue()
 
     def describe(self) -> str:
         """Return name and owner, for reports."""
@@ -102,19 +102,21 @@ class RequestLock:
         if _debug.checks:
             _debug.checks.about_to_acquire(self, party)
         host = party.request or party
-        with mutex:
-            if self._owner is None:
-                self._owner = host
-                if _debug.checks:
-                    _debug.checks.acquired(self, host)
-                return True
-            if limit == 0.0:
-                return False
-            waiter = self._queue.enter(party, limit, shield=shield)
+        waiter = None
         try:
+            with mutex:
+                if self._owner is None:
+                    self._owner = host
+                    if _debug.checks:
+                        _debug.checks.acquired(self, host)
+                    return True
+                if limit == 0.0:
+                    return False
+                waiter = Waiter(party, self, limit, shield)
+                self._queue.enter(waiter)
             verdict = self._queue.park(waiter)
         except BaseException:
-            if waiter.verdict is Verdict.WOKEN:  # interrupted with the lock just handed over
+            if self._queue.give_up(waiter):
                 self.release()
             raise
         if verdict is Verdict.WOKEN:

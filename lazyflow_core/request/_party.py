@@ -51,7 +51,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: Seconds after which the main thread looks for signals while it waits.
+#: Seconds after which a thread that waits looks for signals and for a verdict it was not told of.
 SIGNAL_HEARTBEAT = 0.5
 
 #: Returned by a fiber that ended because there will be no more work.
@@ -233,8 +233,8 @@ class Waiter:
             gate.release()
         else:
             # The fiber may not have left its thread yet. No harm: only its own thread takes it from the
-            # queue, and that thread is busy with this fiber until it has left.
-            self.party.carrier.resume(self.party)  # type: ignore[union-attr, arg-type]
+            # queue, and that thread is busy with this fiber until it has left, or has given up the wait.
+            self.party.carrier.resume(self)  # type: ignore[union-attr]
         return True
 
     def park(self) -> Verdict:
@@ -251,18 +251,13 @@ class Waiter:
         """Block this thread until somebody decided or the time is over."""
         gate = self._gate
         assert gate is not None
-        if threading.get_ident() != threading.main_thread().ident:
-            if self.timeout is None:
-                gate.acquire()
-            elif not gate.acquire(timeout=min(max(self.timeout, 0.0), threading.TIMEOUT_MAX)):
-                self.decide(Verdict.TIMED_OUT)
-            return
         # CPython runs signal handlers between two statements of the main thread. A signal that arrives on the
-        # way into the wait would be heard when the wait ends, so this one ends now and then.
+        # way into the wait would be heard when the wait ends, so this one ends now and then. So it does in
+        # other threads: a Ctrl-C may have torn `decide` between verdict and gate.
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         while True:
             left = SIGNAL_HEARTBEAT if deadline is None else deadline - time.monotonic()
-            if gate.acquire(timeout=min(max(left, 0.0), SIGNAL_HEARTBEAT)):
+            if gate.acquire(timeout=min(max(left, 0.0), SIGNAL_HEARTBEAT)) or self.verdict is not None:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 self.decide(Verdict.TIMED_OUT)
@@ -282,8 +277,10 @@ class Carrier:
     def __init__(self) -> None:
         #: The main greenlet of the thread that carries; set by that thread.
         self.hub: greenlet
-        #: Fibers to go on with. Appended by any thread, taken by this one.
-        self.ready: deque[Fiber] = deque()
+        #: Waits of our fibers that have their verdict. Appended by any thread, taken by this one.
+        self.ready: deque[Waiter] = deque()
+        #: Fibers that are parked, with the wait they are in. Written by this carrier's thread only.
+        self.parked: dict[Fiber, Waiter] = {}
         #: Fibers between two requests. Touched by this carrier's thread only.
         self.idle: list[Fiber] = []
         #: All fibers of this carrier that have not ended.
@@ -295,9 +292,23 @@ class Carrier:
         """Make the calling thread the one that carries."""
         self.hub = getcurrent()
 
-    def resume(self, fiber: Fiber) -> None:
-        """Let a parked fiber go on, soon, in its own thread; callable from any thread."""
+    def resume(self, waiter: Waiter) -> None:
+        """Let the fiber parked in this wait go on, soon, in its own thread; callable from any thread."""
         raise NotImplementedError
+
+    def next_ready(self) -> Fiber | None:
+        """Take the next fiber that is to go on, or return None.
+
+        A wait may have been given up, by an exception on the way from its queue to the park, before or after
+        somebody decided it. Its fiber does something else by now, and this wake-up is nobody's.
+        """
+        ready, parked = self.ready, self.parked
+        while ready:
+            waiter = ready.popleft()
+            fiber: Any = waiter.party
+            if parked.get(fiber) is waiter:
+                return fiber  # type: ignore[no-any-return]
+        return None
 
     def park(self, fiber: Fiber, waiter: Waiter) -> None:
         """Leave the thread to another fiber until the waiter's verdict is there."""
@@ -322,8 +333,9 @@ class Carrier:
 
     def leave(self) -> None:
         """Switch from the current fiber to the next one that has something to do."""
-        if self.hop is None and self.ready:
-            self.ready.popleft().switch()
+        following = self.next_ready() if self.hop is None else None
+        if following is not None:
+            following.switch()
         elif self.idle:
             self.idle.pop().switch()
         else:

@@ -12,7 +12,7 @@ from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestE
 
 from ._failure import describe_failure, waiter_error
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, current_party
+from ._party import Fiber, Party, Verdict, Waiter, current_party, current_stack
 from ._queue import WaitQueue, check_not_cancelled
 from ._request import Request
 from ._scheduler import Scheduler, default_scheduler, no_scheduler, runs_here
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["RequestPool", "gather"]
 
 QUEUED = RequestState.QUEUED
+FAILED = RequestState.FAILED
+
+#: What a party may wait for at a pool, beside room and the next result.
+ALL = "all members of"
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -84,7 +88,7 @@ class RequestPool(Generic[T]):
         self._name = name
         self._scheduler = scheduler
         self._keeps_results = keep_results
-        # All below is guarded by the mutex.
+        # All below is written with the mutex held.
         #: Members without outcome, in order of submission.
         self._unfinished: dict[Request[T], None] = {}
         #: Members with an outcome that nobody has taken yet, in order of completion.
@@ -93,9 +97,20 @@ class RequestPool(Generic[T]):
         self._failed: list[Request[T]] = []
         self._is_cancelled = False
         self._is_left = False
-        self._for_room = WaitQueue(_Part(self, "room in", waits_for_all=False))
-        self._for_next = WaitQueue(_Part(self, "the next result of", waits_for_all=False))
-        self._for_all = WaitQueue(_Part(self, "all members of", waits_for_all=True))
+        #: While there are unfinished members, the request among whose children the pool stands for them: the
+        #: one that submitted the first of these. None: a foreign thread did.
+        self._owner: Request[Any] | None = None
+        #: Who waits for room or the next result, and who for all members. Made when needed. Waking is a hint
+        #: and hands nothing over: whoever wakes looks again.
+        self._for_some: WaitQueue | None = None
+        self._for_all: WaitQueue | None = None
+
+    #: A pool is a `Scope`: told of the end of members that it started itself. The others have a callback.
+    _children: dict[Any, None] | None = None
+
+    @property
+    def _has_roots(self) -> bool:
+        return self._owner is None
 
     # --------------------------------------------------------------------------------------------- the scope
 
@@ -108,11 +123,11 @@ class RequestPool(Generic[T]):
         if error is not None:
             self.cancel()
         try:
-            self._wait_for_all(shield=error is not None)
+            self._wait_for_all(self._leave, shield=error is not None)
         except BaseException:
             # Cancelled, or Ctrl-C, while joining: the members go first.
             self.cancel()
-            self._wait_for_all(shield=True)
+            self._wait_for_all(self._leave, shield=True)
             raise
         finally:
             self._is_left = True
@@ -131,7 +146,7 @@ class RequestPool(Generic[T]):
         RequestCancelledError
             If the pool was cancelled.
         """
-        self._wait_for_all(shield=False)
+        self._wait_for_all(self._is_empty, shield=False)
         self._raise_failures()
         if self._is_cancelled:
             raise RequestCancelledError(f"{self.describe()} was cancelled")
@@ -141,7 +156,8 @@ class RequestPool(Generic[T]):
         with mutex:
             self._is_cancelled = True
             members = list(self._unfinished)
-            self._for_room.wake_all()
+            if self._for_some:
+                self._for_some.wake_all()
         for member in members:
             member.cancel()
 
@@ -161,31 +177,43 @@ class RequestPool(Generic[T]):
         """
         request = work if isinstance(work, Request) else Request(work, scheduler=self._scheduler)
         limit = self._max_in_flight
+        unfinished = self._unfinished
+        try:
+            party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
+        except AttributeError:
+            party = current_party()
+        me = party.request
         try:
             while True:
-                party = current_party()
+                with mutex:
+                    is_open = not (self._failed or self._is_cancelled or self._is_left)
+                    if (
+                        is_open
+                        and (limit is None or len(unfinished) < limit)
+                        and (me is None or not me._cancelled)
+                    ):
+                        if not unfinished:
+                            self._owner = me
+                            if me is not None:
+                                self._stand_among_children(me)
+                        unfinished[request] = None
+                        break
                 check_not_cancelled(party)
                 self._check_open()  # not with the mutex: an error asks for names, which may run any code
-                with mutex:
-                    if self._failed or self._is_cancelled or self._is_left:
-                        continue
-                    if limit is None or len(self._unfinished) < limit:
-                        self._unfinished[request] = None
-                        break
-                    mover = self._mover()
-                    waiter = self._for_room.enter(party)
-                self._park(self._for_room, waiter, mover)
-            # In this order: the callback must be there before the request can end.
-            request.on_done(self._on_member_done)
-            request.submit()
+                self._wait("room in", self._has_room, party)
+            # The owner is read without the mutex: it changes only while there are no members. What somebody
+            # has subscribed to runs its callbacks before the pool hears of the end, and what somebody else
+            # starts does not tell us: both take a callback.
+            if request._links is not None or me is not self._owner or not request._start(party, self):
+                request.on_done(self._child_ended)
+                request.submit()
         except BaseException:
             # A closed scheduler; or Ctrl-C, between any two of the statements above, also right after the
-            # request became a member. Without the callback nobody would take it out again.
-            if request in self._unfinished:
+            # request became a member. Then perhaps nobody would take it out again.
+            if request in unfinished:
                 request.cancel()
                 if request._is_settled() or request._state is RequestState.NEW:
-                    with mutex:
-                        self._unfinished.pop(request, None)
+                    self._child_ended(request, again=True)
             raise
         return request
 
@@ -254,59 +282,127 @@ class RequestPool(Generic[T]):
 
     # ----------------------------------------------------------------------------------------------- inside
 
-    def _on_member_done(self, member: Request[T]) -> None:
+    def _stand_among_children(self, owner: Request[Any]) -> None:
+        """Let a cancellation of the owner find the members. The caller holds the mutex."""
+        if owner._children is None:
+            owner._children = {}
+        owner._children[self] = None
+
+    def _leave_children(self, owner: Request[Any]) -> None:
+        """Be forgotten by the owner, which may have many pools one after the other. As above."""
+        self._owner = None
+        children = owner._children
+        if children is not None:
+            children.pop(self, None)
+
+    def _child_ended(self, member: Request[T], again: bool = False) -> None:
+        """Hear that a member has its outcome; ``again`` if an exception may have torn the first time."""
         siblings: list[Request[T]] = []
+        unfinished = self._unfinished
         with mutex:
-            self._unfinished.pop(member, None)
-            if member._state is RequestState.FAILED:
-                if not self._failed:
-                    siblings = list(self._unfinished)
-                self._failed.append(member)
-            elif self._keeps_results:
-                self._finished.append(member)
-            self._for_room.wake_one()
-            self._for_next.wake_one()
-            if siblings or not self._unfinished:
-                self._for_room.wake_all()
-                self._for_next.wake_all()
-            if not self._unfinished:
-                self._for_all.wake_all()
+            is_failed = member._state is FAILED
+            if member in unfinished and not (again and (member in self._failed or member in self._finished)):
+                # First here, then out of the members: whoever sees none left finds all results.
+                if is_failed:
+                    self._failed.append(member)
+                elif self._keeps_results:
+                    self._finished.append(member)
+            unfinished.pop(member, None)
+            if is_failed and self._failed[0] is member:
+                siblings = list(unfinished)
+            if not unfinished:
+                owner = self._owner
+                if owner is not None:
+                    self._leave_children(owner)
+                if self._for_all:
+                    self._for_all.wake_all()
+            if self._for_some:
+                self._for_some.wake_all()
         for sibling in siblings:
             sibling.cancel()
 
     def _next_completed(self) -> Request[T] | None:
         while True:
-            party = current_party()
-            check_not_cancelled(party)
-            self._raise_failure()
+            try:
+                party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
+            except AttributeError:
+                party = current_party()
+            me = party.request
+            if me is not None and me._cancelled:
+                check_not_cancelled(party)
+            if self._failed:
+                self._raise_failure()
+            # Without the mutex: to take the first is one step, which one of all who try gets.
+            try:
+                return self._finished.popleft()
+            except IndexError:
+                pass
             with mutex:
-                if self._failed:
-                    continue
-                if self._finished:
-                    return self._finished.popleft()
-                if not self._unfinished:
+                if not (self._unfinished or self._finished or self._failed):
                     return None
-                if self._is_cancelled:
-                    raise RequestCancelledError(f"{self.describe()} was cancelled")
-                mover = self._mover()
-                waiter = self._for_next.enter(party)
-            self._park(self._for_next, waiter, mover)
+                is_over = self._is_cancelled and not self._has_result()
+            if is_over:
+                raise RequestCancelledError(f"{self.describe()} was cancelled")
+            self._wait("the next result of", self._has_next, party)
 
-    def _wait_for_all(self, *, shield: bool) -> None:
+    # What one may wait for; asked with the mutex held.
+
+    def _has_room(self) -> bool:
+        limit = self._max_in_flight
+        return limit is None or len(self._unfinished) < limit or self._is_cancelled or bool(self._failed)
+
+    def _has_result(self) -> bool:
+        return bool(self._finished or self._failed)
+
+    def _has_next(self) -> bool:
+        return self._has_result() or not self._unfinished or self._is_cancelled
+
+    def _is_empty(self) -> bool:
+        return not self._unfinished
+
+    def _leave(self) -> bool:
+        # In the same section as the look: whoever submits in another thread is too late, or joined.
+        self._is_left = not self._unfinished
+        return self._is_left
+
+    def _wait_for_all(self, is_there: Callable[[], bool], *, shield: bool) -> None:
         party = current_party()
         if not shield:
             check_not_cancelled(party)
-        if type(party) is Fiber and not shield:
-            self._help(party)
-        while True:
-            with mutex:
-                if not self._unfinished:
-                    break
-                mover = self._mover()
-                waiter = self._for_all.enter(party, shield=shield)
-            self._park(self._for_all, waiter, mover)
+            if type(party) is Fiber:
+                self._help(party)
+        while not self._wait(ALL, is_there, party, shield=shield):
+            pass
         if not shield:
             check_not_cancelled(party)  # the cancellation may be what has ended the members
+
+    def _wait(self, part: str, is_there: Callable[[], bool], party: Party, *, shield: bool = False) -> bool:
+        """Return True if it is there, else wait for the next change of the pool that may have brought it."""
+        waiter = queue = None
+        try:
+            with mutex:
+                if is_there():
+                    return True
+                if part == ALL:
+                    queue = self._for_all
+                    if queue is None:
+                        queue = self._for_all = WaitQueue()
+                else:
+                    queue = self._for_some
+                    if queue is None:
+                        queue = self._for_some = WaitQueue()
+                # Who has to move while a foreign thread waits. There is a member, or it would not wait.
+                mover = self._scheduler or next(iter(self._unfinished))._scheduler
+                waiter = Waiter(party, _Part(self, part), None, shield)
+                queue.enter(waiter)
+            verdict = queue.park(waiter, mover)
+        except BaseException:
+            if queue is not None:
+                queue.give_up(waiter)
+            raise
+        if verdict is Verdict.CANCELLED:
+            raise CancelledError(f"{waiter.host!r} was cancelled")
+        return False
 
     def _help(self, party: Fiber) -> None:
         """Run members that have not begun inside the request that waits for all of them anyway."""
@@ -320,16 +416,6 @@ class RequestPool(Generic[T]):
                 member._execute_inline(party, _Consent(self, party))
                 if party.request is not None and party.request._cancelled:
                     return
-
-    def _mover(self) -> Scheduler | None:
-        """Return who has to move while a foreign thread waits. The caller holds the mutex."""
-        if self._scheduler is None and self._unfinished:
-            return next(iter(self._unfinished))._scheduler
-        return self._scheduler
-
-    def _park(self, queue: WaitQueue, waiter: Any, mover: Scheduler | None) -> None:
-        if queue.park(waiter, mover) is Verdict.CANCELLED:
-            raise CancelledError(f"{waiter.host!r} was cancelled")
 
     def _check_open(self) -> None:
         if self._is_left:
@@ -363,19 +449,18 @@ class RequestPool(Generic[T]):
 class _Part:
     """What a party waits for at a pool."""
 
-    __slots__ = ("pool", "waits_for_all", "what")
+    __slots__ = ("pool", "what")
 
-    def __init__(self, pool: RequestPool[Any], what: str, *, waits_for_all: bool) -> None:
+    def __init__(self, pool: RequestPool[Any], what: str) -> None:
         self.pool = pool
         self.what = what
-        self.waits_for_all = waits_for_all
 
     def describe(self) -> str:
         return f"{self.what} {self.pool.describe()}"
 
     def _wait_dependencies(self) -> tuple[Any, ...]:
         # Room and the next result come from any member, so no single one closes a circle.
-        return tuple(self.pool._unfinished) if self.waits_for_all else ()
+        return tuple(self.pool._unfinished) if self.what == ALL else ()
 
 
 class _Consent:

@@ -23,6 +23,9 @@ def raise_priority(request: Request[Any], priority: Priority) -> None:
     while todo:
         current = todo.pop()
         with mutex:
+            if not hasattr(current, "_claim"):  # a pool among the children
+                todo += current._unfinished
+                continue
             if current._state.is_terminal or current.priority <= priority:
                 continue
             current._priority = priority

@@ -7,12 +7,12 @@ priorities: a queue by priority starves somebody or needs a second queue against
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lazyflow_core.errors import CancelledError
 
 from ._party import Party, Verdict, Waiter
-from ._wait import enter, park
+from ._wait import enter, give_up, park
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -21,18 +21,27 @@ __all__ = ["WaitQueue", "check_not_cancelled"]
 
 
 class WaitQueue:
-    """The waiters of one thing. All methods but `park` are called with the mutex held.
+    """The waiters of one thing. All methods but `park` and `give_up` are called with the mutex held.
 
-    Parameters
-    ----------
-    target
-        What is waited for; has ``describe()`` and ``_wait_dependencies()``.
+    A wait is written like this, so that it leaves nothing behind wherever an exception comes out of it::
+
+        waiter = None
+        try:
+            with mutex:
+                if <it is there>:
+                    return
+                waiter = Waiter(party, <what is waited for>)
+                queue.enter(waiter)
+            verdict = queue.park(waiter)
+        except BaseException:
+            if queue.give_up(waiter):
+                <hand on what was handed over>
+            raise
     """
 
-    __slots__ = ("_target", "_waiters")
+    __slots__ = ("_waiters",)
 
-    def __init__(self, target: Any) -> None:
-        self._target = target
+    def __init__(self) -> None:
         # Not a deque: whoever gives up leaves from the middle. Not a dict: taking the first of a dict whose
         # front was emptied is O(n).
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
@@ -40,25 +49,31 @@ class WaitQueue:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def enter(self, party: Party, timeout: float | None = None, *, shield: bool = False) -> Waiter:
+    def enter(self, waiter: Waiter) -> None:
         """Stand at the end of the queue; `park` must follow as soon as the mutex is free."""
-        waiter = Waiter(party, self._target, timeout, shield)
         enter(waiter)
         self._waiters[waiter] = None
-        return waiter
 
     def park(self, waiter: Waiter, scheduler: Scheduler | None = None) -> Verdict:
         """Wait for the verdict."""
         return park(waiter, self._leave, scheduler)
+
+    def give_up(self, waiter: Waiter | None) -> bool:
+        """Leave after an exception; say whether what is waited for had been handed over."""
+        return waiter is not None and give_up(waiter, self._leave)
 
     def wake_one(self) -> Waiter | None:
         """Wake the first who is still waiting and return its waiter, or None if there is nobody.
 
         Whoever gave up a moment ago is passed over; what the caller hands over goes to somebody who takes it.
         """
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            if waiter.decide(Verdict.WOKEN):
+        waiters = self._waiters
+        while waiters:
+            waiter = next(iter(waiters))
+            # It leaves after the decision: torn in between, it is passed over by the next.
+            is_woken = waiter.decide(Verdict.WOKEN)
+            waiters.pop(waiter, None)
+            if is_woken:
                 return waiter
         return None
 

@@ -19,7 +19,7 @@ from lazyflow_core.errors import (
 )
 
 from ._cancel import cancel
-from ._core import RequestCore
+from ._core import RequestCore, Scope
 from ._failure import (
     FOR_ASYNCIO,
     describe_failure,
@@ -191,12 +191,19 @@ class Request(RequestCore[T]):
         SchedulerClosedError
             If its scheduler was closed or belongs to the process this one was forked from.
         """
-        if self._state is not NEW:
-            return self
-        try:
-            party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
-        except AttributeError:
-            party = current_party()
+        if self._state is NEW:
+            try:
+                party: Party = current_stack().lazyflow_party  # type: ignore[attr-defined]
+            except AttributeError:
+                party = current_party()
+            self._start(party, party.request)
+        return self
+
+    def _start(self, party: Party, scope: Scope | None) -> bool:
+        """Submit it unless somebody else has; return whether this call did.
+
+        ``scope`` is told of its end: the request that runs on ``party``, or a pool whose member it became.
+        """
         parent = party.request
         if parent is not None:
             self._adopt(parent)
@@ -211,18 +218,19 @@ class Request(RequestCore[T]):
         try:
             del self._ticket
         except AttributeError:
-            return self  # somebody else starts it at this moment
+            return False  # somebody else starts it at this moment
         try:
             # An empty context is not kept: the worker's own is as good, and it would be every other object
             # of a million pending requests.
             self._context = copy_context() or None
             self._state = TO_QUEUED[self._state]
-            if parent is not None:
-                self._parent = parent
-                siblings = parent._children
-                if siblings is None:
-                    siblings = parent._children = {}
-                siblings[self] = None
+            if scope is not None:
+                self._parent = scope
+                if scope is parent:
+                    siblings = parent._children
+                    if siblings is None:
+                        siblings = parent._children = {}
+                    siblings[self] = None
             self._claimable = True
             # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
             # claimed; whoever claims it looks again before the workload begins.
@@ -234,7 +242,7 @@ class Request(RequestCore[T]):
             if self._state is NEW or self._claim():
                 self._finish(CANCELLED, None, party)
             raise
-        return self
+        return True
 
     def wait(self, timeout: float | None = None) -> T:
         """Return the result, as soon as it is there.

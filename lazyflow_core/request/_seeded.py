@@ -164,7 +164,6 @@ class _SeededCarrier(Carrier):
         self._thread: int | None = None
         #: Whether `drive` is running; then `hub` is there.
         self.is_driven = False
-        self._parked: dict[Fiber, Waiter] = {}
 
     def now(self) -> float:
         return self.time
@@ -172,8 +171,12 @@ class _SeededCarrier(Carrier):
     def add(self, request: Request[Any], *, is_claimed: bool = False) -> None:
         self._runnable.append(_Runnable(self._chance.random(), next(self._numbers), request, is_claimed))
 
-    def resume(self, fiber: Fiber) -> None:
-        self._runnable.append(_Runnable(self._ranks.get(fiber, 0.0), next(self._numbers), fiber))
+    def resume(self, waiter: Waiter) -> None:
+        self.run_again(waiter.party, waiter)
+
+    def run_again(self, fiber: Any, what: Waiter | Fiber) -> None:
+        """Make a fiber one of those that may go on: the end of a wait, or itself after standing aside."""
+        self._runnable.append(_Runnable(self._ranks.get(fiber, 0.0), next(self._numbers), what))
 
     def park(self, fiber: Fiber, waiter: Waiter) -> None:
         if waiter.timeout is not None:
@@ -186,9 +189,12 @@ class _SeededCarrier(Carrier):
         if self.hop is not None:
             self.add(self.hop, is_claimed=True)
             self.hop = None
-        self._parked[fiber] = waiter
+        self.parked[fiber] = waiter
+        if waiter.verdict is not None and all(entry.what is not waiter for entry in self._runnable):
+            # Decided while this fiber stood aside on its way here, and passed over as not parked.
+            self.resume(waiter)
         self.hub.switch()
-        del self._parked[fiber]
+        del self.parked[fiber]
         if request is not None and request._state is RequestState.SUSPENDED:
             request._move(RequestState.RUNNING)
             if self.scheduler.observers:
@@ -206,7 +212,7 @@ class _SeededCarrier(Carrier):
                 return
         elif self._chance.random() >= self._preempt_chance:
             return
-        self.resume(fiber)
+        self.run_again(fiber, fiber)
         self.hub.switch()
 
     def run_loop(self, fiber: Fiber) -> Any:
@@ -285,6 +291,10 @@ class _SeededCarrier(Carrier):
         entry = runnable.pop(chosen)
         if type(entry.what) is Fiber:
             fiber = entry.what
+        elif type(entry.what) is Waiter:
+            fiber = entry.what.party  # type: ignore[assignment]
+            if self.parked.get(fiber) is not entry.what:
+                return True  # given up meanwhile, see `Carrier.next_ready`
         else:
             if not entry.is_claimed and not entry.what._claim():
                 return True
@@ -316,7 +326,7 @@ class _SeededCarrier(Carrier):
     def end(self) -> None:
         """Cancel all requests, run them to their end, and let the fibers finish."""
         for entry in list(self._runnable):
-            if type(entry.what) is not Fiber:
+            if type(entry.what) not in (Fiber, Waiter):
                 cancel(entry.what, force=True, reason="its scheduler was closed before it began")
         if self._thread != threading.get_ident():
             return
@@ -324,7 +334,7 @@ class _SeededCarrier(Carrier):
             for request in fiber.stack():
                 cancel(request, force=True)
         self.drive(None)
-        for waiter in list(self._parked.values()):  # shielded ones
+        for waiter in list(self.parked.values()):  # shielded ones
             waiter.decide(Verdict.CLOSED)
         self.drive(None)
 

@@ -9,7 +9,7 @@ from lazyflow_core.errors import CancelledError
 
 from ._lock import timeout_of
 from ._mutex import mutex
-from ._party import Verdict, current_party
+from ._party import Verdict, Waiter, current_party
 from ._queue import WaitQueue, check_not_cancelled
 
 __all__ = ["RequestSemaphore"]
@@ -45,7 +45,7 @@ class RequestSemaphore:
         self._value = value
         self._bound = value if is_bounded else None
         self._name = name
-        self._queue = WaitQueue(self)
+        self._queue = WaitQueue()
 
     def describe(self) -> str:
         """Return name and free permits, for reports."""
@@ -64,17 +64,19 @@ class RequestSemaphore:
         limit = timeout_of(blocking, timeout)
         party = current_party()
         check_not_cancelled(party)
-        with mutex:
-            if self._value > 0:
-                self._value -= 1
-                return True
-            if limit == 0.0:
-                return False
-            waiter = self._queue.enter(party, limit)
+        waiter = None
         try:
+            with mutex:
+                if self._value > 0:
+                    self._value -= 1
+                    return True
+                if limit == 0.0:
+                    return False
+                waiter = Waiter(party, self, limit)
+                self._queue.enter(waiter)
             verdict = self._queue.park(waiter)
         except BaseException:
-            if waiter.verdict is Verdict.WOKEN:
+            if self._queue.give_up(waiter):
                 self.release()
             raise
         if verdict is Verdict.WOKEN:

@@ -114,7 +114,8 @@ class ThreadedScheduler(Scheduler):
                 self.inbox.append(request)
         else:
             queue = self.urgent if priority is Priority.INTERACTIVE else self.leisure
-            if request._parent is None:
+            parent = request._parent
+            if parent is None or parent._has_roots:
                 queue.append(request)
             else:
                 queue.appendleft(request)

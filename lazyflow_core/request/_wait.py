@@ -16,24 +16,23 @@ from ._state import MAX_INLINE_DEPTH, NOTHING, RequestState
 from ._waitgraph import check_no_circle, parked
 
 if TYPE_CHECKING:
+    from ._links import Links
     from ._request import Request
     from ._scheduler import Scheduler
 
-__all__ = ["park", "wait_until_delivered"]
+__all__ = ["give_up", "park", "wait_until_delivered"]
 
 NEW = RequestState.NEW
 QUEUED = RequestState.QUEUED
 
+LeaveQueue = Callable[[Waiter], object]
 
-def park(
-    waiter: Waiter,
-    leave_queue: Callable[[Waiter], object],
-    scheduler: Scheduler | None = None,
-) -> Verdict:
+
+def park(waiter: Waiter, leave_queue: LeaveQueue, scheduler: Scheduler | None = None) -> Verdict:
     """Park the current party until its waiter's verdict is there; return it.
 
     Called after the waiter was entered into a queue and into the wait-for graph by `enter`, without the
-    mutex. The party has left the queue when this returns or raises.
+    mutex. The party has left the queue when this returns. If it raises, `give_up` must follow.
 
     Parameters
     ----------
@@ -48,12 +47,6 @@ def park(
             verdict = waiter.verdict
         else:
             verdict = waiter.park()
-    except BaseException:
-        # Ctrl-C in the main thread, or a greenlet that is being killed.
-        with mutex:
-            waiter.decide(Verdict.CANCELLED)
-            leave_queue(waiter)
-        raise
     finally:
         parked.pop(waiter, None)
         waiter.host._waiting = None
@@ -62,6 +55,25 @@ def park(
         with mutex:
             leave_queue(waiter)
     return verdict
+
+
+def give_up(waiter: Waiter, leave_queue: LeaveQueue) -> bool:
+    """Undo a wait out of which an exception came; return whether it had been woken before.
+
+    Whoever waits calls this for any exception between making the waiter and the end of `park`: a Ctrl-C in
+    the main thread, no memory, a greenlet that is being killed. The waiter may have been entered nowhere,
+    somewhere or everywhere. What it was woken for has to be handed on.
+    """
+    with mutex:
+        was_woken = waiter.verdict is Verdict.WOKEN
+        if waiter.verdict is None:
+            # Not by `decide`: nobody is parked who would have to be told.
+            waiter.verdict = Verdict.CANCELLED
+        leave_queue(waiter)
+        parked.pop(waiter, None)
+        if waiter.host._waiting is waiter:
+            waiter.host._waiting = None
+    return was_woken
 
 
 def enter(waiter: Waiter) -> None:
@@ -80,8 +92,6 @@ def enter(waiter: Waiter) -> None:
     host = waiter.host
     if host._cancelled and not waiter.is_shielded:
         raise CancelledError(f"{host!r} was cancelled")
-    # Here and not in `park`, where it would be too late: a fiber whose wait was ended by somebody is among
-    # those to be resumed and must park.
     if _debug.checks:
         _debug.checks.about_to_park(waiter)
     if waiter.timeout is None:
@@ -115,28 +125,37 @@ def wait_until_delivered(
             request.submit()
     me = party.request
     waiter = Waiter(party, request, timeout, shield)
-    with mutex:
-        links = request._hang_on()
-        if links is None or links.deliverer is party:
-            return  # over, or called from one of its own callbacks
-        scheduler = request._scheduler
-        if scheduler is not None and not scheduler.is_alive:
-            raise SchedulerClosedError(f"{request.describe()} will not run: {scheduler.why_closed}")
-        enter(waiter)
-        links.waiters[waiter] = None
-    request._check_end(links)
-    if must_hop and request._claim():
-        # Claimed only now that nothing can raise any more: a claimed request must be run.
-        assert type(party) is Fiber
-        if request._context is NOTHING:
-            request._context = copy_context() or None
-        party.carrier.hop = request
-    queue = links.waiters
+    links: Links | None = None
+
+    def leave_queue(waiter: Waiter) -> None:
+        if links is not None:
+            links.waiters.pop(waiter, None)
+
     try:
-        verdict = park(waiter, lambda waiter: queue.pop(waiter, None), scheduler)
-    except KeyboardInterrupt:
-        # The one who wanted it has been interrupted; work nobody else waits for is not worth going on with.
-        request.cancel()
+        with mutex:
+            links = request._hang_on()
+            if links is None or links.deliverer is party:
+                return  # over, or called from one of its own callbacks
+            scheduler = request._scheduler
+            if scheduler is not None and not scheduler.is_alive:
+                raise SchedulerClosedError(f"{request.describe()} will not run: {scheduler.why_closed}")
+            enter(waiter)
+            links.waiters[waiter] = None
+        request._check_end(links)
+        if must_hop:
+            assert type(party) is Fiber
+            context = (copy_context() or None) if request._context is NOTHING else request._context
+            # Claimed only now that nothing is made any more: a claimed request must be run.
+            if request._claim():
+                request._context = context
+                party.carrier.hop = request
+        verdict = park(waiter, leave_queue, scheduler)
+    except BaseException as error:
+        give_up(waiter, leave_queue)
+        if isinstance(error, KeyboardInterrupt):
+            # The one who wanted it has been interrupted; work nobody else waits for is not worth going on
+            # with.
+            request.cancel()
         raise
     if verdict is Verdict.WOKEN:
         if me is not None and me._cancelled and not shield:

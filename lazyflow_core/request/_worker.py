@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 #: Seconds after which a sleeping worker looks around by itself. Needed only if a Ctrl-C hit the main thread
-#: between taking a worker from the list of sleepers and waking it.
+#: between taking a worker from the list of sleepers, or deciding a wait, and waking who is meant.
 HEARTBEAT = 1.0
 
 #: Every so many requests a worker begins at the far end: background work, then the inbox. Nothing that
@@ -54,15 +54,13 @@ class Worker(Carrier):
         self._sequence = count()
         #: Requests begun here; compared by the stall watchdog.
         self.ticks = 0
-        #: Fibers of this worker that are parked, with the wait they are in. Touched by this worker only.
-        self.parked: dict[Fiber, Waiter] = {}
         self.thread = threading.Thread(target=self._work, name=f"{scheduler.name}-{number}", daemon=True)
 
     # ----------------------------------------------------------------------------------- what fibers ask for
 
-    def resume(self, fiber: Fiber) -> None:
+    def resume(self, waiter: Waiter) -> None:
         """Let a parked fiber go on; callable from any thread."""
-        self.ready.append(fiber)
+        self.ready.append(waiter)
         # Append first, look then; see ThreadedScheduler.enqueue. A shared wake-up would not do: only this
         # worker can resume this fiber.
         if self in self.scheduler.sleepers:
@@ -78,22 +76,22 @@ class Worker(Carrier):
 
     def park(self, fiber: Fiber, waiter: Waiter) -> None:
         """Leave the thread to another fiber until the waiter has a verdict."""
-        if waiter.timeout is not None:
-            deadline = time.monotonic() + waiter.timeout
-            heapq.heappush(self.deadlines, (deadline, next(self._sequence), waiter))
         request = fiber.request
         observers = self.scheduler.observers
-        if request is not None:
-            if request._state is RequestState.RUNNING:
-                request._move(RequestState.SUSPENDED)
-            if observers:
-                for each in fiber.stack():
-                    self.scheduler.observe("suspended", each)
-        self.parked[fiber] = waiter
         try:
+            if waiter.timeout is not None:
+                deadline = time.monotonic() + waiter.timeout
+                heapq.heappush(self.deadlines, (deadline, next(self._sequence), waiter))
+            if request is not None:
+                if request._state is RequestState.RUNNING:
+                    request._move(RequestState.SUSPENDED)
+                if observers:
+                    for each in fiber.stack():
+                        self.scheduler.observe("suspended", each)
+            self.parked[fiber] = waiter
             self.leave()
         finally:
-            del self.parked[fiber]
+            self.parked.pop(fiber, None)
             # Another state than SUSPENDED: the scheduler was closed and gave up on the request.
             if request is not None and request._state is RequestState.SUSPENDED:
                 request._move(RequestState.RUNNING)
@@ -150,8 +148,8 @@ class Worker(Carrier):
             if request is None:
                 if self.deadlines:
                     self._expire_deadlines()
-                if ready:
-                    following = ready.popleft()
+                following = self.next_ready() if ready else None
+                if following is not None:
                     fiber.request = fiber.gr_context = None
                     if len(idle) >= MAX_IDLE_FIBERS:
                         return following
@@ -255,6 +253,8 @@ class Worker(Carrier):
         else:
             timeout = HEARTBEAT
         if not self.gate.acquire(timeout=min(timeout, HEARTBEAT)):
+            if timeout == HEARTBEAT:
+                self._find_lost_verdicts()
             with mutex:
                 if self in sleepers:
                     sleepers.remove(self)
@@ -263,6 +263,12 @@ class Worker(Carrier):
             # is on its way and must not be left for the next sleep. Not for ever, though: a Ctrl-C may have
             # torn them apart. A release that comes after all costs one look for work.
             self.gate.acquire(timeout=HEARTBEAT)
+
+    def _find_lost_verdicts(self) -> None:
+        """Wake fibers whose wait was decided by a thread that a Ctrl-C kept from telling us."""
+        for waiter in self.parked.values():
+            if waiter.verdict is not None:
+                self.ready.append(waiter)  # a second wake-up for one wait is passed over
 
     def _expire_deadlines(self) -> None:
         now = time.monotonic()

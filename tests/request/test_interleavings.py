@@ -13,6 +13,9 @@ from request_scenarios import SCENARIOS, Lab
 
 from lazyflow_core.testing.schedulers import explore
 
+#: About as many switch points as the longer scenarios have.
+STEPS = 800
+
 
 @pytest.fixture(scope="module")
 def package():
@@ -33,6 +36,16 @@ def as_test(package, scenario):
     return run
 
 
+def scheduler_maker(package):
+    """Preempt often, sometimes and seldom: some bugs need many switches, others one that lasts."""
+
+    def make(seed, *, steps, **options):
+        chance = (0.2, 0.05, 0.02)[seed // 2 % 3]
+        return package.SeededScheduler(seed, steps=steps, preempt_chance=chance, **options)
+
+    return make
+
+
 def explore_lab(package, scenario, seeds):
     """Explore, and let the cyclic collector work between seeds only: within one it would be chance."""
     gc.disable()
@@ -41,7 +54,7 @@ def explore_lab(package, scenario, seeds):
         for begin in range(seeds.start, seeds.stop, 500):
             some = range(begin, min(begin + 500, seeds.stop))
             different += explore(
-                as_test(package, scenario), some, make_scheduler=package.SeededScheduler, steps=400
+                as_test(package, scenario), some, make_scheduler=scheduler_maker(package), steps=STEPS
             )
             gc.collect()
         return different
@@ -63,7 +76,7 @@ def test_ten_thousand_interleavings_of(package, name):
 
 
 def trace(package, name, seed, strategy):
-    scheduler = package.SeededScheduler(seed, strategy=strategy, steps=400)
+    scheduler = scheduler_maker(package)(seed, strategy=strategy, steps=STEPS)
     as_test(package, SCENARIOS[name])(scheduler)
     return tuple(scheduler.trace)
 

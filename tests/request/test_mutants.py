@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from request_lab import load_lab, unload
 from request_scenarios import SCENARIOS
-from test_interleavings import as_test
+from test_interleavings import STEPS, as_test, scheduler_maker
 
 from lazyflow_core.testing.schedulers import explore
 
@@ -47,7 +47,7 @@ MUTANTS = {
         ),
     ),
     "one wait is ended twice": (
-        "a_deadline_races_with_the_end",
+        "a_lock_wait_that_times_out",
         (
             "_party",
             "            if self.verdict is not None:\n                return False\n            self.verdict",
@@ -90,7 +90,11 @@ MUTANTS = {
     ),
     "a pool does not join": (
         "a_pool_joins_its_members",
-        ("_pool", "            self._wait_for_all(shield=error is not None)\n", "            pass\n"),
+        (
+            "_pool",
+            "            self._wait_for_all(self._leave, shield=error is not None)\n",
+            "            pass\n",
+        ),
     ),
     "an owner that is cancelled leaves its pool as if nothing had happened": (
         "an_owner_is_cancelled_while_it_leaves_its_pool",
@@ -108,8 +112,17 @@ MUTANTS = {
         "results_of_a_pool_come_as_they_are_ready",
         (
             "_pool",
-            "            self._for_next.wake_one()\n            if siblings or not self._unfinished:",
-            "            if siblings:",
+            "            if self._for_some:\n                self._for_some.wake_all()\n        for sibling",
+            "        for sibling",
+        ),
+    ),
+    "a pool looks at its members without the mutex after it has entered": (
+        "results_of_a_pool_come_as_they_are_ready",
+        (
+            "_pool",
+            "            verdict = queue.park(waiter, mover)\n",
+            "            first = next(iter(self._unfinished), None)\n"
+            "            verdict = queue.park(waiter, first and first._scheduler)\n",
         ),
     ),
     "looking whether it may run and taking it are two steps": (
@@ -165,30 +178,30 @@ MUTANTS = {
     ),
     "an event that is set already is waited for": (
         "an_event_is_set_while_they_come",
-        ("_event", "            if self._is_set:\n                return True\n", ""),
+        ("_event", "                if self._is_set:\n                    return True\n", ""),
     ),
     "a condition releases its lock before it stands in the queue": (
         "consumers_and_producers_on_one_condition",
         (
             "_condition",
-            "            waiter = self._queue.enter(party, timeout)\n            self._lock.release()\n",
-            "            self._lock.release()\n        with mutex:\n            waiter = self._queue.enter(party, timeout)\n",
+            "                self._queue.enter(waiter)\n                self._lock.release()\n",
+            "                self._lock.release()\n            with mutex:\n                self._queue.enter(waiter)\n",
         ),
     ),
     "a notification goes to somebody who has given up": (
         "a_cancelled_consumer_does_not_eat_the_notification",
         (
             "_queue",
-            "            if waiter.decide(Verdict.WOKEN):\n                return waiter\n",
-            "            waiter.decide(Verdict.WOKEN)\n            return waiter\n",
+            "            is_woken = waiter.decide(Verdict.WOKEN)\n",
+            "            is_woken = waiter.decide(Verdict.WOKEN) or True\n",
         ),
     ),
     "a lock goes to somebody who has given up": (
         "a_lock_wait_that_times_out",
         (
             "_queue",
-            "            if waiter.decide(Verdict.WOKEN):\n                return waiter\n",
-            "            waiter.decide(Verdict.WOKEN)\n            return waiter\n",
+            "            is_woken = waiter.decide(Verdict.WOKEN)\n",
+            "            is_woken = waiter.decide(Verdict.WOKEN) or True\n",
         ),
     ),
 }
@@ -204,8 +217,8 @@ def test_the_explorer_finds_that(bug, caplog):
             explore(
                 as_test(package, SCENARIOS[name]),
                 range(LIMIT),
-                make_scheduler=package.SeededScheduler,
-                steps=400,
+                make_scheduler=scheduler_maker(package),
+                steps=STEPS,
             )
     finally:
         unload(package)
