@@ -23,7 +23,7 @@ from lazyflow_ops_filters.kernels.filters import PRECISIONS, Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
 
-__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "check_sigma", "precision_slot"]
+__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "backend_slot", "check_sigma", "precision_slot"]
 
 Sigma = float | tuple[float, ...]
 
@@ -40,6 +40,11 @@ def check_sigma(value: Sigma) -> str | None:
 def precision_slot() -> ParameterSlot[str]:
     """Return the declaration of how exact eigenvalues are."""
     return ParameterSlot(str, default="double", choices=PRECISIONS, doc="how exact eigenvalues are at least")
+
+
+def backend_slot() -> ParameterSlot[str]:
+    """Return the declaration of whose kernels run."""
+    return ParameterSlot(str, default=AUTO, doc="whose kernels run: 'auto', 'native', 'scipy', 'vigra', …")
 
 
 def _check_window(value: float) -> str | None:
@@ -397,7 +402,7 @@ class OpGaussianFilter(OpFilter):
     unit = ParameterSlot(str, default=PIXEL, doc="unit of sigma: 'pixel', or a length such as 'micrometer'")
     window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
     border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
-    backend = ParameterSlot(str, default=AUTO, doc="whose kernels run: 'auto', 'native', 'scipy', 'vigra', …")
+    backend = backend_slot()
 
     def get_backend(self) -> Backend:
         return get_backend(self.backend.value)

@@ -6,33 +6,14 @@
 // stay that the pass along y still looks at.
 #pragma once
 
-#include "buffer.h"
-#include "filters.h"
+#include "region.h"
 #include "rows.h"
 
 namespace {
 
-struct Range {
-    long start, stop;
-    long size() const { return stop - start; }
-    Range grown(long by, long n) const { return {max_of(0, start - by), min_of(n, stop + by)}; }
-};
-
 Range range(const lf_image& spec, int axis) { return {(long)spec.start[axis], (long)spec.stop[axis]}; }
 
 long reach_of(const lf_image& spec, int kernel) { return kernel < 0 ? 0 : spec.radius[kernel]; }
-
-// The pixel that stands for position i of an axis of n pixels; -1 for a zero.
-long beyond(long i, long n, int border) {
-    if (i >= 0 && i < n) return i;
-    if (border == LF_ZERO) return -1;
-    if (border == LF_NEAREST || n == 1) return i < 0 ? 0 : n - 1;
-    const long period = border == LF_MIRROR ? 2 * (n - 1) : 2 * n;
-    i %= period;
-    if (i < 0) i += period;
-    if (border == LF_MIRROR) return i < n ? i : period - i;
-    return i < n ? i : period - 1 - i;
-}
 
 // Planes of pixels whose rows may begin anywhere: pixel (z, y, x) is plane[z][y * stride + x].
 struct Planes {
@@ -150,9 +131,9 @@ struct Convolver {
     }
 
     // Compute a box and call sink(z, y, rows): one row per term, of x.size() pixels padded to whole vectors.
-    // Return false if memory ran out.
+    // Return how it ended.
     template <class Sink>
-    bool run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const;
+    int run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const;
 };
 
 // A box on its way through the passes.
@@ -306,19 +287,22 @@ struct Sweep {
 };
 
 template <class Sink>
-bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const {
+int Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const {
     Sweep sweep(*this, scratch, z, y, x);
-    if (!sweep.reserve()) return false;
+    if (!sweep.reserve()) return LF_NO_MEMORY;
     const float* rows[LF_MOST_TERMS];
     for (long z0 = z.start; z0 < z.stop; z0 += sweep.planes) {
         const long count = min_of(sweep.planes, z.stop - z0);
         long next = sweep.wide_y.start;  // the first row that is not filtered along z yet
         for (long y0 = y.start; y0 < y.stop; y0 += ROWS) {
             const Range now = {y0, min_of(y0 + ROWS, y.stop)};
-            for (const long until = now.grown(along_y.reach, spec.shape[1]).stop; next < until; next++)
+            for (const long until = now.grown(along_y.reach, spec.shape[1]).stop; next < until; next++) {
+                if (is_set(spec.stop_flag)) return LF_STOPPED;
                 sweep.along_z_row(z0, count, next);
+            }
             sweep.place_rows(now);
             for (long p = 0; p < count; p++) {
+                if (is_set(spec.stop_flag)) return LF_STOPPED;
                 sweep.along_y_rows(p, now.size());
                 for (long t = 0; t < now.size(); t++) {
                     sweep.along_x_row(t, rows);
@@ -327,7 +311,7 @@ bool Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) cons
             }
         }
     }
-    return true;
+    return LF_DONE;
 }
 
 }  // namespace

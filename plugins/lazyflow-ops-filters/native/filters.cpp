@@ -12,10 +12,10 @@
 
 namespace {
 
-bool convolve(const lf_image& spec, int count, const lf_term* given, int results, const lf_result* result) {
+int convolve(const lf_image& spec, int count, const lf_term* given, int results, const lf_result* result) {
     Buffer<const float*> plane(spec.shape[0]);
     Finisher finish(spec, result, results);
-    if (!(plane && finish)) return false;
+    if (!(plane && finish)) return LF_NO_MEMORY;
     for (long z = 0; z < spec.shape[0]; z++) plane[z] = spec.data + z * spec.stride[0];
     const Planes image = {plane.data, (long)spec.stride[1], true};
     Term terms[LF_MOST_TERMS];
@@ -37,12 +37,12 @@ struct TensorScratch {
 };
 
 // The products of the gradient are kept for as many planes as the outer smoothing looks at.
-bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
+int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
                  const lf_result* result, TensorScratch& scratch);
 
-bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results, const lf_result* result) {
+int structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results, const lf_result* result) {
     Buffer<const float*> plane(spec.shape[0]);
-    if (!plane) return false;
+    if (!plane) return LF_NO_MEMORY;
     for (long z = 0; z < spec.shape[0]; z++) plane[z] = spec.data + z * spec.stride[0];
     const Planes image = {plane.data, (long)spec.stride[1], true};
 
@@ -52,13 +52,15 @@ bool structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results
     const long rows = max_of(max_of(32, 8 * reach_y), PRODUCT_FLOATS / max_of(1, per_row));
     const Range all = range(spec, 1);
     TensorScratch scratch;
-    for (long y0 = all.start; y0 < all.stop; y0 += rows)
-        if (!tensor_band(spec, image, tensor, {y0, min_of(y0 + rows, all.stop)}, results, result, scratch))
-            return false;
-    return true;
+    for (long y0 = all.start; y0 < all.stop; y0 += rows) {
+        const Range band = {y0, min_of(y0 + rows, all.stop)};
+        const int code = tensor_band(spec, image, tensor, band, results, result, scratch);
+        if (code != LF_DONE) return code;
+    }
+    return LF_DONE;
 }
 
-bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
+int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
                  const lf_result* result, TensorScratch& scratch) {
     int axes[3], count = 0;  // those along which there is a derivative
     Term derivative[3];
@@ -90,7 +92,7 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
 
     if (!(scratch.products.reserve(pairs * ring * plane_size) &&
           scratch.product_plane.reserve(pairs * spec.shape[0])))
-        return false;
+        return LF_NO_MEMORY;
     const float* products = scratch.products.data;
     Planes product[6];
     Term smooth[6];
@@ -112,13 +114,13 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
     }
 
     Finisher finish(spec, mapped, results);
-    if (!finish) return false;
+    if (!finish) return LF_NO_MEMORY;
     long ready = max_of(0, z.start - reach[0]);  // products exist up to here
     for (long z0 = z.start; z0 < z.stop; z0 += slab) {
         const Range now = {z0, min_of(z0 + slab, z.stop)};
         const Range fresh = {ready, now.grown(reach[0], spec.shape[0]).stop};
         if (fresh.size() > 0 && count > 0) {
-            const bool done = Convolver(spec, &image, derivative, count).run(
+            const int code = Convolver(spec, &image, derivative, count).run(
                 scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, const float* const* rows) {
                     for (int p = 0; p < pairs; p++) {
                         float* out = const_cast<float*>(product[p].plane[zi]) + yi * stride + wide_x.start;
@@ -126,25 +128,25 @@ bool tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& ten
                         for (long x = 0; x < width; x += 8) store(out + x, load<v8f>(a + x) * load<v8f>(b + x));
                     }
                 });
-            if (!done) return false;
+            if (code != LF_DONE) return code;
         }
         ready = max_of(ready, fresh.stop);
-        const bool done = Convolver(spec, product, smooth, pairs).run(
+        const int code = Convolver(spec, product, smooth, pairs).run(
             scratch.convolver, now, y, range(spec, 2),
             [&](long zi, long yi, const float* const* rows) { finish(zi, yi, rows); });
-        if (!done) return false;
+        if (code != LF_DONE) return code;
     }
-    return true;
+    return LF_DONE;
 }
 
 }  // namespace
 
 extern "C" int LF_NAME(lf_convolve)(const lf_image* image, int32_t terms, const lf_term* term, int32_t results,
                                     const lf_result* result) {
-    return convolve(*image, terms, term, results, result) ? 0 : 1;
+    return convolve(*image, terms, term, results, result);
 }
 
 extern "C" int LF_NAME(lf_structure_tensor)(const lf_image* image, const lf_tensor* tensor, int32_t results,
                                             const lf_result* result) {
-    return structure_tensor(*image, *tensor, results, result) ? 0 : 1;
+    return structure_tensor(*image, *tensor, results, result);
 }

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#define LF_ABI 2
+#define LF_ABI 3
 
 #ifdef _WIN32
 #define LF_API __declspec(dllexport)
@@ -14,6 +14,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+// How a call ends. What a stopped one has written is garbage.
+enum { LF_DONE = 0, LF_NO_MEMORY = 1, LF_STOPPED = 2 };
 
 enum { LF_MIRROR = 0, LF_REFLECT = 1, LF_NEAREST = 2, LF_ZERO = 3 };
 
@@ -39,6 +42,7 @@ typedef struct {
     int32_t kernels;
     const float* const* weights;  // per kernel, for correlation, 2 * radius + 1 of them
     const int32_t* radius;
+    const uint8_t* stop_flag;  // looked at now and then: 1 when the call is to end
 } lf_image;
 
 // One separable convolution: a kernel per axis, -1 for none.
@@ -60,12 +64,31 @@ typedef struct {
     lf_term outer;
 } lf_tensor;
 
-// Return 0, or 1 if memory ran out. Any thread may call them; they start none.
+enum { LF_UINT8 = 0, LF_INT8 = 1, LF_UINT16 = 2, LF_INT16 = 3, LF_UINT32 = 4, LF_INT32 = 5, LF_FLOAT32 = 6 };
+
+// The value of a rank among those around each pixel. Floats hold no NaN.
+typedef struct {
+    const void* data;  // pixels along x are adjacent
+    int64_t shape[3];  // z y x
+    int64_t stride[2];  // of z and y, in pixels
+    int64_t start[3];  // the region to compute
+    int64_t stop[3];
+    void* out;              // first pixel of the region, of the same type; pixels along x are adjacent
+    int64_t out_stride[2];  // in pixels
+    const int32_t* reach;   // per row of the neighbourhood, z before y: how far it reaches along x; -1 where it is not
+    const uint8_t* stop_flag;
+    int32_t radius[3];
+    int32_t border, type;
+    int32_t rank;  // from 0
+} lf_neighborhood;
+
+// Return how the call ended. Any thread may call them; they start none.
 #define LF_DECLARE(isa)                                                                            \
     LF_API int lf_convolve_##isa(const lf_image*, int32_t terms, const lf_term*, int32_t results, \
                                  const lf_result*);                                               \
     LF_API int lf_structure_tensor_##isa(const lf_image*, const lf_tensor*, int32_t results,      \
-                                         const lf_result*);
+                                         const lf_result*);                                       \
+    LF_API int lf_rank_##isa(const lf_neighborhood*);
 
 LF_DECLARE(generic)
 LF_DECLARE(x86_64_v3)

@@ -57,18 +57,13 @@ def test_ranks_are_scipys_and_keep_the_dtype(image, graph):
 
 @pytest.mark.parametrize("border", ["mirror", "reflect", "nearest", "zero"])
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f2", ">i4", "?"])
-def test_large_neighbourhoods_are_scipys_without_its_table_of_positions(border, dtype, graph, monkeypatch):
+def test_large_neighbourhoods_are_scipys(border, dtype, graph):
     image = (GREY > 90 if dtype == "?" else GREY).astype(dtype)
     mode = {"zero": "constant"}.get(border, border)
     native = image.astype("f4") if dtype == "f2" else image.astype(image.dtype.newbyteorder("="))
     expected = [
         ndimage.rank_filter(native, rank, footprint=ball(5, 6, 7), mode=mode) for rank in (0, 173, -1)
     ]
-    sizes = []
-    original = ndimage.rank_filter
-    monkeypatch.setattr(
-        ndimage, "rank_filter", lambda *a, **kw: sizes.append(kw["footprint"].shape) or original(*a, **kw)
-    )
     common = {"radius": (5, 6, 7), "shape": "ball", "border": border}
     percentile = 100 * 173.5 / ball(5, 6, 7).sum()
     results = [
@@ -77,9 +72,6 @@ def test_large_neighbourhoods_are_scipys_without_its_table_of_positions(border, 
         read(OpMaximum, graph, image, **common),
     ]
     assert all(np.array_equal(a, b.astype(dtype)) for a, b in zip(results, expected, strict=True))
-    assert not sizes
-    read(OpMedian, graph, image, radius=1)
-    assert sizes == [(3, 3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -152,11 +144,9 @@ def test_numbers_that_float64_cannot_tell_apart_are_kept(shape, dtype, graph):
 @pytest.mark.parametrize("border", ["mirror", "reflect", "nearest", "zero"])
 @pytest.mark.parametrize("operation", ["erosion", "dilation", "opening", "gradient"])
 @pytest.mark.parametrize("radius", [1, 3, (0, 2, 2), (1, 2, 2)], ids=str)
-def test_masks_by_distance_equal_masks_by_comparison(border, operation, radius, graph):
-    by_distance = read(
-        OpMorphology, graph, MASK, radius=radius, shape="ball", operation=operation, border=border
-    )
-    by_comparison = read(
+def test_masks_are_eroded_and_dilated_as_their_values_are(border, operation, radius, graph):
+    as_mask = read(OpMorphology, graph, MASK, radius=radius, shape="ball", operation=operation, border=border)
+    as_values = read(
         OpMorphology,
         graph,
         MASK.view(np.uint8),
@@ -165,12 +155,12 @@ def test_masks_by_distance_equal_masks_by_comparison(border, operation, radius, 
         operation=operation,
         border=border,
     )
-    assert by_distance.dtype == bool
-    assert np.array_equal(by_distance, by_comparison != 0)
+    assert as_mask.dtype == bool
+    assert np.array_equal(as_mask, as_values != 0)
     integers = OpMorphology(graph=graph, radius=radius, shape="ball", operation=operation, border=border)
     integers.image.assign(MASK.astype(np.int16), ArrayMeta(MASK.shape, np.int16, "zyx", value_range=(0, 1)))
     assert integers.output.meta.value_range == (0, 1)
-    assert np.array_equal(integers.output.read(), by_comparison.astype(np.int16))
+    assert np.array_equal(integers.output.read(), as_values.astype(np.int16))
 
 
 def test_a_radius_in_micrometers_is_rounded_down_to_pixels(graph):

@@ -1,24 +1,30 @@
 """What a library of kernels must offer to compute our filters.
 
-One method is enough: a separable convolution. A backend that knows a faster way to a whole filter
-overrides `Backend.apply` for it.
+One method is enough: a separable convolution. A backend that knows a faster way to put pixels in order
+overrides `Backend.rank`, to a whole filter `Backend.apply`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.request import checkpoint
 
 from lazyflow_ops_filters.kernels.filters import Filter
+from lazyflow_ops_filters.kernels.footprint import Footprint
+from lazyflow_ops_filters.kernels.ordering import rank_by_numpy
 
 __all__ = ["Backend", "Job", "Region"]
 
 Array = npt.NDArray[Any]
+#: Pixels that numpy works on at a time: they stay in the caches, and are a few milliseconds.
+_PIXELS = 1 << 17
 #: What to compute of an image, as one slice per axis with ``0 <= start <= stop <= length``, no step.
 Region = tuple[slice, ...]
 
@@ -74,6 +80,26 @@ class Job:
         )
         return Job(self.image, self.border, region, ())
 
+    def parts(self, pixels: int) -> Iterator[Job]:
+        """Yield jobs for the pieces of the region, of about so many pixels, with a checkpoint before each.
+
+        Any region has the same values as the whole, so pieces have. What a filter does to whole arrays goes
+        on for a few milliseconds this way, whatever the size of the region.
+        """
+        shape = self.shape
+        if prod(shape) <= pixels:
+            checkpoint()
+            yield self
+            return
+        axis = max(range(len(shape)), key=shape.__getitem__)
+        half = shape[axis] // 2
+        for piece in (slice(0, half), slice(half, shape[axis])):
+            cut = (slice(None),) * axis + (piece,)
+            first, last = self.region[axis].start + piece.start, self.region[axis].start + piece.stop
+            region = (*self.region[:axis], slice(first, last), *self.region[axis + 1 :])
+            outs = [None if out is None else out[cut] for out in self.outs]
+            yield from Job(self.image, self.border, region, outs).parts(pixels)
+
     def inside(self, source: Job, image: Array, outs: Sequence[Array | None]) -> Job:
         """Return the job for this region in an image that was computed as the region of another job."""
         region = tuple(
@@ -117,6 +143,24 @@ class Backend(ABC):
         out
             The destination, of the region's shape.
         """
+
+    def rank(self, footprint: Footprint, rank: int, job: Job) -> None:
+        """Write the value of a rank among those around each pixel.
+
+        All backends give the same values, so that this one, by numpy, serves where another has no way.
+
+        Parameters
+        ----------
+        footprint
+            What is around a pixel. Its radius is 0 along axes of one pixel.
+        rank
+            0 for the smallest value.
+        job
+            An image of any real dtype of native byte order but bool and float16, without NaN; ``out`` has its
+            dtype.
+        """
+        for part in job.parts(_PIXELS):
+            rank_by_numpy(part, footprint, rank)
 
     def apply(self, filter: Filter, job: Job) -> None:
         """Run a filter; by default as it is defined, by convolutions."""

@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Callable, Hashable, Sequence
 from ctypes import c_char_p, c_int, c_int32
 from functools import lru_cache
+from math import prod
 from operator import add
 from pathlib import Path
 from struct import Struct
@@ -17,25 +18,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.request import run_stoppable
 
 from lazyflow_ops_filters.kernels import filters as f
 from lazyflow_ops_filters.kernels.backend import Backend, Job, Region
 from lazyflow_ops_filters.kernels.composite import FilterSet
+from lazyflow_ops_filters.kernels.footprint import Footprint
 
 __all__ = ["NativeBackend"]
 
 Array = npt.NDArray[Any]
 
-_ABI = 2
+_ABI = 3
 _BORDERS = {"mirror": 0, "reflect": 1, "nearest": 2, "zero": 3}
 _COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES, _EIGENVALUES_SINGLE = range(6)
+_NO_MEMORY = 1
 _ZERO = -1  # a term that is zero everywhere
 _NO_KERNEL = -1
 _MOST_TERMS = 32
 _NO_DERIVATIVE = -2
+_TYPES = {np.dtype(name): i for i, name in enumerate(("u1", "i1", "u2", "i2", "u4", "i4", "f4"))}
+#: What takes a native call well under 20 ms: convolutions of pixels, rows of neighbourhoods moved by a pixel.
+_BRIEF = 1 << 20
 
 #: The structures of ``native/filters.h``.
-_IMAGE = Struct("P 3q2q3q3q ii PP")
+_IMAGE = Struct("P 3q2q3q3q ii PPP")
+_NEIGHBORHOOD = Struct("P 3q2q3q3q P2q PP 3i iii")
 _TERM = Struct("3i")
 _RESULT = Struct("ii6i 3P9q")
 
@@ -157,7 +165,9 @@ class NativeBackend(Backend):
         self._convolve.argtypes = [c_char_p, c_int32, c_char_p, c_int32, c_char_p]
         self._tensor = getattr(library, f"lf_structure_tensor_{self.isa}")
         self._tensor.argtypes = [c_char_p, c_char_p, c_int32, c_char_p]
-        self._convolve.restype = self._tensor.restype = c_int
+        self._rank = getattr(library, f"lf_rank_{self.isa}")
+        self._rank.argtypes = [c_char_p]
+        self._convolve.restype = self._tensor.restype = self._rank.restype = c_int
 
     def describe(self) -> str:
         """Return which build runs."""
@@ -185,6 +195,38 @@ class NativeBackend(Backend):
                 part, outs = step
                 part.compute(self, job.with_outs([None if i is None else job.outs[i] for i in outs]))
 
+    def rank(self, footprint: Footprint, rank: int, job: Job) -> None:
+        if job.image.dtype not in _TYPES or job.image.ndim > 3:
+            super().rank(footprint, rank, job)
+            return
+        part = job.grown(footprint.radius)
+        data, out, item = job.image[part.region], job.out, job.image.itemsize
+        if not _is_of_rows(data):
+            data = np.ascontiguousarray(data)
+        if not _is_of_rows(out):
+            out = np.empty(out.shape, out.dtype)
+        lead = 3 - data.ndim
+        ones, zeros = (1,) * lead, (0,) * lead
+        region = job.inside(part, data, ()).region
+        call = (
+            data.ctypes.data,
+            *ones,
+            *data.shape,
+            *(*zeros, *(s // item for s in data.strides))[:2],
+            *zeros,
+            *(s.start for s in region),
+            *ones,
+            *(s.stop for s in region),
+            out.ctypes.data,
+            *(*zeros, *(s // item for s in out.strides))[:2],
+            footprint.reach.ctypes.data,
+        )
+        rest = (*zeros, *footprint.radius, _BORDERS[job.border], _TYPES[data.dtype], rank)
+        is_brief = prod(job.shape) * footprint.reach.size < _BRIEF
+        _call(lambda stop: self._rank(_NEIGHBORHOOD.pack(*call, stop, *rest)), is_brief)
+        if out is not job.out:
+            job.out[...] = out
+
     def _run(self, call: _Call, job: Job) -> None:
         # Cut off what no kernel reaches before converting; an edge of the image stays one.
         cut, start, stop = [], [], []
@@ -198,7 +240,7 @@ class NativeBackend(Backend):
             data = np.ascontiguousarray(data, dtype=np.float32)
         lead = 3 - data.ndim
         ones, zeros = (1,) * lead, (0,) * lead
-        image = _IMAGE.pack(
+        image = (
             data.ctypes.data,
             *ones,
             *data.shape,
@@ -228,19 +270,31 @@ class NativeBackend(Backend):
                 strides[3 * i + lead : 3 * i + 3] = [s // 4 for s in target.strides]
             results.append(_RESULT.pack(*what, *addresses, *strides))
         packed = b"".join(results)
-        if call.is_tensor:
-            failed = self._tensor(image, call.terms, len(results), packed)
-        else:
-            failed = self._convolve(image, call.count, call.terms, len(results), packed)
-        if failed:
-            raise MemoryError("the native filter kernels found no memory for their intermediates")
+        function = self._tensor if call.is_tensor else self._convolve
+        terms = (call.terms,) if call.is_tensor else (call.count, call.terms)
+        _call(
+            lambda stop: function(_IMAGE.pack(*image, stop), *terms, len(results), packed),
+            prod(job.shape) * call.count < _BRIEF,
+        )
         for out, target in copies:
             out[...] = target
+
+
+def _call(work: Callable[[int], int], is_brief: bool) -> None:
+    """Call the library; it looks at the stop flag whose address it gets per band of rows."""
+    if run_stoppable(work, is_brief=is_brief) == _NO_MEMORY:
+        raise MemoryError("the native filter kernels found no memory for their intermediates")
 
 
 def _is_of_floats(array: Array) -> bool:
     """Return whether the library can go through it: float32, and each stride a number of them."""
     return array.dtype == np.float32 and array.flags.aligned
+
+
+def _is_of_rows(array: Array) -> bool:
+    """Return whether the pixels of each row are adjacent, and each stride is a number of them."""
+    item = array.itemsize
+    return array.flags.aligned and array.strides[-1] == item and not any(s % item for s in array.strides)
 
 
 _Outs = Sequence[int | None]

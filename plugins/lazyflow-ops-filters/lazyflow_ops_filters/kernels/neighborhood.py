@@ -1,32 +1,30 @@
 """Filters that order or compare the pixels of a neighbourhood: ranks, morphology, bounded distances.
 
-They keep the dtype of the image and need no backend; scipy computes them, whose algorithms are near the
-limit already. All are exact by region: pixels beyond the halo have no influence.
+They keep the dtype of the image. Ranks and morphology are made of one operation that backends may do faster,
+`Backend.rank`; distances and thresholds are computed by scipy. All are exact by region: pixels beyond the
+halo have no influence.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from lazyflow_ops_filters.kernels.border import NUMPY_MODES, SCIPY_MODES, largest_reach
+from lazyflow_ops_filters.kernels.backend import Backend, Job
+from lazyflow_ops_filters.kernels.border import largest_reach
 from lazyflow_ops_filters.kernels.filters import Filter, TooThin
-
-if TYPE_CHECKING:
-    from lazyflow_ops_filters.kernels.backend import Backend, Job
+from lazyflow_ops_filters.kernels.footprint import Footprint
 
 __all__ = [
     "OPERATIONS",
-    "SHAPES",
     "DistanceTransform",
-    "Footprint",
     "HysteresisThreshold",
     "Morphology",
     "Rank",
@@ -34,7 +32,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-SHAPES = ("box", "ball")
+#: Pixels that whole arrays are made of on the way, a few milliseconds each time.
+_PIXELS = 1 << 21
 
 
 class Neighborhood(Filter):
@@ -46,6 +45,10 @@ class Neighborhood(Filter):
     def too_thin(self, shape: Sequence[int], border: str) -> TooThin | None:
         return None
 
+
+class _OverImage(Neighborhood):
+    """A neighbourhood filter that is defined by what it makes of an image that holds the halo."""
+
     def compute(self, backend: Backend, job: Job) -> None:
         part = job.grown(self.halo(job.image.shape)).region
         window = tuple(
@@ -56,96 +59,6 @@ class Neighborhood(Filter):
     @abstractmethod
     def over(self, image: Array, border: str) -> Array:
         """Return the result for all of an image; it is used where the image holds the halo."""
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """The pixels around a pixel that are its neighbourhood.
-
-    Attributes
-    ----------
-    radius
-        How far it reaches per axis in pixels; 0 for an axis along which it does not.
-    shape
-        ``"box"``: everything within the radius of each axis; ``"ball"``: the ellipsoid with these radii.
-    """
-
-    radius: tuple[int, ...]
-    shape: str = "box"
-
-    def within(self, shape: Sequence[int]) -> Footprint:
-        """Return it for images of a shape: an axis of one pixel has no neighbours along it."""
-        return Footprint(
-            tuple(0 if n == 1 else r for r, n in zip(self.radius, shape, strict=True)), self.shape
-        )
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """A box of ``2 * radius + 1`` pixels, True where the neighbourhood is."""
-        if self.shape == "box":
-            return np.ones([2 * r + 1 for r in self.radius], bool)
-        squares = [(np.arange(-r, r + 1) / max(r, 1)) ** 2 for r in self.radius]
-        return np.asarray(sum(np.ix_(*squares)) <= 1 + 1e-9)
-
-
-#: Largest table of pixel positions that scipy may make for a neighbourhood, in bytes. It has an entry per
-#: pixel of the neighbourhood for each pixel of the box around it: 7 GB for a box of radius 15 in 3-D.
-_LARGEST_TABLE = 1 << 21
-#: Values that are ordered at a time where there is no table.
-_WINDOW_VALUES = 1 << 18
-
-
-def _by_windows(image: Array, mask: Array, border: str, rank: int) -> Array:
-    """Return the value of a rank in the neighbourhood of each pixel, in little memory."""
-    padded = np.pad(image, [(n // 2, n // 2) for n in mask.shape], NUMPY_MODES[border])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, mask.shape)
-    result, step = np.empty_like(image), max(1, _WINDOW_VALUES // int(mask.sum()))
-    for row in np.ndindex(image.shape[:-1]):
-        for start in range(0, image.shape[-1], step):
-            values = windows[row][start : start + step][:, mask]
-            result[row][start : start + step] = np.partition(values, rank, axis=1)[:, rank]
-    return result
-
-
-def _scipy_is_exact(image: Array) -> bool:
-    """Return whether scipy, which compares float64, can tell all values of an image apart."""
-    if image.dtype.kind in "iu" and image.dtype.itemsize == 8 and image.size:
-        return bool(image.max() <= 2**53) and bool(image.min() >= -(2**53))
-    return image.dtype.itemsize <= 8
-
-
-def _by_rank(image: Array, footprint: Footprint, border: str, rank: int) -> Array:
-    mask = footprint.mask
-    if mask.size * int(mask.sum()) * 8 > _LARGEST_TABLE or not _scipy_is_exact(image):
-        return _by_windows(image, mask, border, rank)
-    return np.asarray(ndimage.rank_filter(image, rank, footprint=mask, mode=SCIPY_MODES[border]))
-
-
-def _ordered(image: Array, footprint: Footprint, function: Callable[[Array], Array]) -> Array:
-    """Run a function that compares pixels; pixels with a NaN in their neighbourhood become NaN.
-
-    Comparisons with NaN are always false, so what an algorithm makes of them depends on where it began.
-    """
-    if image.dtype == bool:
-        return function(image.view(np.uint8)).astype(bool)
-    if image.dtype == np.float16 or not image.dtype.isnative:
-        wide = np.float32 if image.dtype == np.float16 else image.dtype.newbyteorder("=")
-        return _ordered(image.astype(wide), footprint, function).astype(image.dtype)
-    invalid = np.isnan(image) if image.dtype.kind == "f" else None
-    if invalid is None or not invalid.any():
-        return function(image)
-    result = function(np.where(invalid, 0, image))
-    near = ndimage.maximum_filter(invalid.view(np.uint8), footprint=footprint.mask, mode="mirror")
-    result[near != 0] = np.nan
-    return result
-
-
-def _extreme(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
-    if footprint.shape == "box" and _scipy_is_exact(image):
-        function = ndimage.maximum_filter if largest else ndimage.minimum_filter
-        sizes = [2 * r + 1 for r in footprint.radius]
-        return np.asarray(function(image, size=sizes, mode=SCIPY_MODES[border]))
-    return _by_rank(image, footprint, border, int(footprint.mask.sum()) - 1 if largest else 0)
 
 
 @dataclass(frozen=True)
@@ -165,6 +78,40 @@ class _OverFootprint(Neighborhood):
                 return TooThin(axis, n, "radius", r, min(reach, n))
         return None
 
+    def _rank(self, backend: Backend, job: Job, rank: int) -> None:
+        """Write the value of a rank in the neighbourhood; a pixel with a NaN there becomes NaN.
+
+        Comparisons with NaN are always false, so what an algorithm makes of them depends on where it began.
+        """
+        footprint = self.footprint.within(job.image.shape)
+        part = job.grown(footprint.radius)
+        image = job.image[part.region]
+        dtype = image.dtype.newbyteorder("=")
+        if dtype.kind == "b":
+            image = image.view(np.uint8)
+        elif dtype == np.float16:
+            image = image.astype(np.float32)
+        elif dtype != image.dtype:
+            image = image.astype(dtype)
+        invalid = np.isnan(image) if dtype.kind == "f" else None
+        if invalid is not None and not invalid.any():
+            invalid = None
+        if invalid is not None:
+            image = np.where(invalid, image.dtype.type(0), image)
+        job = job.inside(part, image, job.outs)
+        result = job.out.view(np.uint8) if job.out.dtype.kind == "b" else job.out
+        is_other = result.dtype != image.dtype
+        if is_other:
+            result = np.empty(job.shape, image.dtype)
+        backend.rank(footprint, rank, job.with_outs([result]))
+        if invalid is not None:
+            near = np.empty(job.shape, np.uint8)
+            found = Job(invalid.view(np.uint8), "nearest", job.region, [near])
+            backend.rank(footprint, footprint.size - 1, found)
+            result[near != 0] = np.nan
+        if is_other:
+            job.out[...] = result
+
 
 @dataclass(frozen=True)
 class Rank(_OverFootprint):
@@ -183,17 +130,12 @@ class Rank(_OverFootprint):
     def halo(self, shape: Sequence[int]) -> tuple[int, ...]:
         return self.footprint.within(shape).radius
 
-    def over(self, image: Array, border: str) -> Array:
-        footprint = self.footprint.within(image.shape)
-
-        def rank(image: Array) -> Array:
-            if self.percentile in (0, 100):
-                return _extreme(image, footprint, border, self.percentile == 100)
-            # scipy counts ranks from 0, and rounds down where the percentile falls between two pixels.
-            count = int(footprint.mask.sum())
-            return _by_rank(image, footprint, border, min(int(count * self.percentile / 100), count - 1))
-
-        return _ordered(image, footprint, rank)
+    def compute(self, backend: Backend, job: Job) -> None:
+        count = self.footprint.within(job.image.shape).size
+        # scipy counts ranks from 0, and rounds down where the percentile falls between two pixels.
+        rank = min(int(count * self.percentile / 100), count - 1)
+        for part in job.parts(_PIXELS):
+            self._rank(backend, part, rank)
 
 
 #: Per operation the steps to the result, ``-`` minimum and ``+`` maximum; after ``|`` those to subtract.
@@ -228,24 +170,44 @@ class Morphology(_OverFootprint):
         steps = max(len(part) for part in OPERATIONS[self.operation].split("|"))
         return tuple(steps * r for r in self.footprint.within(shape).radius)
 
-    def over(self, image: Array, border: str) -> Array:
-        if self.mask and image.dtype != bool:
-            return self.over(image != 0, border).astype(image.dtype)
-        footprint = self.footprint.within(image.shape)
-        parts = []
-        for steps in OPERATIONS[self.operation].split("|"):
-            data = image
-            for step in steps:
-                data = self._step(data, footprint, border, step == "+")
-            parts.append(data)
-        if len(parts) == 1:
-            return parts[0]
-        if image.dtype == bool:
-            return parts[0] & ~parts[1]  # what is in the first and not in the second
-        difference = (parts[0] - parts[1]).astype(self.dtype(image.dtype), copy=False)
+    def compute(self, backend: Backend, job: Job) -> None:
+        for part in job.parts(_PIXELS):
+            self._compute(backend, part)
+
+    def _compute(self, backend: Backend, job: Job) -> None:
+        dtype = job.image.dtype.newbyteorder("=")
+        if self.mask and dtype.kind != "b":
+            part = job.grown(self.halo(job.image.shape))
+            mask = Job(job.image[part.region] != 0, job.border, (), ())
+            job, dtype = job.inside(part, mask.image, job.outs), np.dtype(bool)
+        names = OPERATIONS[self.operation].split("|")
+        if len(names) == 1:
+            self._steps(backend, job, names[0])
+            return
+        first, second = (job.with_outs([np.empty(job.shape, dtype)]) for _ in names)
+        for name, of in zip(names, (first, second), strict=True):
+            self._steps(backend, of, name)
+        if dtype.kind == "b":
+            job.out[...] = first.out & ~second.out  # what is in the first and not in the second
+            return
+        difference = (first.out - second.out).astype(self.dtype(dtype), copy=False)
         # With zeros beyond the border a closing may be below the image there, an opening above it.
-        difference[parts[0] < parts[1]] = 0
-        return difference
+        difference[first.out < second.out] = 0
+        job.out[...] = difference
+
+    def _steps(self, backend: Backend, job: Job, steps: str) -> None:
+        """Write what comes of one step after the other, each over no more than the next one needs."""
+        if not steps:
+            job.out[...] = job.image[job.region]
+            return
+        footprint = self.footprint.within(job.image.shape)
+        rank = footprint.size - 1 if steps[-1] == "+" else 0
+        if len(steps) > 1:
+            wide = job.grown(footprint.radius)
+            wide = wide.with_outs([np.empty(wide.shape, job.image.dtype)])
+            self._steps(backend, wide, steps[:-1])
+            job = job.inside(wide, wide.out, job.outs)
+        self._rank(backend, job, rank)
 
     def dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype of the result for images of a dtype.
@@ -257,31 +219,9 @@ class Morphology(_OverFootprint):
             return np.dtype(f"u{dtype.itemsize}")
         return dtype.newbyteorder("=")
 
-    @staticmethod
-    def _step(image: Array, footprint: Footprint, border: str, largest: bool) -> Array:
-        sizes = {r for r in footprint.radius if r}
-        if image.dtype == bool and footprint.shape == "ball" and len(sizes) == 1:
-            return _ball_of_mask(image, footprint.radius, border, largest)
-        return _ordered(image, footprint, lambda a: _extreme(a, footprint, border, largest))
-
-
-def _ball_of_mask(mask: Array, radius: Sequence[int], border: str, grow: bool) -> Array:
-    """Dilate or erode a mask by a ball, as pixels within a distance: much faster than comparing them all."""
-    pad = [(r, r) for r in radius]
-    inner = tuple(slice(r, r + n) for r, n in zip(radius, mask.shape, strict=True))
-    seeds = np.pad(mask if grow else ~mask, pad, NUMPY_MODES[border])
-    if border == "zero" and not grow:
-        seeds = ~np.pad(mask, pad, NUMPY_MODES[border])
-    if not seeds.any():
-        return mask.copy()
-    # An axis without reach is infinitely long.
-    sampling = [1.0 if r else 1e9 for r in radius]
-    near = ndimage.distance_transform_edt(~seeds, sampling=sampling)[inner] <= max(radius) + 1e-9
-    return np.asarray(near if grow else ~near)
-
 
 @dataclass(frozen=True)
-class DistanceTransform(Neighborhood):
+class DistanceTransform(_OverImage):
     """Distance of pixels that are not zero to the nearest one that is, at most ``largest``.
 
     Attributes
@@ -327,7 +267,7 @@ class DistanceTransform(Neighborhood):
 
 
 @dataclass(frozen=True)
-class HysteresisThreshold(Neighborhood):
+class HysteresisThreshold(_OverImage):
     """Pixels at or above ``low`` that are connected to one at or above ``high`` by a path of such pixels.
 
     Attributes
