@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from lazyflow_core.storage import Reader, Writer
 
 __all__ = [
-    "Verdict",
+    "AXES_GUESSED",
+    "NOTES",
     "READ_BY",
+    "Verdict",
     "OpenedReader",
     "explain_reader",
     "find_reader",
@@ -43,6 +45,12 @@ __all__ = [
 
 #: Key in ``meta.extra`` of an opened file: which reader of which distribution opened it.
 READ_BY: Final = "lazyflow.reader"
+
+#: Key in ``meta.extra`` of an opened file: true where the file does not say what its axes are.
+AXES_GUESSED: Final = "lazyflow.axes_guessed"
+
+#: Key in ``meta.extra`` of an opened file: what it says that nothing could be made of, as short sentences.
+NOTES: Final = "lazyflow.notes"
 
 #: How far into a file its kind shows.
 _HEAD_BYTES: Final = 4096

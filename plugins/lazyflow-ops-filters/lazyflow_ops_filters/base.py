@@ -347,9 +347,11 @@ class OpFilter(Operator):
         block, largest = meta.preferred_block, meta.max_block
         names = meta.channel_names
         if n > 1:
-            prefixes = [f"{name} " for name in names] or [""]
-            names = tuple(p + name for p in prefixes for name in plan.filter.names(keys))
             c = plan.channel_axis
+            count = 1 if plan.channel is None else meta.shape[c]
+            # Channels without names are told apart by their numbers.
+            prefixes = [f"{name} " for name in names or (range(count) if count > 1 else ())] or [""]
+            names = tuple(p + name for p in prefixes for name in plan.filter.names(keys))
             if plan.channel is None:
                 shape = (*shape[:c], n, *shape[c:])
                 new_axes = Axes([*meta.axes[:c], Axis("c"), *meta.axes[c:]])

@@ -71,6 +71,13 @@ def test_channels_are_named_and_follow_the_channels_of_the_image(graph):
         assert np.array_equal(result[3 * c : 3 * c + 3], expected(image[c], selection))
 
 
+def test_features_of_channels_without_names_are_told_apart_by_number(graph):
+    image = speckled((2, 30, 31))
+    operator = OpPixelFeatures(graph=graph, selection=(("laplacian_of_gaussian", 1.6),))
+    operator.image.assign(image, ArrayMeta(image.shape, image.dtype, "cyx"))
+    assert operator.output.meta.channel_names == tuple(f"{i} Laplacian of Gaussian (σ=1.6)" for i in range(2))
+
+
 @pytest.mark.parametrize("axes", ["zyx", "zyxc"])
 def test_any_region_and_any_channels_have_the_bits_of_the_whole(axes, graph):
     image = speckled((17, 18, 19, 2)[: len(axes)])

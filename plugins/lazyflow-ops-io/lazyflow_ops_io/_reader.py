@@ -18,6 +18,7 @@ import numpy.typing as npt
 from lazyflow_core.axes import Axes
 from lazyflow_core.errors import ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.plugins.files import AXES_GUESSED, NOTES
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import note_closed, note_open
@@ -30,6 +31,7 @@ __all__ = [
     "fits_in_place",
     "native",
     "plain_rows",
+    "remarks",
     "usual_axes",
 ]
 
@@ -286,6 +288,12 @@ def fits_in_place(part: npt.NDArray[Any], chunks: Sequence[int], dtype: np.dtype
 def usual_axes(shape: Sequence[int]) -> Axes:
     """Return the axes of an array of which nothing is known: the usual ones, or ``axis_0``, ``axis_1``, …"""
     return Axes.guess(shape) if 1 <= len(shape) <= 5 else Axes(f"axis_{i}" for i in range(len(shape)))
+
+
+def remarks(*, guessed: bool, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what ``meta.extra`` says of what a file does not say, or says so that nothing is made of it."""
+    found: dict[str, Any] = {AXES_GUESSED: True} if guessed else {}
+    return {**found, NOTES: tuple(notes)} if notes else found
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 from lazyflow_ops_io._reader import usual_axes
+from lazyflow_ops_io._units import is_pixel, unit_name
 
-__all__ = ["AXES_ANNOTATION", "UNIT_SYMBOLS", "axes_from", "check_ome", "kept_dimensions"]
+__all__ = [
+    "AXES_ANNOTATION",
+    "NAMES_ANNOTATION",
+    "SIZE_ANNOTATION",
+    "Described",
+    "check_ome",
+    "describe",
+    "kept_dimensions",
+    "ome_axes_keys",
+]
 
 #: Key of the OME map annotation in which our writer keeps the axis keys. OME lists all of t, c, z, y, x in
 #: every image, so a volume with one slice could not be told from a plane.
 AXES_ANNOTATION = "lazyflow.axes"
 
-#: Symbols that OME and ImageJ use, by the NGFF names that axes have here.
-UNIT_SYMBOLS: Mapping[str, str] = {
-    "micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
-    "angstrom": "Å", "picometer": "pm", "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
-}  # fmt: skip
-_UNIT_NAMES = {
-    **{symbol: name for name, symbol in UNIT_SYMBOLS.items()},
-    **{name: name for name in UNIT_SYMBOLS},
-    "μm": "micrometer", "um": "micrometer", "micron": "micrometer", "microns": "micrometer",
-    "\\u00B5m": "micrometer", "sec": "second", "seconds": "second",
-}  # fmt: skip
+#: Key of the annotation for a size whose unit OME does not have, ``"lazyflow.size.t"``: number and unit.
+SIZE_ANNOTATION = "lazyflow.size."
+
+#: Key of the annotation for names of channels that are samples of one pixel, which OME counts as one channel.
+NAMES_ANNOTATION = "lazyflow.channel_names"
 
 #: Keys of tifffile's axis letters; letters that are not here say nothing.
 _KEYS = {"T": "t", "Z": "z", "Y": "y", "X": "x", "C": "c", "S": "c"}
@@ -92,15 +99,27 @@ def kept_dimensions(letters: str, shape: Sequence[int], wanted: str) -> list[int
     return [i for i, (letter, n) in enumerate(zip(letters, shape, strict=True)) if n != 1 or letter in "YX"]
 
 
-def axes_from(
+class Described(NamedTuple):
+    """What a file says of a series."""
+
+    axes: Axes
+    #: Whether the file does not say what the dimensions are.
+    guessed: bool
+    #: Names of the channels, or none.
+    channel_names: tuple[str, ...]
+    #: What is written in it that nothing could be made of, as sentences.
+    notes: tuple[str, ...]
+
+
+def describe(
     letters: str,
     shape: Sequence[int],
     ome: str | None,
     image: int,
     imagej: Mapping[str, Any] | None,
     tags: Any,
-) -> Axes:
-    """Return the axes of a series.
+) -> Described:
+    """Return what a file says of a series.
 
     Parameters
     ----------
@@ -114,63 +133,156 @@ def axes_from(
     # A letter that says nothing, such as the pages of a plain TIFF, is z, or t where z is taken.
     free = [k for k in "zt" if k not in {_KEYS.get(letter) for letter in letters}]
     keys = [_KEYS.get(letter) or (free.pop(0) if free else "") for letter in reversed(letters)][::-1]
+    guessed = any(letter not in _KEYS for letter in letters)
     try:
-        guessed = Axes(keys)
+        axes = Axes(keys)
     except AxesError:
-        guessed = usual_axes(shape)
-    sizes: dict[str, tuple[float, str | None]] = {}
+        axes, guessed = usual_axes(shape), True
+    notes: list[str] = []
     if ome:
-        sizes = _ome_sizes(ome, image)
+        sizes, names = _ome_sizes(ome, image, notes), _ome_names(ome, image)
     elif imagej is not None:
-        sizes = _imagej_sizes(imagej, tags)
-    return Axes(Axis(a.key, a.kind, *_size(sizes.get(a.key))) for a in guessed)
+        sizes, names = _imagej_sizes(imagej, tags, notes), _imagej_names(imagej, letters, shape)
+    else:
+        sizes, names = _tag_sizes(tags), ()
+    axes = Axes(Axis(a.key, a.kind, *sizes.get(a.key, (None, None))) for a in axes)
+    channels = prod(shape[i] for i in axes.of_kind("channel")) if axes.of_kind("channel") else 0
+    return Described(axes, guessed, names if len(names) == channels else (), tuple(notes))
 
 
-def _size(found: tuple[float, str | None] | None) -> tuple[str | None, float | None]:
-    """Return unit and resolution, None for what makes no sense."""
-    if found is None or not 0 < found[0] < float("inf"):
+#: A unit and a size; each None where it is not known.
+_Size = tuple[str | None, float | None]
+
+
+def _size(key: str, value: Any, text: Any, notes: list[str]) -> _Size:
+    """Return the size of a pixel along an axis; nothing is made of a unit or a number that is not known."""
+    try:
+        size = abs(float(value))  # ImageJ's spacing is negative where slices are counted downwards
+    except (TypeError, ValueError, OverflowError):
+        size = 0.0
+    if not 0 < size < float("inf"):
+        if value not in (None, 0, "0"):
+            notes.append(f"the size {value!r:.40} of {key} is no size")
         return None, None
-    return found[1], found[0]
+    unit = unit_name(text)
+    if unit is None and not is_pixel(text):
+        notes.append(f"the unit {text!r:.40} of {key} is not known")
+    if unit is None and (size == 1 or key == "t"):
+        return None, None  # which is what is written where nothing is known; a time needs a unit
+    return unit, size
 
 
-def _unit(symbol: Any) -> str | None:
-    return _UNIT_NAMES.get(symbol.strip()) if isinstance(symbol, str) else None
-
-
-def _ome_sizes(xml: str, image: int) -> dict[str, tuple[float, str | None]]:
+def _pixels_of(xml: str, image: int) -> ElementTree.Element | None:
     pixels = [node for node in ElementTree.fromstring(xml).iter() if _local(node.tag) == "Pixels"]
-    if image >= len(pixels):
+    return pixels[image] if image < len(pixels) else None
+
+
+def _ome_sizes(xml: str, image: int, notes: list[str]) -> dict[str, _Size]:
+    pixels = _pixels_of(xml, image)
+    if pixels is None:
         return {}
-    attributes = pixels[image].attrib
     sizes = {}
-    for key, name, unit in (
+    for key, name, unit in (  # with the unit that OME's schema has where none is written
         *((k, f"PhysicalSize{k.upper()}", "µm") for k in "xyz"),
         ("t", "TimeIncrement", "s"),
     ):
-        if name in attributes:
-            sizes[key] = (float(attributes[name]), _unit(attributes.get(f"{name}Unit", unit)))
+        if name in pixels.attrib:
+            text = pixels.get(f"{name}Unit", unit)
+            if text != "reference frame":
+                sizes[key] = _size(key, pixels.attrib[name], text, notes)
+    for key in "tczyx":
+        with contextlib.suppress(ValueError, TypeError, AxesError):
+            size, unit = json.loads(_annotation(xml, f"{SIZE_ANNOTATION}{key}"))
+            axis = Axis(key, unit=unit if isinstance(unit, str) else None, resolution=size)
+            sizes[key] = axis.unit, axis.resolution
     return sizes
+
+
+def _ome_names(xml: str, image: int) -> tuple[str, ...]:
+    with contextlib.suppress(ValueError, TypeError):
+        return tuple(map(str, json.loads(_annotation(xml, NAMES_ANNOTATION))))
+    pixels = _pixels_of(xml, image)
+    names = [node.get("Name") for node in pixels or () if _local(node.tag) == "Channel"]
+    return tuple(map(str, names)) if all(names) else ()
 
 
 def ome_axes_keys(xml: str) -> str:
     """Return the axis keys that our writer noted in OME-XML, empty if it did not write it."""
+    return _annotation(xml, AXES_ANNOTATION)
+
+
+def _annotation(xml: str, key: str) -> str:
+    """Return what our writer noted in OME-XML under a key, empty if nothing."""
     for node in ElementTree.fromstring(xml).iter():
-        if _local(node.tag) == "M" and node.get("K") == AXES_ANNOTATION:
+        if _local(node.tag) == "M" and node.get("K") == key:
             return (node.text or "").strip()
     return ""
 
 
-def _imagej_sizes(imagej: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str | None]]:
-    unit = _unit(imagej.get("unit"))
-    sizes: dict[str, tuple[float, str | None]] = {}
-    if unit is None:
-        return sizes
-    for key, name in (("x", "XResolution"), ("y", "YResolution")):
-        tag = tags.get(name)
-        if tag is not None and len(tag.value) == 2 and tag.value[0]:
-            sizes[key] = (tag.value[1] / tag.value[0], unit)  # the tag counts pixels per unit
-    if isinstance(imagej.get("spacing"), int | float):
-        sizes["z"] = (float(imagej["spacing"]), unit)
-    if isinstance(imagej.get("finterval"), int | float):
-        sizes["t"] = (float(imagej["finterval"]), _unit(imagej.get("tunit")) or "second")
+def _imagej_sizes(imagej: Mapping[str, Any], tags: Any, notes: list[str]) -> dict[str, _Size]:
+    """Return what ImageJ calls the calibration: y and z have the unit of x unless they have their own.
+
+    Source
+    ------
+    ImageJ's FileOpener.decodeDescriptionString and FileInfo: the resolution tags count pixels per unit; an
+    interval without a unit is in seconds.
+    """
+    unit = imagej.get("unit")
+    widths: dict[str, float | None] = {key: _width(tags, f"{key.upper()}Resolution") for key in "xy"}
+    if unit is None and _tag(tags, "ResolutionUnit") in _TAG_UNITS:
+        unit = _TAG_UNITS[_tag(tags, "ResolutionUnit")]
+        widths = {} if not _tag_sizes(tags) else widths
+    texts = {"x": unit, "y": imagej.get("yunit", unit), "z": imagej.get("zunit", unit)}
+    sizes = {
+        key: _size(key, value, texts[key], notes)
+        for key, value in (*widths.items(), ("z", imagej.get("spacing")))
+        if value is not None
+    }
+    if imagej.get("finterval"):
+        sizes["t"] = _size("t", imagej["finterval"], imagej.get("tunit", "sec"), notes)
     return sizes
+
+
+#: Units of TIFF's tag ResolutionUnit; 1 means none.
+_TAG_UNITS = {2: "inch", 3: "cm"}
+
+#: Pixels per inch of screens, which programs write that know nothing of the image.
+_OF_SCREENS = {72, 96}
+
+
+def _tag_sizes(tags: Any) -> dict[str, _Size]:
+    """Return the pixel size by the tags of a plain TIFF, if they give a unit."""
+    unit = _TAG_UNITS.get(_tag(tags, "ResolutionUnit"))
+    widths = {key: _width(tags, f"{key.upper()}Resolution") for key in "xy"}
+    if unit is None or None in widths.values():
+        return {}
+    per_inch = {round((2.54 if unit == "cm" else 1) / width) for width in widths.values() if width}
+    if per_inch <= _OF_SCREENS:
+        return {}
+    return {key: (unit_name(unit), value) for key, value in widths.items() if value}
+
+
+def _tag(tags: Any, name: str) -> Any:
+    tag = tags.get(name)
+    return None if tag is None else getattr(tag.value, "value", tag.value)
+
+
+def _width(tags: Any, name: str) -> float | None:
+    """Return the width of a pixel by a tag that counts pixels per unit; None if it does not."""
+    value = _tag(tags, name)
+    if isinstance(value, tuple) and len(value) == 2 and value[0]:
+        return float(value[1]) / float(value[0])
+    return None
+
+
+def _imagej_names(imagej: Mapping[str, Any], letters: str, shape: Sequence[int]) -> tuple[str, ...]:
+    """Return the labels of the slices where they name the channels: each channel has one in all slices."""
+    labels = imagej.get("Labels")
+    if not isinstance(labels, list) or "C" not in letters:
+        return ()
+    channels = shape[letters.index("C")]
+    names = labels[:channels]
+    # ImageJ counts channels first, then slices, then frames.
+    if len(labels) % channels or any(label != names[i % channels] for i, label in enumerate(labels)):
+        return ()
+    return tuple(map(str, names)) if all(names) else ()

@@ -22,9 +22,9 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_packed, inflate
-from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native
+from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native, remarks
 from lazyflow_ops_io._tiff_guard import check_directories
-from lazyflow_ops_io._tiff_meta import axes_from, check_ome, kept_dimensions, ome_axes_keys
+from lazyflow_ops_io._tiff_meta import check_ome, describe, kept_dimensions, ome_axes_keys
 
 __all__ = ["TiffReader", "open_tiff"]
 
@@ -87,11 +87,17 @@ def _open_series(path: str, tif: tifffile.TiffFile, number: int, ome: str | None
     check_declared(path, shape, series.dtype)
     kept = kept_dimensions(letters, shape, ome_axes_keys(ome) if ome else "")
     kept_shape = tuple(shape[i] for i in kept)
-    axes = axes_from(
-        "".join(letters[i] for i in kept), kept_shape, ome, number, tif.imagej_metadata, key.tags
-    )
+    said = describe("".join(letters[i] for i in kept), kept_shape, ome, number, tif.imagej_metadata, key.tags)
     meta = ArrayMeta(
-        kept_shape, native(series.dtype), axes, extra={"io.path": path, "io.dataset": str(number)}
+        kept_shape,
+        native(series.dtype),
+        said.axes,
+        channel_names=said.channel_names,
+        extra={
+            "io.path": path,
+            "io.dataset": str(number),
+            **remarks(guessed=said.guessed, notes=said.notes),
+        },
     )
     stored = series.dtype.newbyteorder(tif.byteorder)
     if series.dataoffset is not None:

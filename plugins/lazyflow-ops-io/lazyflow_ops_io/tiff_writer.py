@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import tifffile
@@ -10,7 +11,8 @@ from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._target import DiskFile, Target
-from lazyflow_ops_io._tiff_meta import AXES_ANNOTATION, UNIT_SYMBOLS
+from lazyflow_ops_io._tiff_meta import AXES_ANNOTATION, NAMES_ANNOTATION, SIZE_ANNOTATION
+from lazyflow_ops_io._units import ome_symbol
 from lazyflow_ops_io._writer import PlainWriter, check_writable
 
 __all__ = ["TiffWriter", "create_tiff"]
@@ -42,7 +44,8 @@ def create_tiff(
     ----------
     path, meta
         The file, and what the array is. Its axes are some of t, c and z in any order, then y and x, then c
-        if it has not come before. Pixel sizes of x, y, z and t are kept, translations are not.
+        if it has not come before. Pixel sizes of x, y, z and t and names of channels are kept, translations
+        are not.
     dataset
         Must be left out.
     overwrite
@@ -122,13 +125,23 @@ class TiffWriter(PlainWriter):
 
 def _ome(meta: ArrayMeta, letters: str) -> dict[str, Any]:
     """Return what tifffile makes OME-XML of."""
-    found: dict[str, Any] = {"axes": letters, "MapAnnotation": {AXES_ANNOTATION: meta.axes.keys}}
+    notes = {AXES_ANNOTATION: meta.axes.keys}
+    found: dict[str, Any] = {"axes": letters, "MapAnnotation": notes}
     for axis in meta.axes:
-        name = {"t": "TimeIncrement"}.get(axis.key, f"PhysicalSize{axis.key.upper()}")
-        if axis.key == "c" or axis.resolution is None:
+        if axis.key == "c" or (axis.resolution is None and axis.unit is None):
             continue
+        name = {"t": "TimeIncrement"}.get(axis.key, f"PhysicalSize{axis.key.upper()}")
+        symbol = ome_symbol(axis.unit, of_time=axis.key == "t")
+        if symbol is None or axis.resolution is None:
+            notes[f"{SIZE_ANNOTATION}{axis.key}"] = json.dumps([axis.resolution, axis.unit])
+            if axis.resolution is None or axis.key == "t":
+                continue
+            symbol = "pixel"  # OME takes micrometers where no unit is given; this is its word for not knowing
         found[name] = axis.resolution
-        # OME takes micrometers and seconds where no unit is given; "pixel" is its word for not knowing.
-        unknown = "s" if axis.key == "t" else "pixel"
-        found[f"{name}Unit"] = UNIT_SYMBOLS.get(axis.unit or "", unknown)
+        found[f"{name}Unit"] = symbol
+    if meta.channel_names:
+        if letters.endswith("S"):
+            notes[NAMES_ANNOTATION] = json.dumps(meta.channel_names)
+        else:
+            found["Channel"] = {"Name": list(meta.channel_names)}
     return found
