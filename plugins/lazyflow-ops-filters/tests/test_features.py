@@ -73,9 +73,15 @@ def test_channels_are_named_and_follow_the_channels_of_the_image(graph):
 
 def test_features_of_channels_without_names_are_told_apart_by_number(graph):
     image = speckled((2, 30, 31))
-    operator = OpPixelFeatures(graph=graph, selection=(("laplacian_of_gaussian", 1.6),))
+    selection = (("laplacian_of_gaussian", 1.6), ("gaussian_gradient_magnitude", 1.0))
+    operator = OpPixelFeatures(graph=graph, selection=selection)
     operator.image.assign(image, ArrayMeta(image.shape, image.dtype, "cyx"))
-    assert operator.output.meta.channel_names == tuple(f"{i} Laplacian of Gaussian (σ=1.6)" for i in range(2))
+    assert operator.output.meta.channel_names == (
+        "0 Laplacian of Gaussian (σ=1.6)",
+        "0 Gaussian Gradient Magnitude (σ=1)",
+        "1 Laplacian of Gaussian (σ=1.6)",
+        "1 Gaussian Gradient Magnitude (σ=1)",
+    )
 
 
 @pytest.mark.parametrize("axes", ["zyx", "zyxc"])
