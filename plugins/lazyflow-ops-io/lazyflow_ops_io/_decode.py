@@ -299,8 +299,8 @@ def hdf5_bitshuffle(data: Any, size: int, less: bool, itemsize: int, block: int,
 # ------------------------------------------------------------------------------------------------- and TIFF
 
 
-def packbits(data: Any, size: int) -> npt.NDArray[np.uint8]:
-    """Unpack PackBits, runs of equal or different bytes (TIFF 6.0, section 9)."""
+def packbits(data: Any, size: int, less: bool = False) -> npt.NDArray[np.uint8]:
+    """Unpack PackBits up to the size: runs of equal or different bytes (TIFF 6.0, section 9)."""
     out = np.empty(size, np.uint8)
     packed = np.frombuffer(data, np.uint8)
     at = done = 0
@@ -317,7 +317,7 @@ def packbits(data: Any, size: int) -> npt.NDArray[np.uint8]:
             continue
         out[done : done + len(run)] = run
         done += len(run)
-    return _bounded(size, out[:done])  # type: ignore[no-any-return]  # it is what comes in
+    return _bounded(size, out[:done], less)  # type: ignore[no-any-return]  # it is what comes in
 
 
 def deflate(data: Any) -> bytes:

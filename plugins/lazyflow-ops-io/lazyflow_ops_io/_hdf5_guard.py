@@ -12,9 +12,10 @@ import contextlib
 import errno
 import os
 import struct
+from typing import Any
 
 from lazyflow_core.errors import FormatError, StorageError
-from lazyflow_ops_io._reader import PreadFile
+from lazyflow_ops_io._reader import PreadFile, PreadStream
 
 __all__ = ["GuardedFile", "find_beginning", "lock_for_reading"]
 
@@ -40,7 +41,7 @@ def find_beginning(path: str, raw: PreadFile) -> int:
     raise FormatError(f"{path!r} is no HDF5 file: it does not hold {_SIGNATURE!r}.")
 
 
-class GuardedFile:
+class GuardedFile(PreadStream):
     """A file object for h5py, for reading only; used under `HDF5_LOCK`.
 
     Parameters
@@ -52,38 +53,32 @@ class GuardedFile:
     """
 
     def __init__(self, raw: PreadFile, beginning: int) -> None:
-        self._raw, self._beginning = raw, beginning
-        self._size = raw.size - beginning
-        self._position = 0
+        super().__init__(raw, beginning)
         self._checks_heaps = self._has_usual_sizes()
 
     def _has_usual_sizes(self) -> bool:
         """Whether addresses and lengths in the file have 8 bytes, as in all files of today's libraries."""
-        head = self._at(0, min(self._size, 16))
+        head = self.read_at(0, min(self._size, 16))
         at = 13 if head[8:9] in (b"\0", b"\1") else 9  # superblock versions 0 and 1, and later ones
         return head.startswith(_SIGNATURE) and head[at : at + 2] == b"\x08\x08"
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         """Read into a buffer from the position."""
-        count = max(0, min(len(buffer), self._size - self._position))
-        data = self._at(self._position, count)
-        if self._checks_heaps and data.startswith(b"GCOL"):
-            self._check_heap(self._position)
-        if data.startswith(b"FRHP") and data[7:9] not in (b"\0\0", b""):  # bytes of filters of a fractal heap
+        place = self._position
+        count = super().readinto(buffer)
+        head = bytes(memoryview(buffer)[: min(count, 9)])
+        if self._checks_heaps and head.startswith(b"GCOL"):
+            self._check_heap(place)
+        if head.startswith(b"FRHP") and head[7:] != b"\0\0":  # bytes of the filters of a fractal heap
             raise OSError("a heap of links or attributes is packed by filters")
-        buffer[:count] = data
-        self._position += count
         return count
-
-    def _at(self, place: int, count: int) -> bytes:
-        return self._raw.read(self._beginning + place, count)
 
     def _check_heap(self, place: int) -> None:
         """Raise OSError unless the objects of a global heap collection lie one after another inside it."""
-        (size,) = struct.unpack_from("<Q", self._at(place + 8, 8))
+        (size,) = struct.unpack_from("<Q", self.read_at(place + 8, 8))
         if not 16 <= size <= min(_MOST_HEAP_BYTES, self._size - place):
             raise OSError("a global heap reaches beyond the file")
-        heap = self._at(place, size)
+        heap = self.read_at(place, size)
         at = 16
         while at + 16 <= size:
             index, _, _, length = struct.unpack_from("<HHIQ", heap, at)
@@ -91,25 +86,6 @@ class GuardedFile:
             if step < 16 or at + step > size:
                 raise OSError("a global heap is damaged")
             at += step
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """Read from the position; h5py takes an object with this method for a file."""
-        buffer = bytearray(self._size - self._position if size < 0 else size)
-        count = self.readinto(memoryview(buffer))
-        return bytes(buffer[:count])
-
-    def flush(self) -> None:
-        """Do nothing: nothing is written."""
 
 
 def lock_for_reading(path: str, raw: PreadFile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import mmap
 import os
 import stat
@@ -27,6 +28,7 @@ __all__ = [
     "ArrayReader",
     "MappedReader",
     "PreadFile",
+    "PreadStream",
     "copy_chunks",
     "fits_in_place",
     "native",
@@ -230,6 +232,55 @@ class PreadFile:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class PreadStream(io.RawIOBase):
+    """A file as a stream for libraries, which see neither its name nor its descriptor.
+
+    Parameters
+    ----------
+    raw
+        The file.
+    beginning
+        Where the stream begins in it.
+    """
+
+    def __init__(self, raw: PreadFile, beginning: int = 0) -> None:
+        self._raw, self._beginning = raw, beginning
+        self._size = raw.size - beginning
+        self._position = 0
+
+    def read_at(self, place: int, count: int) -> bytes:
+        """Return bytes from a place in the stream."""
+        return self._raw.read(self._beginning + place, count)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer from the position."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        view[:count] = self.read_at(self._position, count)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"there is nothing at {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
 
 
 def copy_chunks(

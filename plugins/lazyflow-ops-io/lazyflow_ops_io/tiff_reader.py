@@ -6,6 +6,7 @@ since its pages must not be touched by two threads; afterwards each thread reads
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from math import prod
@@ -21,19 +22,24 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._decode import check_packed, inflate
-from lazyflow_ops_io._reader import ArrayReader, MappedReader, PreadFile, copy_chunks, native, remarks
-from lazyflow_ops_io._tiff_guard import check_directories
+from lazyflow_ops_io._decode import check_packed
+from lazyflow_ops_io._reader import (
+    ArrayReader,
+    MappedReader,
+    PreadFile,
+    PreadStream,
+    copy_chunks,
+    native,
+    remarks,
+)
+from lazyflow_ops_io._tiff_decode import decoder_of
+from lazyflow_ops_io._tiff_guard import check_directories, check_xml
 from lazyflow_ops_io._tiff_meta import check_ome, describe, kept_dimensions, ome_axes_keys
 
 __all__ = ["TiffReader", "open_tiff"]
 
 # tifffile logs each oddity of a damaged file; unless the application listens, one sentence is enough.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-_DEFLATE = (8, 32946)  # both numbers mean zlib data
-_PLAIN = 1
-_HORIZONTAL = 2
 
 
 def open_tiff(path: str, *, dataset: str | None = None) -> ArrayReader:
@@ -54,14 +60,23 @@ def open_tiff(path: str, *, dataset: str | None = None) -> ArrayReader:
         If it is missing or may not be read.
     """
     with foreign_errors(path, "open"):
-        with open(path, "rb") as file:
-            pages = check_directories(path, file)
-        with tifffile.TiffFile(path, _multifile=False) as tif:
-            ome = tif.ome_metadata if tif.is_ome else None
-            if ome:
-                check_ome(path, ome, pages)
-            number = _choose_series(path, tif.series, dataset)
-            return _open_series(path, tif, number, ome)
+        raw = PreadFile(path)
+        try:
+            with io.BufferedReader(PreadStream(raw)) as file:
+                directories = check_directories(path, file)
+                file.seek(0)
+                # tifffile looks for no files beside this one, whose name it does not see.
+                with tifffile.TiffFile(file, _multifile=False) as tif:
+                    for text in directories.descriptions:
+                        check_xml(path, text)
+                    ome = tif.ome_metadata if tif.is_ome else None
+                    if ome:
+                        check_ome(path, ome, directories.pages)
+                    number = _choose_series(path, tif.series, dataset)
+                    return _open_series(path, raw, tif, number, ome)
+        except BaseException:
+            raw.close()
+            raise
 
 
 def _choose_series(path: str, series: list[Any], dataset: str | None) -> int:
@@ -78,7 +93,9 @@ def _choose_series(path: str, series: list[Any], dataset: str | None) -> int:
     return int(text)
 
 
-def _open_series(path: str, tif: tifffile.TiffFile, number: int, ome: str | None) -> ArrayReader:
+def _open_series(
+    path: str, raw: PreadFile, tif: tifffile.TiffFile, number: int, ome: str | None
+) -> ArrayReader:
     series = tif.series[number]
     key = series.keyframe
     if series.dtype is None or key.dtype is None:
@@ -101,85 +118,68 @@ def _open_series(path: str, tif: tifffile.TiffFile, number: int, ome: str | None
     )
     stored = series.dtype.newbyteorder(tif.byteorder)
     if series.dataoffset is not None:
-        end = series.dataoffset + meta.nbytes
-        if end > tif.filehandle.size:
-            raise FormatError(f"{path!r} is truncated: it has {tif.filehandle.size} bytes, expected {end}.")
-        pixels = np.memmap(path, stored, "r", series.dataoffset, kept_shape)
-        return MappedReader(path, meta, pixels)
-    return TiffReader(path, meta, series, stored, kept)
+        return MappedReader(path, meta, raw.map(stored, kept_shape, series.dataoffset), raw)
+    return TiffReader(path, raw, meta, series, stored, kept)
 
 
 class TiffReader(ArrayReader):
     """An open series of strips or tiles; use `open_tiff`."""
 
     def __init__(
-        self, path: str, meta: ArrayMeta, series: Any, stored: np.dtype[Any], kept: list[int]
+        self, path: str, raw: PreadFile, meta: ArrayMeta, series: Any, stored: np.dtype[Any], kept: list[int]
     ) -> None:
         shape = tuple(map(int, series.get_shape(False)))
         page = series.keyframe
-        leading = _leading(path, shape, len(series.pages), page.size)
         if page.is_tiled:
             tile = (1, page.tiledepth, page.tilelength, page.tilewidth)
         else:
             tile = (1, 1, min(page.rowsperstrip, page.imagelength), page.imagewidth)
+        #: Separate samples, depth, length, width and samples of a strip or tile.
         segment = (*tile, page.shaped[4])
-        #: The grid of strips or tiles in one page: separate samples, depth, length, width, samples.
+        check_declared(path, page.shaped, stored, segment)
+        #: The grid of strips or tiles in one page.
         self._page_grid = BlockGrid(page.shaped, segment)
-        #: Which of those five each page dimension of the array is.
-        self._five = _match(path, shape[leading:], page.shaped)
+        leading, self._five = _dimensions(path, shape, len(series.pages), page.shaped)
         per_segment = _strides(self._page_grid.counts)
-        #: How far in `_places` two neighbours along each dimension of the array lie apart.
-        self._strides = [
-            *(n * len(self._page_grid) for n in _strides(shape[:leading])),
-            *(per_segment[i] for i in self._five),
-        ]
-        chunks = (1,) * leading + tuple(segment[i] for i in self._five)
-        check_declared(path, shape, stored, chunks)
+        #: How far in `_places` two neighbours along each dimension of the array lie apart; and its chunks.
+        self._strides = [0] * len(shape)
+        chunks = [1] * len(shape)
+        for i, n in zip(leading, _strides([shape[i] for i in leading]), strict=True):
+            self._strides[i] = n * len(self._page_grid)
+        for i, which in self._five.items():
+            self._strides[i], chunks[i] = per_segment[which], segment[which]
+        self._chunks = tuple(chunks)
         chunk = tuple(min(chunks[i], shape[i]) for i in kept)
         super().__init__(path, meta.replace(preferred_block=chunk) if all(meta.shape) else meta)
-        self._shape, self._kept, self._leading = shape, kept, leading
-        self._chunks = chunks
+        self._shape, self._kept = shape, kept
         self._segment_bytes = prod(segment) * stored.itemsize
-        #: Stored shape of a segment and its shape in the array; the last strip of a page is shorter.
-        self._usual = self._last = (segment[1:], self._chunk_shape(segment[1:]))
-        self._row_axis, self._last_row = 0, -1
-        if not page.is_tiled and 2 in self._five:
-            self._row_axis = leading + self._five.index(2)
-            self._last_row = self._page_grid.counts[2] - 1
-            last = (1, page.imagelength - self._last_row * segment[2], *segment[3:])
-            self._last = (last, self._chunk_shape(last))
-        self._own = _own_decoder(page, stored)
-        self._decode = page.decode
-        self._jpeg = {}
-        if page.compression in (6, 7, 34892, 33007):
-            self._jpeg = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+        #: Stored shape of a segment; the last strip of a page may be shorter.
+        self._segment = segment[1:]
+        self._rows = None if page.is_tiled else page.imagelength
+        self._decode = decoder_of(path, page, stored)
         self._nodata = page.nodata
-        self._file = PreadFile(path)
+        self._file = raw
         #: Offset and bytes of every strip or tile, page after page.
         self._places = self._list_places(series)
 
     def _list_places(self, series: Any) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
         expected = len(self._page_grid)
-        try:
-            for number, page in enumerate(series.pages):
-                if page is None:
-                    raise FormatError(f"{self.path!r}: page {number} is in another file or missing.")
-                offsets, counts = page.dataoffsets, page.databytecounts
-                if len(offsets) < expected or len(counts) < expected:
+        for number, page in enumerate(series.pages):
+            if page is None:
+                raise FormatError(f"{self.path!r}: page {number} is in another file or missing.")
+            offsets, counts = page.dataoffsets, page.databytecounts
+            if len(offsets) < expected or len(counts) < expected:
+                raise FormatError(
+                    f"{self.path!r} is damaged: page {number} has {len(offsets)} strips or tiles, "
+                    f"expected {expected}."
+                )
+            for offset, count in zip(offsets[:expected], counts[:expected], strict=True):
+                if offset + count > self._file.size:
                     raise FormatError(
-                        f"{self.path!r} is damaged: page {number} has {len(offsets)} strips or tiles, "
-                        f"expected {expected}."
+                        f"{self.path!r} is truncated: pixels of page {number} lie beyond its end."
                     )
-                for offset, count in zip(offsets[:expected], counts[:expected], strict=True):
-                    if offset + count > self._file.size:
-                        raise FormatError(
-                            f"{self.path!r} is truncated: pixels of page {number} lie beyond its end."
-                        )
-                    places.append((offset, count))
-        except BaseException:
-            self._file.close()
-            raise
+                places.append((offset, count))
         return places
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
@@ -195,77 +195,47 @@ class TiffReader(ArrayReader):
         if not count:
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))
-        pixels: npt.NDArray[Any]
-        if self._own is not None:
-            pixels = self._own(data, self._last if index[self._row_axis] == self._last_row else self._usual)
-        else:
-            found, _, _ = self._decode(data, place % len(self._page_grid), **self._jpeg)
-            if found is None:
-                return None
-            pixels = np.asarray(found).reshape(self._chunk_shape(found.shape))
-        return pixels[rows]
+        number = place % len(self._page_grid)
+        shape = self._segment
+        if self._rows is not None:
+            first = number % self._page_grid.counts[2] * shape[1]
+            shape = (shape[0], min(shape[1], self._rows - first), *shape[2:])
+        pixels = self._decode(data, shape, self._segment, number)
+        return None if pixels is None else self._as_chunk(pixels)[rows]
 
-    def _chunk_shape(self, segment: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a segment's depth, length, width and samples as a shape with the dimensions of the array.
+    def _as_chunk(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a segment with the dimensions of the array; of a dimension it lacks, the first pixel.
 
-        Separate samples are one segment each; what a page does not have as a dimension is one pixel.
+        A page of one row can have tiles of 16, of which one is meant.
         """
-        five = (1, *segment)
-        return (*[1] * self._leading, *(five[i] for i in self._five))
+        five = pixels[np.newaxis]
+        here = set(self._five.values())
+        five = five[tuple(slice(None) if i in here else slice(1) for i in range(5))]
+        shape = [1] * len(self._shape)
+        for i, which in self._five.items():
+            shape[i] = five.shape[which]
+        return five.reshape(shape)
 
     def _release(self) -> None:
         self._file.close()
 
 
-def _leading(path: str, shape: tuple[int, ...], pages: int, page_size: int) -> int:
-    """Return how many dimensions count pages; the others lie within each page."""
-    for leading in range(len(shape) + 1):
-        if prod(shape[:leading]) == pages and prod(shape[leading:]) == page_size:
-            return leading
-    raise FormatError(f"{path!r} has {pages} pages of {page_size} pixels for an image of {shape}.")
+def _dimensions(
+    path: str, shape: tuple[int, ...], pages: int, shaped: tuple[int, ...]
+) -> tuple[list[int], dict[int, int]]:
+    """Return which dimensions of an array count pages, and which of a page's five each of the others is.
 
-
-def _match(path: str, page: tuple[int, ...], shaped: tuple[int, ...]) -> list[int]:
-    """Return which of the five dimensions each dimension of a page is; the others have one pixel."""
-    found: list[int] = []
-    for n in page:
-        at = next((i for i in range(found[-1] + 1 if found else 0, len(shaped)) if shaped[i] == n), None)
-        if at is None:
-            raise FormatError(f"{path!r} has pages of {shaped} for an image with {page} in each.")
-        found.append(at)
-    return found
+    Dimensions of one pixel are neither: formats differ in how many of them they list, and where.
+    """
+    longer = [i for i, n in enumerate(shape) if n != 1]
+    within = [k for k, n in enumerate(shaped) if n != 1]
+    leading = longer[: max(0, len(longer) - len(within))]
+    rest = longer[len(leading) :]
+    if prod(shape[i] for i in leading) != pages or [shape[i] for i in rest] != [shaped[k] for k in within]:
+        raise FormatError(f"{path!r} has {pages} pages of {shaped} pixels for an image of {shape}.")
+    return leading, dict(zip(rest, within, strict=True))
 
 
 def _strides(counts: Sequence[int]) -> list[int]:
     """Return how far apart neighbours along each dimension lie in C order."""
     return [prod(counts[i + 1 :]) for i in range(len(counts))]
-
-
-def _own_decoder(page: Any, stored: np.dtype[Any]) -> Any:
-    """Return a decoder for what needs no tifffile, None otherwise.
-
-    tifffile without imagecodecs unpacks deflate without a bound; with it, it is not faster.
-    """
-    simple = (
-        page.compression in (_PLAIN, *_DEFLATE)
-        and page.predictor in (_PLAIN, _HORIZONTAL)
-        and page.fillorder == 1
-        and page.bitspersample == stored.itemsize * 8
-        and (page.predictor == _PLAIN or stored.kind in "iu")
-        and not page.is_subsampled
-    )
-    if not simple:
-        return None
-
-    def decode(data: bytes, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> npt.NDArray[Any]:
-        shape, in_array = shapes
-        size = prod(shape) * stored.itemsize
-        plain = inflate(data, size) if page_deflated else data[:size]
-        pixels = np.frombuffer(plain, stored)
-        if summed:
-            pixels = np.cumsum(pixels.reshape(shape), axis=-2, dtype=native(stored))
-        return pixels.reshape(in_array)
-
-    page_deflated = page.compression in _DEFLATE
-    summed = page.predictor == _HORIZONTAL
-    return decode
