@@ -52,7 +52,7 @@ class GuardedFile(PreadStream):
         Where HDF5 begins in it. HDF5 sees nothing before; positions that it gives count from there.
     """
 
-    def __init__(self, raw: PreadFile, beginning: int) -> None:
+    def __init__(self, raw: PreadFile, beginning: int = 0) -> None:
         super().__init__(raw, beginning)
         self._checks_heaps = self._has_usual_sizes()
 

@@ -17,7 +17,7 @@ import h5py
 from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_ops_io._border import one_line
 from lazyflow_ops_io._hdf5 import HDF5_LOCK
-from lazyflow_ops_io._hdf5_guard import GuardedFile, lock_for_reading
+from lazyflow_ops_io._hdf5_guard import GuardedFile, find_beginning, lock_for_reading
 from lazyflow_ops_io._reader import PreadFile
 from lazyflow_ops_io._target import DiskFile
 
@@ -75,7 +75,7 @@ class Neighbours:
         raw = PreadFile(file)
         try:
             lock_for_reading(self._path, raw)
-            with HDF5_LOCK, h5py.File(GuardedFile(raw), "r") as found:
+            with HDF5_LOCK, h5py.File(GuardedFile(raw, find_beginning(self._path, raw)), "r") as found:
                 return self._check_place(found)
         except StorageError:
             raise
