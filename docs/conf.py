@@ -5,6 +5,7 @@ Needs no network: no theme, font or inventory is fetched while building.
 
 import re
 import runpy
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ author = copyright = "the lazyflow-core developers"
 version = release = lazyflow_core.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "requirements.txt"]
+exclude_patterns = ["_build", "requirements.txt", "unreleased.md"]
 nitpicky = False  # docstrings name types of numpy and others, whose inventories would have to be fetched
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -42,7 +43,8 @@ napoleon_custom_sections = [
 
 html_theme = "furo"
 html_title = f"lazyflow-core {release}"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["wide_code.css"]
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
@@ -66,6 +68,23 @@ def _write_catalogue(app: Any) -> None:
     (folder / "catalogue.md").write_text(made, encoding="utf-8")
 
 
+def _write_unreleased(app: Any) -> None:
+    """Make the part of the changelog that no release has collected yet, as towncrier will."""
+    root = Path(app.srcdir).parent
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = ["## Not released yet", ""]
+    for kind in project["tool"]["towncrier"]["type"]:
+        fragments = sorted((root / "newsfragments").glob(f"*.{kind['directory']}.md"))
+        if fragments and kind["showcontent"]:
+            lines += [f"### {kind['name']}", ""]
+            for fragment in fragments:
+                text = fragment.read_text(encoding="utf-8").strip().removeprefix("- ")
+                lines.append("- " + text.replace("\n", "\n  "))
+            lines.append("")
+    (Path(app.srcdir) / "unreleased.md").write_text("\n".join(lines), encoding="utf-8")
+
+
 def setup(app: Any) -> None:
     app.connect("builder-inited", _write_catalogue)
+    app.connect("builder-inited", _write_unreleased)
     app.connect("autodoc-process-docstring", _bullets_in_regions, priority=400)  # before napoleon
