@@ -1,4 +1,4 @@
-"""The code that people read first runs as it stands there: README, overview, tutorial."""
+"""The code that people read first runs as it stands there."""
 
 import doctest
 import os
@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/overview.md", "docs/tutorial.md", "docs/graph.md"]
+PAGES = [
+    "README.md",
+    "docs/application.md",
+    "docs/graph.md",
+    "docs/notebook.md",
+    "docs/overview.md",
+    "docs/tutorial.md",
+]
 BLOCK = re.compile(r"^```(python|pycon|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
