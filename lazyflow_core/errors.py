@@ -10,6 +10,9 @@ name for derive from that builtin too, so ``except ValueError`` keeps working.
 
 from __future__ import annotations
 
+#: Operators that an error names on its way; chains of operators are seldom longer.
+_MOST_STEPS = 60
+
 __all__ = [
     "AxesError",
     "CancelledError",
@@ -21,6 +24,7 @@ __all__ = [
     "InternalError",
     "LazyflowError",
     "MetaError",
+    "NestingError",
     "NoReaderError",
     "NotReadyError",
     "OperatorConflictError",
@@ -93,7 +97,11 @@ class RequestTimeoutError(RequestError, TimeoutError):
 
 
 class CircularWaitError(RequestError):
-    """Requests or locks wait for each other in a circle; the text names all of them."""
+    """Requests or locks wait for each other in a circle, or regions need themselves; the text names them."""
+
+
+class NestingError(RequestError, RecursionError):
+    """Requests wait for requests deeper than any program needs: a recursion without an end."""
 
 
 class RequestStateError(RequestError):
@@ -133,12 +141,22 @@ class ExecuteError(RequestError):
     Attributes
     ----------
     path
-        One line per operator passed through, from the operator that failed to the slot that was asked.
+        One line per operator passed through, from the operator that failed to the slot that was asked. Of a
+        very long way the middle is left out.
     """
 
     def __init__(self, message: str, path: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.path = path
+
+    def add_step(self, step: str) -> None:
+        """Note that it passed through one more operator; a way that goes in a circle is told once."""
+        path = self.path
+        if step in path:
+            return
+        if len(path) > _MOST_STEPS:
+            path = (*path[:-2], "...") if path[-2] != "..." else path[:-1]
+        self.path = (*path, step)
 
     def __str__(self) -> str:
         return "\n".join([str(self.args[0]), *(f"  asked by {step}" for step in self.path)])

@@ -185,7 +185,7 @@ class ArraySlot(Slot):
             if result is not None and result is not out:
                 copy_result(result, out, source, roi)
         except ExecuteError as error:
-            error.path = (*error.path, f"{source} {roi}")
+            error.add_step(f"{source} {roi}")
             raise
         except Exception as error:
             raise ExecuteError(f"{source} {roi}: {reason(error)}") from error

@@ -9,6 +9,7 @@ and what is seldom needed on its way.
 from __future__ import annotations
 
 import reprlib
+import sys
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, final
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
 from lazyflow_core.errors import (
+    CircularWaitError,
     ConnectError,
     ExecuteError,
     LazyflowError,
@@ -58,6 +60,11 @@ _NOWHERE: Any = (None, None, None)
 #: Requests take it with them, so whatever an execution starts knows that it is inside; that it has another
 #: stack it sees by comparing.
 executing: ContextVar[tuple[Graph, object, Party]] = ContextVar("executing", default=_NOWHERE)
+
+
+#: One region that is being computed further up, where another stack began for the present pull, and how many
+#: did since: (stacks since, stacks until it is taken anew, slot, region).
+_descent: ContextVar[tuple[int, int, object, Roi | None]] = ContextVar("_descent", default=(1, 1, None, None))
 
 
 def is_executing(graph: Graph) -> bool:
@@ -229,7 +236,47 @@ def wrong_destination(slot: ArraySlot, meta: ArrayMeta, roi: Roi, out: Array) ->
 
 def on_fresh_stack(slot: Output, roi: Roi, out: Array) -> Array:
     """Let an operator compute one region as a request, which has a stack of its own."""
-    return SlotRequest(slot, roi).write_into(out).submit().wait()
+    token = _descent.set(_descend(slot, roi))
+    try:
+        return SlotRequest(slot, roi).write_into(out).submit().wait()
+    finally:
+        _descent.reset(token)
+
+
+def _descend(slot: Output, roi: Roi) -> tuple[int, int, object, Roi | None]:
+    """Return what to keep in mind one stack further down; raise if a region is needed to compute itself.
+
+    Source
+    ------
+    R. P. Brent, "An improved Monte Carlo factorization algorithm", BIT 20 (1980): compared is only with one
+    region further up, which is taken anew after 1, 2, 4, ... steps; so a circle of any length is found.
+    """
+    steps, period, known_slot, known_roi = _descent.get()
+    if known_slot is slot and known_roi == roi:
+        way = _regions_on_this_stack(slot)
+        if (slot, roi) in way:
+            way = way[: way.index((slot, roi)) + 1]
+        names = " -> ".join(f"{each} {box}" for each, box in reversed(way))
+        raise CircularWaitError(
+            f"{slot} {roi} is needed to compute itself: {names} -> {slot} {roi}. An execute may read its own "
+            "outputs, or what is computed from them, for other regions only, and with an end."
+        )
+    if steps == period:
+        return 1, 2 * period, slot, roi
+    return steps + 1, period, known_slot, known_roi
+
+
+def _regions_on_this_stack(slot: Output) -> list[tuple[object, Roi]]:
+    """Return which regions are being computed on this stack, the innermost first."""
+    reading = type(slot).read.__code__
+    found = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is reading:
+            variables = frame.f_locals
+            found.append((variables.get("source"), variables["roi"]))
+        frame = frame.f_back  # type: ignore[assignment]
+    return found[1:]  # the innermost is still to be computed
 
 
 def copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:

@@ -7,6 +7,7 @@ import concurrent.futures
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from lazyflow_core.errors import NestingError
 from lazyflow_core.foreign import logged, set_traceback
 
 from ._event import RequestEvent
@@ -89,11 +90,19 @@ class RequestFuture(concurrent.futures.Future[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the request returned, or raise what its waiters get; as `concurrent.futures.Future`."""
-        return super().result(None if self._end.wait(timeout) else 0)
+        return super().result(self._rest_of(timeout))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what waiters of the request get, None if it has a result."""
-        return super().exception(None if self._end.wait(timeout) else 0)
+        return super().exception(self._rest_of(timeout))
+
+    def _rest_of(self, timeout: float | None) -> float | None:
+        """Wait until it is over; return how long is left to wait."""
+        try:
+            return None if self._end.wait(timeout) else 0.0
+        except NestingError:
+            self.cancel()  # or it would go on for nobody
+            raise
 
 
 def future_of_request(request: Request[T]) -> concurrent.futures.Future[T]:

@@ -74,6 +74,7 @@ class RequestCore(Generic[T]):
         "_host",
         "_links",
         "_name",
+        "_nesting",
         "_outcome",
         "_parent",
         "_priority",
@@ -86,6 +87,8 @@ class RequestCore(Generic[T]):
 
     #: The right to run what is queued; set by `submit`, taken by deleting it.
     _claimable: bool
+    #: How many requests wait for it, one for the next; there once it has waited. See `check_nesting`.
+    _nesting: int
     #: Who runs it inline and so waits for it. There only meanwhile.
     _host: Interest
     _has_roots = False

@@ -42,15 +42,17 @@ class InlineScheduler(Scheduler):
 
     def _run(self, request: Request[Any], party: Party) -> None:
         outer = party.request
+        depth = party.depth
         party.request = request
-        party.depth += 1
+        # From the beginning: there is no other stack for those that are too deep on this one.
+        party.depth = 0
         try:
             request._execute(party)
         except BaseException as error:
             party.torn.append((request, error))
             raise
         finally:
-            party.depth -= 1
+            party.depth = depth
             party.request = outer
             if party.torn and outer is None:
                 finish_torn(party)

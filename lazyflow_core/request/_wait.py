@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from lazyflow_core.errors import CancelledError, RequestTimeoutError, SchedulerClosedError
+from lazyflow_core.errors import CancelledError, NestingError, RequestTimeoutError, SchedulerClosedError
 
 from . import _debug
 from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, Waiter, check_timeout
 from ._scheduler import runs_here
 from ._state import MAX_INLINE_DEPTH, NOTHING, RequestState
-from ._waitgraph import check_no_circle, parked
+from ._waitgraph import check_nesting, check_no_circle, parked
 
 if TYPE_CHECKING:
     from ._links import Links
@@ -83,6 +83,8 @@ def enter(waiter: Waiter) -> None:
     ------
     CircularWaitError
         If the wait would close a circle.
+    NestingError
+        If too many requests wait for each other already.
     RequestStateError
         If checks are on and it holds a lock of the operating system.
     CancelledError
@@ -96,6 +98,8 @@ def enter(waiter: Waiter) -> None:
         _debug.checks.about_to_park(waiter)
     if waiter.timeout is None:
         check_no_circle(host, waiter.target)
+    if not waiter.is_shielded:
+        check_nesting(waiter)
     host._waiting = waiter
     parked[waiter] = None
 
@@ -152,9 +156,9 @@ def wait_until_delivered(
         verdict = park(waiter, leave_queue, scheduler)
     except BaseException as error:
         give_up(waiter, leave_queue)
-        if isinstance(error, KeyboardInterrupt):
-            # The one who wanted it has been interrupted; work nobody else waits for is not worth going on
-            # with.
+        if isinstance(error, (KeyboardInterrupt, NestingError)):
+            # The one who wanted it has been interrupted, or is too deep; work nobody else waits for is not
+            # worth going on with.
             request.cancel()
         raise
     if verdict is Verdict.WOKEN:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from lazyflow_core.errors import CircularWaitError
+from lazyflow_core.errors import CircularWaitError, NestingError
 
 from ._party import Waiter, stack_of
 
-__all__ = ["check_no_circle", "dependencies", "describe_blocked", "parked"]
+__all__ = ["check_nesting", "check_no_circle", "dependencies", "describe_blocked", "parked"]
+
+#: Requests that may wait for each other, one for the next. Ten thousand are nothing unusual, and cost 20 MB.
+MAX_NESTING = 100_000
 
 _OUR_PACKAGE = __name__.rpartition(".")[0] + "."
 
@@ -67,6 +70,63 @@ def check_no_circle(host: Any, target: Any) -> None:
             if following not in came_from:
                 came_from[following] = current
                 todo.append(following)
+
+
+def check_nesting(waiter: Waiter) -> None:
+    """Raise `NestingError` if too many requests wait for each other down to this one; with the mutex held.
+
+    Each request that ever waits keeps the number of those above it. That may be too high, since some of them
+    end without waiting for it: so it is counted anew before anybody is refused.
+    """
+    request = waiter.party.request
+    if request is not None and _nesting_of(request) > MAX_NESTING and _count_above(request) > MAX_NESTING:
+        raise NestingError(
+            f"more than {MAX_NESTING} requests wait for each other, one for the next. "
+            "A recursion without an end? Let it stop, or go through a list."
+        )
+
+
+def _nesting_of(request: Any) -> int:
+    unknown = []
+    nesting = 0
+    while request is not None:
+        try:
+            nesting = request._nesting
+            break
+        except AttributeError:
+            unknown.append(request)
+            request = _above(request)
+    for each in reversed(unknown):
+        nesting += 1
+        each._nesting = nesting
+    return nesting
+
+
+def _count_above(request: Any) -> int:
+    count = 0
+    above = request
+    while above is not None:
+        count += 1
+        above = _above(above)
+    request._nesting = count
+    return count
+
+
+def _above(request: Any) -> Any:
+    """Return the request that waits for this one, or will: it runs it inline, or submitted it."""
+    host = getattr(request, "_host", None)
+    while host is not None and not hasattr(host, "_state"):
+        host = getattr(host, "_host", None)  # the consent of a pool stands between two requests
+    if host is not None:
+        return host
+    parent = getattr(request._parent, "_owner", request._parent)  # of a pool, who waits for its members
+    if parent is not None:
+        return None if parent._state.is_terminal else parent
+    links = request._links
+    for waiter in () if links is None else links.waiters:
+        if hasattr(waiter.host, "_state"):
+            return waiter.host
+    return None
 
 
 def _tell_circle(host: Any, target: Any, came_from: dict[Any, Any]) -> str:

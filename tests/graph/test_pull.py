@@ -1,10 +1,13 @@
+import gc
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
 
 from lazyflow_core.errors import (
+    CircularWaitError,
     ExecuteError,
     LazyflowError,
     NotReadyError,
@@ -13,7 +16,7 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
-from lazyflow_core.request import Priority, Request, RequestEvent, RequestPool, gather
+from lazyflow_core.request import InlineScheduler, Priority, Request, RequestEvent, RequestPool, gather
 from lazyflow_core.roi import Roi
 
 from .operators import OpAdd, OpShift, OpSum, OpTwice
@@ -134,6 +137,108 @@ def test_a_failing_operator_is_named_with_slot_region_and_the_way_to_it(graph):
             "OpFail.output [0:1, 0:4]: ValueError: no such luck\n  asked by after.output [0:1, 0:4]"
         )
         assert isinstance(caught.value.__cause__, ValueError)
+
+
+class OpAsk(Operator):
+    """Reads an output of another operator past the connections, as authors sometimes do."""
+
+    image = InputSlot()
+    output = OutputSlot()
+    asks = None
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta
+
+    def execute(self, slot, roi, out):
+        self.asks.output.read(roi, out=out)
+
+
+@pytest.mark.parametrize("how", ["read", "wait", "submit"])
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_a_circle_through_operators_is_named(graph, count, how):
+    operators = [OpAsk(graph=graph, name=f"ask{n}", image=IMAGE) for n in range(count)]
+    for op, asked in zip(operators, [*operators[1:], operators[0]], strict=True):
+        op.asks = asked
+    first = operators[0].output
+    with pytest.raises(ExecuteError) as caught:
+        first.read() if how == "read" else first[:].wait() if how == "wait" else first[:].submit().wait()
+    assert isinstance(caught.value.__cause__, CircularWaitError)
+    text = str(caught.value)
+    assert "is needed to compute itself" in text
+    assert len(text) < 4000
+    for op in operators[:5]:
+        assert str(op.output) in text
+
+
+def test_an_operator_may_read_its_own_output_for_other_regions(graph):
+    class OpRunningSum(OpAsk):
+        def execute(self, slot, roi, out):
+            row = roi.start[0]
+            before = np.zeros((1, 1)) if not row else self.output.read(Roi((row - 1, 0), (row, 1)))
+            out[...] = self.image.read(roi) + before
+
+    rows = 100 if isinstance(graph.scheduler, InlineScheduler) else 2000
+    op = OpRunningSum(graph=graph, image=np.ones((rows, 1)))
+    assert op.output.read(Roi((rows - 1, 0), (rows, 1))) == rows
+
+
+def test_the_way_of_an_error_through_very_many_operators_is_told_in_short(graph):
+    class OpFail(OpAdd):
+        def execute(self, slot, roi, out):
+            raise ValueError("no such luck")
+
+    last = OpFail(graph=graph, image=IMAGE)
+    for n in range(300):
+        last = OpAdd(graph=graph, name=f"step{n}", image=last.output)
+    with pytest.raises(ExecuteError) as caught:
+        last.output.read()
+    lines = str(caught.value).splitlines()
+    assert "step0." in lines[1]
+    assert "step299." in lines[-1]
+    assert len(lines) < 100
+
+
+@pytest.mark.parametrize("how", ["read", "wait", "submit", "write_into"])
+def test_of_a_failed_operator_nothing_is_left_without_the_collector(graph, how):
+    class Big(np.ndarray):
+        pass
+
+    made = []
+
+    class OpFail(OpAdd):
+        def execute(self, slot, roi, out):
+            made.append(weakref.ref(out))
+            big = np.zeros(3).view(Big)
+            made.append(weakref.ref(big))
+            raise ValueError("no such luck")
+
+    fail = OpAdd(graph=graph, image=OpFail(graph=graph, image=IMAGE).output)
+    kept = []
+
+    def ask():
+        if how == "read":
+            fail.output.read()
+        request = fail.output.request()
+        kept.append(request)
+        if how == "write_into":
+            destination = np.empty(IMAGE.shape)
+            made.append(weakref.ref(destination))
+            request.write_into(destination)
+        (request if how == "wait" else request.submit()).wait()
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(ExecuteError):
+                ask()
+        graph.scheduler.close()
+        assert len(made) >= 6
+        if isinstance(graph.scheduler, InlineScheduler):
+            kept.clear()  # it keeps variables for a debugger, as long as the request
+        assert [ref for ref in made if ref() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_every_waiter_of_a_failed_request_gets_an_error_of_its_own(graph):
