@@ -99,6 +99,12 @@ class Axis:
         return f"{self.key}={self.resolution:g}{' ' + self.unit if self.unit else ''}"
 
 
+def _known_size(value: Any) -> float | None:
+    """Return a resolution of a file, None for what is none: that must not hide the names of the axes."""
+    size = float(value or 0)
+    return size if 0 < size < float("inf") else None
+
+
 class Axes:
     """The axes of an array, in array order: a frozen sequence of `Axis` with different keys.
 
@@ -307,7 +313,7 @@ class Axes:
                 key=str(axis["name"]),
                 kind=kind if kind in _VIGRA_FLAGS else None,  # type: ignore[arg-type]
                 unit=unit,
-                resolution=scale if is_scaled and is_known and kind != "channel" else None,
+                resolution=_known_size(scale) if is_scaled and is_known and kind != "channel" else None,
                 translation=translation,
             )
 
@@ -367,7 +373,7 @@ class Axes:
                     key=entry["key"],
                     kind=kinds.get(int(entry.get("typeFlags", 0))),  # type: ignore[arg-type]
                     unit=(units or {}).get(entry["key"]),
-                    resolution=entry.get("resolution") or None,
+                    resolution=_known_size(entry.get("resolution")),
                 )
                 for entry in entries
             )

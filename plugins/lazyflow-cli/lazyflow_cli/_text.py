@@ -127,11 +127,12 @@ def unit_symbol(unit: str) -> str:
 
 
 def pixel_text(axes: Iterable[Any]) -> str:
-    """Return the pixel size in words; empty where nobody knows it."""
+    """Return the pixel size in words, with a unit each where they differ; empty where nobody knows it."""
     sizes = [axis for axis in axes if axis.kind == "space" and axis.resolution is not None]
     units = {axis.unit or "" for axis in sizes}
-    numbers = " × ".join(f"{axis.resolution:g}" for axis in sizes)
-    return f"{numbers} {unit_symbol(units.pop()) if len(units) == 1 else ''}".rstrip()
+    if len(units) > 1:
+        return " × ".join(f"{axis.resolution:g} {unit_symbol(axis.unit or '?')}" for axis in sizes)
+    return f"{' × '.join(f'{axis.resolution:g}' for axis in sizes)} {unit_symbol(''.join(units))}".rstrip()
 
 
 def shown_path(path: Path) -> str:

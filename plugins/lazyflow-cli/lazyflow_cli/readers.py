@@ -66,7 +66,7 @@ def show_command(path: str, dataset: str | None, format_: str | None, as_json: b
     """Open a file and show what is known of its array, and which reader of which version opened it."""
     from lazyflow_core import plugins
     from lazyflow_core.errors import FormatError, StorageError
-    from lazyflow_core.plugins.files import READ_BY
+    from lazyflow_core.plugins.files import AXES_GUESSED, NOTES, READ_BY
 
     with failing(ExitCode.INPUT, FormatError, StorageError):
         reader = plugins.default().open_reader(path, dataset=dataset, format=format_)
@@ -83,6 +83,8 @@ def show_command(path: str, dataset: str | None, format_: str | None, as_json: b
         "preferred_block": meta.preferred_block,
         "channel_names": list(meta.channel_names),
         "read_by": meta.extra[READ_BY],
+        "axes_guessed": bool(meta.extra.get(AXES_GUESSED)),
+        "notes": list(meta.extra.get(NOTES, ())),
     }
     if as_json:
         echo_json({"version": 1, "path": path, **facts})
@@ -90,6 +92,12 @@ def show_command(path: str, dataset: str | None, format_: str | None, as_json: b
     rows = [("array", str(meta)), ("pixels", pixel_text(meta.axes)), ("chunks", _sides(meta.preferred_block))]
     rows += [("values", _from_to(meta.value_range)), ("channels", ", ".join(meta.channel_names))]
     rows += [("read by", meta.extra[READ_BY])]
+    if meta.extra.get(AXES_GUESSED):
+        example = f'axes = "{meta.axes.keys}"'
+        rows += [
+            ("note", f"axes guessed: the file does not name them; a pipeline states them with {example}")
+        ]
+    rows += [("note", text) for text in meta.extra.get(NOTES, ())]
     click.echo(columns([row for row in rows if row[1]]))
 
 

@@ -147,6 +147,7 @@ def _run(
         with failing(ExitCode.INPUT, FormatError, StorageError):
             built = description.build(graph, manager)
         _check_places(description, built, preview)
+        _tell_notes(built, report)
         # All targets are opened before the first pixel is computed: what can be refused is refused now.
         jobs = []
         for group in sharing_a_grid(built.exports):
@@ -154,6 +155,10 @@ def _run(
             for item in group:
                 writers.append(open_writer(item, manager, overwrite))
                 stack.callback(writers[-1].abort)
+                for text in getattr(writers[-1], "notes", ()):
+                    report.say(
+                        "note", f"note: {shown_path(item.path)}: {text}.", path=str(item.path), note=text
+                    )
             tee = Tee(writers)
             jobs.append((group, tee, plan_of(group, tee, memory_bytes)))
         for group, tee, plan in jobs:
@@ -269,6 +274,32 @@ def _check_preview(path: Path, overwrite: bool) -> None:
             f"--preview {str(path)!r} exists already; choose another name or add --overwrite.",
             ExitCode.OUTPUT,
         )
+
+
+def _tell_notes(built: BuiltPipeline, report: Report) -> None:
+    """Tell what files do not say of themselves, or say so that nothing is made of it."""
+    from lazyflow_core.graph import Output
+    from lazyflow_core.plugins.files import AXES_GUESSED, NOTES
+
+    is_single = is_operator_id(built.pipeline.origin.name)
+    for name, operator in built.operators.items():
+        outputs = [slot for slot in operator.slots.values() if isinstance(slot, Output)]
+        if "path" not in operator.slots or not outputs:
+            continue
+        meta = outputs[0].meta
+        if meta.extra.get(AXES_GUESSED):
+            keys = meta.axes.keys
+            how = f"--set {name}.axes={keys}"
+            if is_single:
+                how = f'--in {name}=\'{{path="…", axes="{keys}"}}\''
+            report.say(
+                "note",
+                f"note: {name}: axes guessed: the file does not name them, {meta}; state them with {how}.",
+                step=name,
+                axes_guessed=keys,
+            )
+        for text in meta.extra.get(NOTES, ()):
+            report.say("note", f"note: {name}: {text}.", step=name, note=text)
 
 
 def _check_places(description: Pipeline, built: BuiltPipeline, preview: Path | None) -> None:

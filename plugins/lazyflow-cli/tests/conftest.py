@@ -50,7 +50,12 @@ class OpRead(Operator):
         except (ValueError, EOFError):
             raise FormatError(f"{self.path.value!r} is not an NPY file, or truncated.") from None
         axes = Axes(Axis(k, unit="micrometer", resolution=0.5) for k in "zyx")
-        self.output.meta = ArrayMeta(data.shape, data.dtype, axes, preferred_block=(1, *data.shape[1:]))
+        extra = {}
+        if "unnamed" in self.path.value:
+            notes = ("the unit 'furlong' of x is not known",)
+            extra = {"lazyflow.axes_guessed": True, "lazyflow.notes": notes}
+        block = (1, *data.shape[1:])
+        self.output.meta = ArrayMeta(data.shape, data.dtype, axes, preferred_block=block, extra=extra)
 
     def execute(self, slot, roi, out):
         try:

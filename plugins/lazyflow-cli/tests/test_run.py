@@ -279,6 +279,28 @@ def test_a_preview_shows_source_and_result(lazyflow, folder):
         assert picture.width > 2 * 560  # two panels
 
 
+def test_what_a_file_does_not_say_is_told(lazyflow, folder):
+    (folder / "volume.npy").rename(folder / "unnamed.npy")
+    result = lazyflow("run", "p.toml", "--set", "volume.path=unnamed.npy")
+    assert [line for line in result.stderr.splitlines() if line.startswith("note")] == [
+        "note: volume: axes guessed: the file does not name them, z=4, y=20, x=30 uint16; "
+        "state them with --set volume.axes=zyx.",
+        "note: volume: the unit 'furlong' of x is not known.",
+    ]
+    single = [
+        "run",
+        "test.scale",
+        "--in",
+        "image={path='unnamed.npy', operator='test.read'}",
+        "--out",
+        "a.npy",
+    ]
+    result = lazyflow(*single)
+    assert """state them with --in image='{path="…", axes="zyx"}'.""" in result.stderr
+    events = [json.loads(line) for line in lazyflow(*single, "--json", "--overwrite").stdout.splitlines()]
+    assert {"event": "note", "step": "image", "axes_guessed": "zyx"} in events
+
+
 # fmt: off
 TROUBLE = {
     "a mistake in the file": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import h5py
@@ -14,9 +15,18 @@ from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import listed
-from lazyflow_ops_io._reader import usual_axes
+from lazyflow_ops_io._reader import named_axes, usual_axes
+from lazyflow_ops_io._units import is_pixel, unit_name
 
-__all__ = ["HDF5_LOCK", "axes_of", "find_dataset", "list_datasets", "value_range_of", "write_meta"]
+__all__ = [
+    "HDF5_LOCK",
+    "described",
+    "find_dataset",
+    "keeps_names",
+    "list_datasets",
+    "value_range_of",
+    "write_meta",
+]
 
 #: HDF5 has global state and one lock of its own; h5py has not always taken it everywhere (h5py#2764), and
 #: two threads queueing at h5py's lock are slower than one (benchmarks/io.py). Nothing else is acquired and
@@ -32,6 +42,10 @@ _TRANSLATIONS = "axis_translations"
 _ELEMENT_SIZE = "element_size_um"
 _RANGE = "drange"
 _LABELS = "DIMENSION_LABELS"
+_CHANNEL_NAMES = "channel_names"
+_READ = (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE, _ELEMENT_SIZE.upper(), _LABELS, _CHANNEL_NAMES)
+#: HDF5 keeps larger attributes in another way, which older programs do not read.
+_MOST_NAMES_BYTES = 60_000
 _MOST_ATTRIBUTE_BYTES = 2**20
 _MICROMETER = "micrometer"
 
@@ -182,24 +196,28 @@ def list_datasets(file: h5py.File) -> list[str]:
 # ---------------------------------------------------------------------------------------- axes in attributes
 
 
-def axes_of(dataset: h5py.Dataset) -> Axes:
-    """Return the axes that a dataset's attributes describe, or the usual ones for its shape.
+def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...]]:
+    """Return the axes that a dataset's attributes describe, whether they were guessed, and names of channels.
 
-    In order: vigra's ``axistags`` with ``axis_units`` (ilastik), HDF5 dimension labels. A pixel size given
-    as ``element_size_um`` (PlantSeg; three numbers, zyx) fills what those leave open. Attributes that do
-    not fit the dataset are ignored, as they are by the programs that write them.
+    In order: vigra's ``axistags`` with ``axis_units`` (ilastik), HDF5 dimension labels, the usual axes for
+    the shape. A pixel size given as ``element_size_um`` (PlantSeg; zyx, or yx) fills what those leave open.
+    Attributes that do not fit the dataset are ignored, as they are by the programs that write them.
     """
     attributes = _read_attributes(dataset)
     shape = dataset.shape
     axes = _from_axistags(attributes) or _from_labels(attributes)
-    if axes is None or len(axes) != len(shape):
+    guessed = axes is None or len(axes) != len(shape)
+    if axes is None or guessed:
         axes = usual_axes(shape)
-    return _with_element_size(axes, attributes.get(_ELEMENT_SIZE))
+    axes = _with_element_size(axes, attributes.get(_ELEMENT_SIZE, attributes.get(_ELEMENT_SIZE.upper())))
+    names = _json_list(attributes.get(_CHANNEL_NAMES))
+    channels = [shape[i] for i in axes.of_kind("channel")]
+    return axes, guessed, names if channels and prod(channels) == len(names) else ()
 
 
 def _read_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE, _LABELS):
+    for name in _READ:
         if name not in dataset.attrs:
             continue
         attribute = dataset.attrs.get_id(name)
@@ -221,11 +239,20 @@ def _json_mapping(text: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _json_list(text: Any) -> tuple[str, ...]:
+    try:
+        value = json.loads(text) if isinstance(text, str) else text
+        return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in (() if value is None else value))
+    except (TypeError, ValueError, RecursionError):
+        return ()
+
+
 def _from_axistags(attributes: Mapping[str, Any]) -> Axes | None:
     text = attributes.get(_AXISTAGS)
     if not isinstance(text, str):
         return None
-    units = {k: u for k, u in _json_mapping(attributes.get(_UNITS)).items() if isinstance(u, str) and u}
+    written = _json_mapping(attributes.get(_UNITS))
+    units = {k: unit_name(u) or u for k, u in written.items() if isinstance(u, str) and not is_pixel(u)}
     try:
         axes = Axes.from_axistags(text, units)
     except AxesError:
@@ -242,24 +269,21 @@ def _from_axistags(attributes: Mapping[str, Any]) -> Axes | None:
 def _from_labels(attributes: Mapping[str, Any]) -> Axes | None:
     # Not through h5py's dataset.dims: H5DSget_label crashes on damaged files.
     labels = np.asarray(attributes.get(_LABELS, ()), dtype=object).ravel().tolist()
-    try:
-        return Axes([label.decode() if isinstance(label, bytes) else label for label in labels])
-    except (AxesError, TypeError, UnicodeDecodeError):
-        return None
+    return named_axes(labels) if labels else None
 
 
 def _with_element_size(axes: Axes, size: Any) -> Axes:
-    size = np.asarray(size if size is not None else (), dtype=object).ravel().tolist()
-    ours = [k for k in "zyx" if k in axes]
-    if len(size) != 3 or not ours:
+    sizes = np.asarray(size if size is not None else (), dtype=object).ravel().tolist()
+    if len(sizes) not in (2, 3):
         return axes
-    by_key = dict(zip("zyx", size, strict=True))
+    by_key = dict(zip("xyz", reversed(sizes), strict=False))
     result = []
     for axis in axes:
         value = by_key.get(axis.key)
-        usable = isinstance(value, int | float) and 0 < value < float("inf")
-        if axis.resolution is None and usable:
-            axis = Axis(axis.key, axis.kind, _MICROMETER, value, axis.translation)
+        if isinstance(value, int | float) and 0 < value < float("inf"):
+            same = axis.resolution is not None and abs(axis.resolution - value) <= 1e-6 * value
+            if axis.unit in (None, _MICROMETER) and (same or axis.resolution is None):
+                axis = Axis(axis.key, axis.kind, _MICROMETER, value, axis.translation)
         result.append(axis)
     return Axes(result)
 
@@ -278,6 +302,13 @@ def write_meta(dataset: h5py.Dataset, meta: ArrayMeta) -> None:
     _write_axes(dataset, meta.axes)
     if meta.value_range is not None:
         dataset.attrs[_RANGE] = meta.value_range
+    if keeps_names(meta):
+        dataset.attrs[_CHANNEL_NAMES] = json.dumps(meta.channel_names)
+
+
+def keeps_names(meta: ArrayMeta) -> bool:
+    """Whether the names of the channels have room in an attribute."""
+    return bool(meta.channel_names) and len(json.dumps(meta.channel_names)) <= _MOST_NAMES_BYTES
 
 
 def _write_axes(dataset: h5py.Dataset, axes: Axes) -> None:

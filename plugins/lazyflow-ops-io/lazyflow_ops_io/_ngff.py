@@ -1,12 +1,17 @@
-"""OME-Zarr metadata: which arrays an image consists of, and the axes of each. Versions 0.4 and 0.5."""
+"""OME-Zarr metadata: which arrays an image consists of, and the axes of each. Versions 0.1 to 0.5."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from lazyflow_core.axes import Axes
 from lazyflow_core.errors import AxesError
+from lazyflow_core.meta import ArrayMeta
+from lazyflow_ops_io._units import is_pixel, unit_name
 
 __all__ = [
     "axes_of_level",
@@ -22,6 +27,9 @@ __all__ = [
 
 #: What a group says of its image; the rest of its attributes is about something else.
 _OF_THE_IMAGE = {"multiscales", "omero", "image-label", "version"}
+
+#: Of the channels of an image until somebody chooses others: as they are usual for stains, then white.
+_COLORS = ("0000FF", "00FF00", "FF0000", "FF00FF", "00FFFF", "FFFF00", "FFFFFF")
 
 _ORDER = {"time": 0, "channel": 1, "other": 1, "space": 2}
 
@@ -88,20 +96,36 @@ def is_labels(attributes: Mapping[str, Any], path: str) -> bool:
     return "image-label" in _content(attributes) and path in levels(attributes)
 
 
-def axes_of_level(attributes: Mapping[str, Any], path: str) -> Axes | None:
-    """Return the axes of one level, pixel sizes included; None if the metadata does not give them."""
-    image = next((i for i in _images(attributes) if path in _paths(i)), {})
+def axes_of_level(attributes: Mapping[str, Any], path: str, ndim: int) -> Axes | None:
+    """Return the axes of one level, pixel sizes included; None if the metadata does not give them.
+
+    Source
+    ------
+    OME-NGFF 0.1 and 0.2 list no axes: they are ``tczyx``. 0.3 lists names only.
+    """
+    image = next((i for i in _images(attributes) if path in _paths(i)), None)
+    if image is None:
+        return None
+    level = next(d for d in _data_sets(image) if d["path"] == path)
     listed = image.get("axes")
-    level = next((d for d in _data_sets(image) if d["path"] == path), None)
-    if level is None or not isinstance(listed, list):
+    version = image.get("version") or _content(attributes).get("version")
+    if listed is None and version in (None, "0.1", "0.2") and ndim == 5:
+        listed = list("tczyx")
+    if not isinstance(listed, list):
         return None
-    # Versions before 0.4 list names only.
     named = [{"name": a} if isinstance(a, str) else a for a in listed]
-    steps = [*_steps(level), *_steps(image)]
-    try:
-        return Axes.from_ngff(named, steps)
-    except (AxesError, TypeError, ValueError, KeyError, AttributeError, OverflowError):
-        return None
+    for steps in ([*_steps(level), *_steps(image)], []):  # sizes that are none must not hide the names
+        try:
+            axes = Axes.from_ngff(named, steps)
+        except (AxesError, TypeError, ValueError, KeyError, AttributeError, OverflowError):
+            continue
+        return Axes(replace(a, unit=_unit(a.unit)) for a in axes)
+    return None
+
+
+def _unit(text: object) -> str | None:
+    """Return a unit by its name; one that is not known stays what it is."""
+    return unit_name(text) or (None if is_pixel(text) else str(text))
 
 
 def _steps(node: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -121,6 +145,22 @@ def channel_names(attributes: Mapping[str, Any], path: str) -> tuple[str, ...]:
     return tuple(map(str, names)) if all(names) else ()
 
 
+def _omero(meta: ArrayMeta) -> dict[str, Any]:
+    """Return the ``omero`` block: the names of the channels, and the colors and window it has to have."""
+    lowest, highest = meta.value_range or (0, 1)
+    if meta.value_range is None and meta.dtype.kind in "iu":
+        lowest, highest = np.iinfo(meta.dtype).min, np.iinfo(meta.dtype).max
+    if not np.isfinite([lowest, highest]).all():  # no numbers of JSON
+        lowest, highest = 0, 1
+    window = {"min": lowest, "max": highest, "start": lowest, "end": highest}
+    return {
+        "channels": [
+            {"label": name, "color": _COLORS[i % len(_COLORS)], "window": window, "active": i < len(_COLORS)}
+            for i, name in enumerate(meta.channel_names)
+        ]
+    }
+
+
 def fits(axes: Axes) -> bool:
     """Whether OME-Zarr can describe these axes: 2 to 5, time before channel before 2 or 3 of space."""
     order = [_ORDER[a.kind] for a in axes]
@@ -133,30 +173,29 @@ def fits(axes: Axes) -> bool:
     )
 
 
-def group_attributes(axes: Axes, path: str, version: str, name: str, *, labels: bool) -> dict[str, Any]:
+def group_attributes(meta: ArrayMeta, path: str, version: str, name: str) -> dict[str, Any]:
     """Return the attributes of a group that holds one level at ``path``.
 
     Parameters
     ----------
-    axes
-        Axes for which `fits` is true.
+    meta
+        The level; `fits` is true for its axes.
     path
         The array, relative to the group.
     version
         ``"0.4"`` (Zarr 2) or ``"0.5"`` (Zarr 3).
     name
         What the image is called.
-    labels
-        Whether its values are names of objects.
     """
-    listed, transformations = axes.to_ngff()
+    listed, transformations = meta.axes.to_ngff()
     image = {
         "name": name,
         "axes": listed,
         "datasets": [{"path": path, "coordinateTransformations": transformations}],
     }
+    about: dict[str, Any] = {"omero": _omero(meta)} if meta.channel_names else {}
     if version == "0.4":
-        label = {"image-label": {"version": version}} if labels else {}
-        return {"multiscales": [{"version": version, **image}], **label}
-    label = {"image-label": {}} if labels else {}
-    return {"ome": {"version": version, "multiscales": [image], **label}}
+        label = {"image-label": {"version": version}} if meta.semantics == "labels" else {}
+        return {"multiscales": [{"version": version, **image}], **about, **label}
+    label = {"image-label": {}} if meta.semantics == "labels" else {}
+    return {"ome": {"version": version, "multiscales": [image], **about, **label}}

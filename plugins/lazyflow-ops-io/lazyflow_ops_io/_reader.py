@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import ResultError, RoiBoundsError, StorageError
+from lazyflow_core.errors import AxesError, ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins.files import AXES_GUESSED, NOTES
 from lazyflow_core.roi import Roi
@@ -31,6 +31,7 @@ __all__ = [
     "PreadStream",
     "copy_chunks",
     "fits_in_place",
+    "named_axes",
     "native",
     "plain_rows",
     "remarks",
@@ -339,6 +340,15 @@ def fits_in_place(part: npt.NDArray[Any], chunks: Sequence[int], dtype: np.dtype
 def usual_axes(shape: Sequence[int]) -> Axes:
     """Return the axes of an array of which nothing is known: the usual ones, or ``axis_0``, ``axis_1``, …"""
     return Axes.guess(shape) if 1 <= len(shape) <= 5 else Axes(f"axis_{i}" for i in range(len(shape)))
+
+
+def named_axes(labels: Sequence[Any]) -> Axes | None:
+    """Return axes of the names a file gives its dimensions, None if these are no names of axes."""
+    texts = [label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels]
+    try:
+        return Axes(t.lower() if isinstance(t, str) and t in ("T", "Z", "Y", "X", "C") else t for t in texts)
+    except (AxesError, TypeError):
+        return None
 
 
 def remarks(*, guessed: bool, notes: Sequence[str] = ()) -> dict[str, Any]:

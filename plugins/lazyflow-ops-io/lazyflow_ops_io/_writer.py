@@ -38,6 +38,8 @@ class ArrayWriter:
     """
 
     def __init__(self, target: Target, meta: ArrayMeta, step: Sequence[int]) -> None:
+        #: What is known of the array that the format has no place for, as short sentences.
+        self.notes: tuple[str, ...] = ()
         self.path = target.path
         self.meta = meta
         self.step = tuple(step)

@@ -24,7 +24,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_packed
-from lazyflow_ops_io._hdf5 import HDF5_LOCK, axes_of, find_dataset, only_dataset, value_range_of
+from lazyflow_ops_io._hdf5 import HDF5_LOCK, described, find_dataset, only_dataset, value_range_of
 from lazyflow_ops_io._hdf5_filters import Filters
 from lazyflow_ops_io._hdf5_guard import GuardedFile, find_beginning, lock_for_reading
 from lazyflow_ops_io._reader import (
@@ -35,6 +35,7 @@ from lazyflow_ops_io._reader import (
     fits_in_place,
     native,
     plain_rows,
+    remarks,
 )
 
 __all__ = ["Hdf5Reader", "open_hdf5"]
@@ -91,13 +92,15 @@ def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
     if shape is None:
         raise FormatError(f"{path!r}: dataset {dataset.name!r} is empty, without a shape.")
     check_declared(path, shape, dtype, chunks)
+    axes, guessed, names = described(dataset)
     return ArrayMeta(
         shape,
         native(dtype),
-        axes_of(dataset),
+        axes,
+        channel_names=names,
         value_range=value_range_of(dataset),
         preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
-        extra={"io.path": path, "io.dataset": dataset.name},
+        extra={"io.path": path, "io.dataset": dataset.name, **remarks(guessed=guessed)},
     )
 
 

@@ -17,7 +17,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import deflate
-from lazyflow_ops_io._hdf5 import HDF5_LOCK, write_meta
+from lazyflow_ops_io._hdf5 import HDF5_LOCK, keeps_names, write_meta
 from lazyflow_ops_io._hdf5_neighbours import Neighbours
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
@@ -91,6 +91,8 @@ class Hdf5Writer(ArrayWriter):
         self, target: Target, meta: ArrayMeta, name: str, chunks: tuple[int, ...], *, packed: bool
     ) -> None:
         super().__init__(target, meta, chunks)
+        if meta.channel_names and not keeps_names(meta):
+            self.notes = ("the names of the channels are too long for HDF5; write Zarr to keep them",)
         self._packed = packed
         self._grid = BlockGrid(meta.shape, chunks)
         self._disk = DiskFile(target.temporary)

@@ -12,7 +12,7 @@ import numpy as np
 from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._reader import MappedReader, native, usual_axes
+from lazyflow_ops_io._reader import MappedReader, native, remarks, usual_axes
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import PlainWriter, check_writable
 
@@ -40,7 +40,10 @@ def open_npy(path: str, *, dataset: str | None = None) -> MappedReader:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         check_declared(path, pixels.shape, pixels.dtype)
         meta = ArrayMeta(
-            pixels.shape, native(pixels.dtype), usual_axes(pixels.shape), extra={"io.path": path}
+            pixels.shape,
+            native(pixels.dtype),
+            usual_axes(pixels.shape),
+            extra={"io.path": path, **remarks(guessed=True)},
         )
         return MappedReader(path, meta, pixels)
 
@@ -87,3 +90,8 @@ class NpyWriter(PlainWriter):
             disk.close()
             raise
         super().__init__(target, meta, disk, len(header))
+        lost = ["axes"] if meta.axes.keys != usual_axes(meta.shape).keys else []
+        lost += ["pixel sizes"] if any(a.resolution is not None for a in meta.axes) else []
+        lost += ["names of channels"] if meta.channel_names else []
+        if lost:
+            self.notes = (f"NPY has no place for {', '.join(lost)}; write Zarr, HDF5 or TIFF to keep them",)

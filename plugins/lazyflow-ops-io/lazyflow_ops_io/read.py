@@ -11,6 +11,7 @@ from lazyflow_core import Operator, OutputSlot, ParameterSlot
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import SetupError
 from lazyflow_core.plugins import open_reader
+from lazyflow_core.plugins.files import AXES_GUESSED
 from lazyflow_core.roi import Roi
 from lazyflow_core.storage import Reader
 
@@ -73,7 +74,9 @@ class OpRead(Operator):
         try:
             meta = reader.meta
             if self.axes.value:
-                meta = meta.replace(axes=_renamed(meta.axes, self.axes.value, self.path.value))
+                extra = {key: value for key, value in meta.extra.items() if key != AXES_GUESSED}
+                axes = _renamed(meta.axes, self.axes.value, self.path.value)
+                meta = meta.replace(axes=axes, extra=extra)
             self.output.meta = meta
         except BaseException:
             reader.close()

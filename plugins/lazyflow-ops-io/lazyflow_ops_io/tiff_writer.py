@@ -121,6 +121,8 @@ class TiffWriter(PlainWriter):
             disk.close()
             raise
         super().__init__(target, meta, disk, offset)
+        if any(a.translation for a in meta.axes):
+            self.notes = ("TIFF has no place for where the first pixel lies; write Zarr or HDF5 to keep it",)
 
 
 def _ome(meta: ArrayMeta, letters: str) -> dict[str, Any]:

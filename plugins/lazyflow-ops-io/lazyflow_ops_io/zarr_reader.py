@@ -1,4 +1,4 @@
-"""Reading Zarr 2 and 3, with the metadata of OME-Zarr 0.4 and 0.5.
+"""Reading Zarr 2 and 3, with the metadata of OME-Zarr 0.1 to 0.5.
 
 Chunks are read and unpacked here, in the caller's thread: this is several times as fast as zarr-python for
 one region (benchmarks/io.py), no chunk unpacks to more than it declares, and no name in a file chooses code.
@@ -7,6 +7,7 @@ Which codecs an array needs is checked when it is opened; nothing is handed to z
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import AxesError, FormatError, StorageError
+from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
@@ -28,8 +29,10 @@ from lazyflow_ops_io._reader import (
     PreadFile,
     copy_chunks,
     fits_in_place,
+    named_axes,
     native,
     plain_rows,
+    remarks,
     usual_axes,
 )
 from lazyflow_ops_io._zarr_codecs import Chain, Shard, checked_dtype, parse_2, parse_3
@@ -49,6 +52,9 @@ _V3_FIELDS = {
     "zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value",
     "codecs", "attributes", "dimension_names", "storage_transformers",
 }  # fmt: skip
+
+#: So many folders above the one that was opened are looked into: a level's name may have parts.
+_MOST_OUTER = 3
 
 #: For lists of where chunks lie in their shards.
 _MOST_KEPT_BYTES = 32 * 2**20
@@ -118,6 +124,20 @@ def _group_of(store: ZarrFolder, key: str) -> tuple[Mapping[str, Any], str]:
         level = "/".join(parts[depth:])
         if group is not None and _ngff.lists(group.attributes, level):
             return group.attributes, level
+    return _outer_group(store.root, key)
+
+
+def _outer_group(root: str, key: str) -> tuple[Mapping[str, Any], str]:
+    """Return the same of a group around the folder that was opened, which is itself a part of a store."""
+    folder, level = os.path.split(root)
+    for _ in range(_MOST_OUTER):
+        with contextlib.suppress(FormatError, OSError):
+            group = ZarrFolder(folder).node("")
+            name = f"{level}/{key}".rstrip("/")
+            if group is not None and _ngff.lists(group.attributes, name):
+                return group.attributes, name
+        folder, outer = os.path.split(folder)
+        level = f"{outer}/{level}"
     return {}, ""
 
 
@@ -139,16 +159,22 @@ class ZarrReader(ArrayReader):
         #: The pixels of what is unpacked at once: a chunk, or one of the chunks in a shard.
         self._chunks = layout.chain.shard.inner.shape if layout.chain.shard else layout.chain.shape
         check_declared(path, shape, dtype, self._chunks)
-        axes = _axes(node, group, level, shape)
+        axes = _axes(node, group, level, len(shape))
+        own = node.attributes.get(OWN_ATTRIBUTE)
+        own = own if isinstance(own, dict) else {}
+        is_labels = _ngff.is_labels(group, level) or own.get("semantics") == "labels"
         meta = ArrayMeta(
             shape,
             native(dtype),
-            axes,
+            axes if axes is not None else usual_axes(shape),
             preferred_block=tuple(map(min, self._chunks, shape)) if all(shape) else None,
-            semantics="labels" if _ngff.is_labels(group, level) else "intensities",
-            extra={"io.path": path, "io.dataset": f"/{key}"},
+            semantics="labels" if is_labels else "intensities",
+            extra={"io.path": path, "io.dataset": f"/{key}", **remarks(guessed=axes is None)},
         )
         names = _ngff.channel_names(group, level)
+        listed = own.get("channel_names")
+        if not names and isinstance(listed, list) and all(isinstance(name, str) for name in listed):
+            names = tuple(listed)
         if names and len(names) == prod(shape[i] for i in meta.axes.of_kind("channel")):
             meta = meta.replace(channel_names=names)
         super().__init__(path, meta)
@@ -311,16 +337,15 @@ def _fill(path: str, dtype: np.dtype[Any], value: Any) -> Any:
     raise FormatError(f"{path!r}: fill_value {value!r:.80} is none of {dtype}.")
 
 
-def _axes(node: Node, group: Mapping[str, Any], level: str, shape: tuple[int, ...]) -> Axes:
-    """Return the axes that the metadata gives, or the usual ones if it gives none that fit."""
+def _axes(node: Node, group: Mapping[str, Any], level: str, ndim: int) -> Axes | None:
+    """Return the axes that the metadata gives; None if it gives none that fit."""
     own = node.attributes.get(OWN_ATTRIBUTE)
     names = node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
-    found = _ngff.axes_of_level(group, level)
-    if found is None and isinstance(own, dict):
-        found = _ngff.axes_of_level({"multiscales": [own]}, "")
-    if found is None and isinstance(names, list):
-        try:
-            found = Axes(names)
-        except (AxesError, TypeError):
-            found = None
-    return found if found is not None and len(found) == len(shape) else usual_axes(shape)
+    for found in (
+        _ngff.axes_of_level(group, level, ndim),
+        _ngff.axes_of_level({"multiscales": [own]}, "", ndim) if isinstance(own, dict) else None,
+        named_axes(names) if isinstance(names, list) else None,
+    ):
+        if found is not None and len(found) == ndim:
+            return found
+    return None

@@ -124,12 +124,15 @@ class ZarrWriter(ArrayWriter):
             if in_ome and group == parent:
                 version = "0.4" if zarr_format == 2 else "0.5"
                 stem = os.path.basename(os.path.abspath(target.path))
-                labels = meta.semantics == "labels"
-                attributes = _ngff.group_attributes(meta.axes, name, version, stem, labels=labels)
+                attributes = _ngff.group_attributes(meta, name, version, stem)
             zarr.create_group(store, path=group, attributes=attributes, zarr_format=zarr_format)
         listed, transformations = meta.axes.to_ngff()
         level = {"path": "", "coordinateTransformations": transformations}
-        own: dict[str, Any] = {} if in_ome else {OWN_ATTRIBUTE: {"axes": listed, "datasets": [level]}}
+        own: dict[str, Any] = {"axes": listed, "datasets": [level]}
+        if meta.channel_names:
+            own["channel_names"] = list(meta.channel_names)
+        if meta.semantics == "labels":
+            own["semantics"] = meta.semantics
         zarr.create_array(
             store,
             name=key or None,
@@ -139,7 +142,7 @@ class ZarrWriter(ArrayWriter):
             compressors=_compressors(compression, zarr_format, meta.dtype),
             fill_value=0,
             zarr_format=zarr_format,
-            attributes=own,
+            attributes={} if in_ome else {OWN_ATTRIBUTE: own},
             dimension_names=[a.key for a in meta.axes] if zarr_format == 3 else None,
             chunk_key_encoding={"name": "default" if zarr_format == 3 else "v2", "separator": "/"},
         )
