@@ -1,6 +1,7 @@
 """The code that people read first runs as it stands there."""
 
 import doctest
+import logging
 import os
 import re
 import shutil
@@ -27,6 +28,15 @@ BLOCK = re.compile(r"^```(python|pycon|toml)\n(.*?)^```$", re.MULTILINE | re.DOT
 @pytest.fixture(autouse=True)
 def no_leaked_threads():
     """Instead of the fixture for all tests: zarr keeps threads for the process once it has read a file."""
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """A page sets the level of our logger."""
+    logger = logging.getLogger("lazyflow_core")
+    before = logger.level
+    yield
+    logger.setLevel(before)
 
 
 def blocks(page, *kinds):
