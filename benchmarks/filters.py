@@ -416,7 +416,7 @@ def operators(shape: tuple[int, ...]) -> None:
 
             def block_kernels(filter: Any = filter, parts: Any = parts) -> None:
                 for part, region, outs in parts:
-                    k.get_backend().apply(filter, k.Job(part, "mirror", region, outs))
+                    k.get_backend().run(filter, k.Job(part, "mirror", region, outs))
 
             def blocks(operator: Any = operator, grid: Any = grid, out: Array = out) -> None:
                 for roi in grid:

@@ -68,7 +68,7 @@ def by_hand(source: Path, target: Path, threads: int) -> None:
             image = np.empty(wide.shape, np.uint8)
             reader.read(wide, image)
             out = np.empty(roi.shape, np.float32)
-            backend.apply(filter, Job(image, "mirror", roi.relative_to(wide).slicing, [out]))
+            backend.run(filter, Job(image, "mirror", roi.relative_to(wide).slicing, [out]))
             writer.write(roi, out)
 
         blocks = BlockGrid(meta.shape, (BLOCK,) * 3)

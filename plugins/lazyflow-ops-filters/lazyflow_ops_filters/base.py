@@ -315,7 +315,7 @@ class OpFilter(Operator):
             outs = [
                 out[(*index[:-1], i)] if 0 <= i < channels else None for i in range(begin, begin + results)
             ]
-            backend.apply(plan.filter, Job(image[index], border, region, outs))
+            backend.run(plan.filter, Job(image[index], border, region, outs))
 
     def _make_plan(self) -> Plan:
         meta = self.image.meta
@@ -384,7 +384,8 @@ class OpFilter(Operator):
 class OpGaussianFilter(OpFilter):
     """A filter made of Gaussians and their derivatives; its output is float32.
 
-    Integers are not rounded on the way. Derivatives along an axis of one pixel are zero.
+    Numbers that float32 cannot hold are filtered in float64 by the kernels that can, native and scipy.
+    Derivatives along an axis of one pixel are zero.
 
     Inputs
     ------
@@ -405,6 +406,15 @@ class OpGaussianFilter(OpFilter):
     window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
     border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
     backend = backend_slot()
+
+    def _ram_per_pixel(self, plan: Plan) -> float:
+        bytes_in_float32 = super()._ram_per_pixel(plan)
+        if np.can_cast(plan.meta.dtype, np.float32):
+            return bytes_in_float32
+        # At worst all in between is twice as wide, beside the image in both precisions and a second result.
+        item = self.output_dtype(plan.meta).itemsize
+        scale = (bytes_in_float32 - item) / (plan.meta.dtype.itemsize + 4 * self.scratch)
+        return 2 * item + scale * (plan.meta.dtype.itemsize + 12 + 8 * self.scratch)
 
     def get_backend(self) -> Backend:
         return get_backend(self.backend.value)

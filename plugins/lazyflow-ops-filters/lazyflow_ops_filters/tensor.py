@@ -188,10 +188,16 @@ class OpStructureTensorOrientation(_OpStructureTensor):
     scratch = 17
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
-        if sum(self.extended(axes)) != 2:
+        used = self.extended(axes)
+        if sum(used) < 2:  # a plane of one row
+            used = [self.filters(axis) for axis in axes]
+        if sum(used) != 2:
             raise SetupError(
                 "an orientation is an angle in a plane; use in_2d=True to go through z slice by slice."
             )
-        return StructureTensorOrientation(
-            self.sigmas(self.inner_sigma, axes), self.window.value, outer=self.sigmas(self.outer_sigma, axes)
+        # Along an axis of one pixel nothing changes, whatever the sigma.
+        inner, outer = (
+            tuple(1.0 if u and s is None else s for u, s in zip(used, self.sigmas(slot, axes), strict=True))
+            for slot in (self.inner_sigma, self.outer_sigma)
         )
+        return StructureTensorOrientation(inner, self.window.value, outer=outer)

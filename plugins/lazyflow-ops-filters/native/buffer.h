@@ -50,15 +50,19 @@ struct Buffer {
 
 // Copy n pixels. By vectors as long as those that they were just written by: memcpy takes longer ones where there are
 // any, and those wait until what was written has left the processor.
-LF_INLINE void copy_pixels(float* out, const float* row, long n) {
+template <class T>
+LF_INLINE void copy_pixels(T* out, const T* row, long n) {
+    typedef T vector __attribute__((vector_size(32)));
+    constexpr long lanes = sizeof(vector) / sizeof(T);
     long x = 0;
-    for (; x + 8 <= n; x += 8) store(out + x, load<v8f>(row + x));
+    for (; x + lanes <= n; x += lanes) store(out + x, load<vector>(row + x));
     for (; x < n; x++) out[x] = row[x];
 }
 
-// Copy n pixels to scratch, and zeros behind them up to a whole vector.
-LF_INLINE void copy_row(float* out, const float* row, long n) {
-    if (n % 8) store(out + n / 8 * 8, v8f{});
+// Copy n pixels to scratch, and zeros behind them up to a whole vector of floats.
+LF_INLINE void copy_row(real* out, const real* row, long n) {
+    if (n % 8)
+        for (long x = 0; x < 8; x += LANES) store(out + n / 8 * 8 + x, vec{});
     copy_pixels(out, row, n);
 }
 

@@ -17,7 +17,7 @@ long reach_of(const lf_image& spec, int kernel) { return kernel < 0 ? 0 : spec.r
 
 // Planes of pixels whose rows may begin anywhere: pixel (z, y, x) is plane[z][y * stride + x].
 struct Planes {
-    const float* const* plane;
+    const real* const* plane;
     long stride;
     bool staged;  // whether rows are better copied together than read where they are; if not, they are scratch
 };
@@ -48,7 +48,7 @@ struct Pass {
             if (kernels.count == MOST_SHARED || parity == NEITHER || kernels.parity == NEITHER) return false;
             return radius > SHORT ? other > SHORT && parity == kernels.parity : radius == other;
         }
-        void add(int convolution, const float* weights, long radius) {
+        void add(int convolution, const real* weights, long radius) {
             int at = kernels.count++;
             for (; at > 0 && kernels.radius[at - 1] < radius; at--) {
                 member[at] = member[at - 1];
@@ -80,7 +80,7 @@ struct Pass {
     void make_groups(const lf_image& spec) {
         for (int i = 0; i < count; i++) {
             if (kernel[i] < 0) continue;
-            const float* weights = spec.weights[kernel[i]];
+            const real* weights = static_cast<const real*>(spec.weights[kernel[i]]);
             const long radius = spec.radius[kernel[i]];
             const Parity parity = parity_of(weights, radius);
             reach = max_of(reach, radius);
@@ -97,18 +97,18 @@ struct Pass {
 };
 
 struct Scratch {
-    Buffer<float> stage, slab, rows, results, zeros;
-    Buffer<const float*> from;
+    Buffer<real> stage, slab, rows, results, zeros;
+    Buffer<const real*> from;
     Buffer<long> outside, offsets;
 };
 
 // Planes filtered along z at once share the planes they read, and together they should stay in the second cache.
-constexpr long SLAB_FLOATS = 1 << 18;
+constexpr long SLAB_PIXELS = (1 << 20) / sizeof(real);
 constexpr long MOST_PLANES = 8;
 // Rows filtered along y at once.
 constexpr long ROWS = 8;
 // What is filtered along z at once, a piece of a row from all planes in reach, should stay in the first cache.
-constexpr long STAGE_FLOATS = 1 << 13;
+constexpr long STAGE_PIXELS = (1 << 15) / sizeof(real);
 
 // What to convolve, whatever box of it is wanted.
 struct Convolver {
@@ -156,8 +156,8 @@ struct Sweep {
           x(x), wide_y(y.grown(along_y.reach, spec.shape[1])), wide_x(x.grown(along_x.reach, spec.shape[2])),
           width(wide_x.size()), ring(min_of(wide_y.size(), ROWS + 2 * along_y.reach)), stride(spread(width)),
           plane_size(spread(ring * stride)),
-          planes(max_of(1, min_of(min_of(MOST_PLANES, z.size()), SLAB_FLOATS / max_of(1, along_z.count * plane_size)))),
-          piece(max_of(64, min_of(whole_lines(width), STAGE_FLOATS / (2 * along_z.reach + planes) / 16 * 16))),
+          planes(max_of(1, min_of(min_of(MOST_PLANES, z.size()), SLAB_PIXELS / max_of(1, along_z.count * plane_size)))),
+          piece(max_of(64, min_of(whole_lines(width), STAGE_PIXELS / (2 * along_z.reach + planes) / 16 * 16))),
           lead(whole_lines(along_x.reach)), row_size(spread(lead + width + along_x.reach + 8)),
           term_size(whole_lines(x.size())) {}
 
@@ -172,8 +172,8 @@ struct Sweep {
                           scratch.offsets.reserve(2 * along_y.reach + ROWS);
         if (!done) return false;
         // Whole vectors are computed of rows, and what stands behind their end must be numbers.
-        scratch.rows.fill(0.0f);
-        scratch.zeros.fill(0.0f);
+        scratch.rows.fill(0);
+        scratch.zeros.fill(0);
         for (long i = x.start - along_x.reach; i < x.stop + along_x.reach; i++) {
             if (i == wide_x.start) i = wide_x.stop;
             if (i >= x.stop + along_x.reach) break;
@@ -186,10 +186,10 @@ struct Sweep {
 
     // Where in a row along y a pixel is.
     long place_of(long x) const { return lead + x - wide_x.start; }
-    float* slab_plane(int convolution, long plane) const {
+    real* slab_plane(int convolution, long plane) const {
         return scratch.slab.data + (convolution * planes + plane) * plane_size;
     }
-    float* row_along_y(int convolution, long t) const {
+    real* row_along_y(int convolution, long t) const {
         return scratch.rows.data + (convolution * ROWS + t) * row_size;
     }
 
@@ -219,12 +219,12 @@ struct Sweep {
     void collect(const Planes& image, long z0, long count, long row, long x0, long n) const {
         for (long i = 0; i < count; i++) {
             const long z = beyond(z0 + i, spec.shape[0], spec.border);
-            const float* pixels = z < 0 ? scratch.zeros.data : image.plane[z] + row * image.stride + x0;
+            const real* pixels = z < 0 ? scratch.zeros.data : image.plane[z] + row * image.stride + x0;
             if (!image.staged) {
                 scratch.from[i] = pixels;
                 continue;
             }
-            float* copy = scratch.stage.data + i * piece;
+            real* copy = scratch.stage.data + i * piece;
             scratch.from[i] = copy;
             copy_row(copy, pixels, n);
             // The next row of this plane comes soon, and the processor cannot guess it.
@@ -252,7 +252,7 @@ struct Sweep {
         for (int g = 0; g < along_y.groups; g++) {
             const Pass::Group& group = along_y.group[g];
             const long radius = group.kernels.radius[0], first = along_y.reach - radius;
-            const float* const base = slab_plane(group.source, plane);
+            const real* const base = slab_plane(group.source, plane);
             for (long j = 0; j < 2 * radius + count; j++)
                 scratch.from[j] = offsets[first + j] < 0 ? scratch.zeros.data : base + offsets[first + j];
             Rows out = {{}, row_size};
@@ -264,18 +264,18 @@ struct Sweep {
     }
 
     // Fill in what lies beyond both ends of the image.
-    void extend(float* row) const {
+    void extend(real* row) const {
         const long* const places = scratch.outside.data;
-        for (long i = 0; i < outside; i += 2) row[places[i]] = places[i + 1] < 0 ? 0.0f : row[places[i + 1]];
+        for (long i = 0; i < outside; i += 2) row[places[i]] = places[i + 1] < 0 ? 0 : row[places[i + 1]];
     }
 
     // Filter row t of those, and point to one row per term.
-    void along_x_row(long t, const float** terms) const {
+    void along_x_row(long t, const real** terms) const {
         for (int g = 0; g < along_x.groups; g++) {
             const Pass::Group& group = along_x.group[g];
             Rows out = {{}, 0};
             for (int m = 0; m < group.kernels.count; m++) out.out[m] = result(group.member[m]);
-            const float* row = row_along_y(group.source, t) + place_of(x.start) - group.kernels.radius[0];
+            const real* row = row_along_y(group.source, t) + place_of(x.start) - group.kernels.radius[0];
             group.moved(group.kernels, Moved{row}, out, 1, whole_vectors(x.size()));
         }
         for (int i = 0; i < convolver.terms; i++) {
@@ -283,14 +283,14 @@ struct Sweep {
             terms[i] = along_x.kernel[c] < 0 ? row_along_y(along_x.source[c], t) + place_of(x.start) : result(c);
         }
     }
-    float* result(int convolution) const { return scratch.results.data + convolution * term_size; }
+    real* result(int convolution) const { return scratch.results.data + convolution * term_size; }
 };
 
 template <class Sink>
 int Convolver::run(Scratch& scratch, Range z, Range y, Range x, Sink sink) const {
     Sweep sweep(*this, scratch, z, y, x);
     if (!sweep.reserve()) return LF_NO_MEMORY;
-    const float* rows[LF_MOST_TERMS];
+    const real* rows[LF_MOST_TERMS];
     for (long z0 = z.start; z0 < z.stop; z0 += sweep.planes) {
         const long count = min_of(sweep.planes, z.stop - z0);
         long next = sweep.wide_y.start;  // the first row that is not filtered along z yet

@@ -25,6 +25,7 @@ constexpr float SQUARED_SINE[] = {
 };
 
 LF_INLINE v4d widen(const float* p) { return __builtin_convertvector(load<v4f>(p), v4d); }
+LF_INLINE v4d widen(const double* p) { return load<v4d>(p); }
 LF_INLINE void narrow(float* p, v4d v) { store(p, __builtin_convertvector(v, v4f)); }
 
 // Even and odd powers apart: two chains of multiply-adds of half the length run side by side.
@@ -39,12 +40,10 @@ LF_INLINE v8f polynomial(const float (&c)[8], v8f t) {
     return fma(odd, t, even);
 }
 
-LF_INLINE v4d magnitude(v4d a) { return (v4d)((v4l)a & INT64_MAX); }
-LF_INLINE v8f magnitude(v8f a) { return (v8f)((v8i)a & INT32_MAX); }
 LF_INLINE v8f with_sign(v8f a, v8f of) { return (v8f)((v8i)a ^ ((v8i)of & INT32_MIN)); }
 
 // tensor: a00 a01 a11. Largest eigenvalue first. n is a multiple of 8; results may not be rows of the tensor.
-void row_eigenvalues2(const float* const* tensor, float* const* out, long n) {
+void row_eigenvalues2(const real* const* tensor, float* const* out, long n) {
     for (long x = 0; x < n; x += 4) {
         v4d a = widen(tensor[0] + x), b = widen(tensor[1] + x), d = widen(tensor[2] + x);
         v4d mean = (a + d) * 0.5, half = (a - d) * 0.5;
@@ -115,7 +114,7 @@ struct Shapes {
 };
 
 // tensor: a00 a01 a02 a11 a12 a22.
-void row_eigenvalues3(const float* const* t, float* const* out, long n) {
+void row_eigenvalues3(const real* const* t, float* const* out, long n) {
     Shapes shapes;
     for (long x0 = 0; x0 < n; x0 += FEW) {
         const long few = n - x0 < FEW ? n - x0 : FEW;
@@ -128,9 +127,11 @@ void row_eigenvalues3(const float* const* t, float* const* out, long n) {
     }
 }
 
-// The same in single precision.
-void row_eigenvalues3_single(const float* const* t, float* const* out, long n) {
-    const v8i EXPONENT = 0x7f800000 - (v8i){}, ONE = 0x00800000 - (v8i){}, SMALLEST = 2 * ONE;
+// The same in single precision; pixels in double precision are worth their own.
+void row_eigenvalues3_single(const real* const* t, float* const* out, long n) {
+#ifdef LF_DOUBLE
+    row_eigenvalues3(t, out, n);
+#else
     Shapes shapes;
     for (long x0 = 0; x0 < n; x0 += FEW) {
         const long few = n - x0 < FEW ? n - x0 : FEW;
@@ -141,18 +142,16 @@ void row_eigenvalues3_single(const float* const* t, float* const* out, long n) {
                 largest = larger(largest, magnitude(m[i]));
             }
             // The third power of p would leave the range of floats where the image is faint.
-            // By a power of two, so that no digit is lost.
-            v8i exponent = (v8i)largest & EXPONENT;
-            exponent = exponent > SMALLEST ? exponent : SMALLEST;
-            const v8f scale = (v8f)(EXPONENT - exponent), back = (v8f)(exponent - ONE);
-            for (int i = 0; i < 6; i++) m[i] *= scale;
+            const Scale scale = scale_of(largest);
+            for (int i = 0; i < 6; i++) m[i] *= scale.to_one;
             Shape<v8f> shape = shape_of(m[0], m[1], m[2], m[3], m[4], m[5]);
-            shape.mean *= back;
-            shape.p *= back;
+            shape.mean *= scale.back;
+            shape.p *= scale.back;
             shapes.put(x, shape);
         }
         shapes.write_eigenvalues(out, x0, few);
     }
+#endif
 }
 
 }  // namespace

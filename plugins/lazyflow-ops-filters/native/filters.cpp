@@ -6,34 +6,39 @@
 
 #include "finisher.h"
 
-#define LF_NAME2(name, isa) name##_##isa
-#define LF_NAME1(name, isa) LF_NAME2(name, isa)
-#define LF_NAME(name) LF_NAME1(name, LF_ISA)
+#define LF_NAME2(name, build) name##_##build
+#define LF_NAME1(name, build) LF_NAME2(name, build)
+#define LF_NAME(name) LF_NAME1(name, LF_BUILD)
 
 namespace {
 
+void point_to_planes(const lf_image& spec, const real** plane) {
+    for (long z = 0; z < spec.shape[0]; z++) plane[z] = static_cast<const real*>(spec.data) + z * spec.stride[0];
+}
+
 int convolve(const lf_image& spec, int count, const lf_term* given, int results, const lf_result* result) {
-    Buffer<const float*> plane(spec.shape[0]);
+    Buffer<const real*> plane(spec.shape[0]);
     Finisher finish(spec, result, results);
     if (!(plane && finish)) return LF_NO_MEMORY;
-    for (long z = 0; z < spec.shape[0]; z++) plane[z] = spec.data + z * spec.stride[0];
+    point_to_planes(spec, plane.data);
     const Planes image = {plane.data, (long)spec.stride[1], true};
     Term terms[LF_MOST_TERMS];
     for (int i = 0; i < count; i++)
         terms[i] = {0, {given[i].kernel[0], given[i].kernel[1], given[i].kernel[2]}};
     Scratch scratch;
-    return Convolver(spec, &image, terms, count).run(
+    const int code = Convolver(spec, &image, terms, count).run(
         scratch, range(spec, 0), range(spec, 1), range(spec, 2),
-        [&](long z, long y, const float* const* rows) { finish(z, y, rows); });
+        [&](long z, long y, const real* const* rows) { finish(z, y, rows); });
+    return code != LF_DONE || finish.finite ? code : LF_NOT_FINITE;
 }
 
-// Products of the gradient that are kept at once, in floats, where there is a choice.
-constexpr long PRODUCT_FLOATS = 1 << 17;
+// Products of the gradient that are kept at once, where there is a choice.
+constexpr long PRODUCT_PIXELS = (1 << 19) / sizeof(real);
 
 struct TensorScratch {
     Scratch convolver;
-    Buffer<float> products;
-    Buffer<const float*> product_plane;
+    Buffer<real> products;
+    Buffer<const real*> product_plane;
 };
 
 // The products of the gradient are kept for as many planes as the outer smoothing looks at.
@@ -41,23 +46,25 @@ int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tens
                  const lf_result* result, TensorScratch& scratch);
 
 int structure_tensor(const lf_image& spec, const lf_tensor& tensor, int results, const lf_result* result) {
-    Buffer<const float*> plane(spec.shape[0]);
+    Buffer<const real*> plane(spec.shape[0]);
     if (!plane) return LF_NO_MEMORY;
-    for (long z = 0; z < spec.shape[0]; z++) plane[z] = spec.data + z * spec.stride[0];
+    point_to_planes(spec, plane.data);
     const Planes image = {plane.data, (long)spec.stride[1], true};
 
     // In bands of rows, so that the products stay in cache, yet high enough for their halo to be a small part.
     const long reach_z = reach_of(spec, tensor.outer.kernel[0]), reach_y = reach_of(spec, tensor.outer.kernel[1]);
     const long per_row = 6 * (2 * reach_z + 1) * (spec.stop[2] - spec.start[2]);
-    const long rows = max_of(max_of(32, 8 * reach_y), PRODUCT_FLOATS / max_of(1, per_row));
+    const long rows = max_of(max_of(32, 8 * reach_y), PRODUCT_PIXELS / max_of(1, per_row));
     const Range all = range(spec, 1);
     TensorScratch scratch;
+    int found = LF_DONE;
     for (long y0 = all.start; y0 < all.stop; y0 += rows) {
         const Range band = {y0, min_of(y0 + rows, all.stop)};
         const int code = tensor_band(spec, image, tensor, band, results, result, scratch);
-        if (code != LF_DONE) return code;
+        if (code == LF_NOT_FINITE) found = code;
+        else if (code != LF_DONE) return code;
     }
-    return LF_DONE;
+    return found;
 }
 
 int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tensor, Range y, int results,
@@ -87,17 +94,17 @@ int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tens
     const Range wide_y = y.grown(reach[1], spec.shape[1]);
     const Range wide_x = range(spec, 2).grown(reach[2], spec.shape[2]);
     const long width = wide_x.size(), stride = spread(width), plane_size = spread(wide_y.size() * stride);
-    const long slab = max_of(1, min_of(min_of(8, z.size()), SLAB_FLOATS / max_of(1, pairs * plane_size)));
+    const long slab = max_of(1, min_of(min_of(8, z.size()), SLAB_PIXELS / max_of(1, pairs * plane_size)));
     const long ring = min_of(spec.shape[0], slab + 2 * reach[0]);
 
     if (!(scratch.products.reserve(pairs * ring * plane_size) &&
           scratch.product_plane.reserve(pairs * spec.shape[0])))
         return LF_NO_MEMORY;
-    const float* products = scratch.products.data;
+    const real* products = scratch.products.data;
     Planes product[6];
     Term smooth[6];
     for (int p = 0; p < pairs; p++) {
-        const float** table = scratch.product_plane.data + p * spec.shape[0];
+        const real** table = scratch.product_plane.data + p * spec.shape[0];
         // Addressed by absolute positions, like the image itself.
         for (long i = 0; i < spec.shape[0]; i++)
             table[i] = products + (p * ring + i % ring) * plane_size - wide_y.start * stride - wide_x.start;
@@ -121,11 +128,11 @@ int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tens
         const Range fresh = {ready, now.grown(reach[0], spec.shape[0]).stop};
         if (fresh.size() > 0 && count > 0) {
             const int code = Convolver(spec, &image, derivative, count).run(
-                scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, const float* const* rows) {
+                scratch.convolver, fresh, wide_y, wide_x, [&](long zi, long yi, const real* const* rows) {
                     for (int p = 0; p < pairs; p++) {
-                        float* out = const_cast<float*>(product[p].plane[zi]) + yi * stride + wide_x.start;
-                        const float *a = rows[left[p]], *b = rows[right[p]];
-                        for (long x = 0; x < width; x += 8) store(out + x, load<v8f>(a + x) * load<v8f>(b + x));
+                        real* out = const_cast<real*>(product[p].plane[zi]) + yi * stride + wide_x.start;
+                        const real *a = rows[left[p]], *b = rows[right[p]];
+                        for (long x = 0; x < width; x += LANES) store(out + x, load<vec>(a + x) * load<vec>(b + x));
                     }
                 });
             if (code != LF_DONE) return code;
@@ -133,10 +140,10 @@ int tensor_band(const lf_image& spec, const Planes& image, const lf_tensor& tens
         ready = max_of(ready, fresh.stop);
         const int code = Convolver(spec, product, smooth, pairs).run(
             scratch.convolver, now, y, range(spec, 2),
-            [&](long zi, long yi, const float* const* rows) { finish(zi, yi, rows); });
+            [&](long zi, long yi, const real* const* rows) { finish(zi, yi, rows); });
         if (code != LF_DONE) return code;
     }
-    return LF_DONE;
+    return finish.finite ? LF_DONE : LF_NOT_FINITE;
 }
 
 }  // namespace

@@ -20,13 +20,15 @@ struct Finisher {
     int count;
     long n;
     bool streamed = false;
-    Buffer<float> zeros, values;
+    Buffer<real> zeros;
+    Buffer<float> values;
+    bool finite = true;  // whether all results so far are
     Stream stream[LF_MOST_TERMS][LF_MOST_RESULTS];
 
     Finisher(const lf_image& spec, const lf_result* results, int count)
         : spec(spec), results(results), count(count), n(whole_vectors(range(spec, 2).size())), zeros(n),
           values(LF_MOST_RESULTS * n) {
-        zeros.fill(0.0f);
+        zeros.fill(0);
         long wanted = 0;
         for (int i = 0; i < count; i++)
             for (int j = 0; j < LF_MOST_RESULTS; j++) wanted += results[i].out[j] != nullptr;
@@ -42,16 +44,21 @@ struct Finisher {
 
     explicit operator bool() const { return zeros && values; }
 
-    void operator()(long z, long y, const float* const* terms) {
+    void operator()(long z, long y, const real* const* terms) {
         for (int i = 0; i < count; i++) {
             const lf_result& result = results[i];
-            const float* rows[LF_MOST_INPUTS];
+            const real* rows[LF_MOST_INPUTS];
             for (int j = 0; j < result.inputs; j++)
                 rows[j] = result.terms[j] < 0 ? zeros.data : terms[result.terms[j]];
             float* made[LF_MOST_RESULTS] = {values.data, values.data + n, values.data + 2 * n};
             const float* source[LF_MOST_RESULTS] = {made[0], made[1], made[2]};
             switch (result.kind) {
+#ifdef LF_DOUBLE
+                case LF_COPY_WIDE: write_wide(result, z, y, rows[0]); continue;
+                case LF_COPY: row_copy(rows, made[0], n); break;
+#else
                 case LF_COPY: source[0] = rows[0]; break;
+#endif
                 case LF_DIFFERENCE: row_difference(rows, made[0], n); break;
                 case LF_SUM: row_sum(rows, result.inputs, made[0], n); break;
                 case LF_NORM: row_norm(rows, result.inputs, made[0], n); break;
@@ -65,9 +72,36 @@ struct Finisher {
                     break;
             }
             for (int j = 0; j < LF_MOST_RESULTS; j++)
-                if (result.out[j]) write(stream[i][j], result.out[j], result.stride[j], z, y, source[j]);
+                if (result.out[j]) {
+                    look_at(source[j]);
+                    write(stream[i][j], static_cast<float*>(result.out[j]), result.stride[j], z, y, source[j]);
+                }
         }
     }
+
+#ifdef LF_DOUBLE
+    void look_at(const float*) {}
+
+    void write_wide(const lf_result& result, long z, long y, const double* row) const {
+        const int64_t* stride = result.stride[0];
+        double* out = static_cast<double*>(result.out[0]);
+        out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1];
+        for (long x = 0; x < range(spec, 2).size(); x++) out[x * stride[2]] = row[x];
+    }
+#else
+    // Neither infinity nor NaN has another exponent than the largest.
+    void look_at(const float* row) {
+        const v8i largest = 0x7f800000 - (v8i){};
+        v8i beyond = {};
+        for (long x = 0; x < range(spec, 2).size() / 8 * 8; x += 8)
+            beyond |= ((v8i)load<v8f>(row + x) & largest) == largest;
+        for (long x = range(spec, 2).size() / 8 * 8; x < range(spec, 2).size(); x++)
+            beyond[0] |= !(__builtin_fabsf(row[x]) <= __FLT_MAX__);
+        int any = 0;
+        for (int i = 0; i < 8; i++) any |= beyond[i];
+        finite = finite && !any;
+    }
+#endif
 
     void write(Stream& past, float* out, const int64_t* stride, long z, long y, const float* row) {
         out += (z - spec.start[0]) * stride[0] + (y - spec.start[1]) * stride[1];

@@ -7,7 +7,7 @@
 
 #define LF_NAME2(name, isa) name##_##isa
 #define LF_NAME1(name, isa) LF_NAME2(name, isa)
-#define LF_NAME(name) LF_NAME1(name, LF_ISA)
+#define LF_NAME(name) LF_NAME1(name, LF_BUILD)
 
 namespace {
 

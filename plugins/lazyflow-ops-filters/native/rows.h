@@ -13,8 +13,8 @@ namespace {
 // What the weights of a kernel are on both sides of its centre: equal, opposite, or neither.
 enum Parity { EVEN, ODD, NEITHER };
 
-Parity parity_of(const float* weights, long radius) {
-    bool even = true, odd = weights[radius] == 0.0f;
+Parity parity_of(const real* weights, long radius) {
+    bool even = true, odd = weights[radius] == 0;
     for (long j = 0; j < radius; j++) {
         even = even && weights[j] == weights[2 * radius - j];
         odd = odd && weights[j] == -weights[2 * radius - j];
@@ -37,25 +37,25 @@ constexpr int MOST_SHARED = 4;
 struct Kernels {
     int count;
     Parity parity;
-    const float* weights[MOST_SHARED];
+    const real* weights[MOST_SHARED];
     long radius[MOST_SHARED];
 };
 
 // The rows that the widest kernel is applied to: anywhere, or one row moved by a pixel at a time.
 struct Anywhere {
-    const float* const* rows;
-    LF_INLINE_MEMBER const float* operator[](long j) const { return rows[j]; }
+    const real* const* rows;
+    LF_INLINE_MEMBER const real* operator[](long j) const { return rows[j]; }
     LF_INLINE_MEMBER Anywhere from(long j) const { return {rows + j}; }
 };
 struct Moved {
-    const float* first;
-    LF_INLINE_MEMBER const float* operator[](long j) const { return first + j; }
+    const real* first;
+    LF_INLINE_MEMBER const real* operator[](long j) const { return first + j; }
     LF_INLINE_MEMBER Moved from(long j) const { return {first + j}; }
 };
 
 // Where results go: row t of kernel m is out[m] + t * stride.
 struct Rows {
-    float* out[MOST_SHARED];
+    real* out[MOST_SHARED];
     long stride;
 };
 
@@ -65,20 +65,20 @@ struct ShortBlock {
     const Kernels& kernels;
     const Source rows;
     const long x;
-    v8f sum[M][T][N] = {};
+    vec sum[M][T][N] = {};
 
     // Add row i to the results FROM..TO.
     template <int FROM, int TO>
     LF_INLINE_MEMBER void add(long i) {
-        v8f pixels[N];
-        const float* row = rows[i] + x;
+        vec pixels[N];
+        const real* row = rows[i] + x;
 #pragma GCC unroll 8
-        for (int n = 0; n < N; n++) pixels[n] = load<v8f>(row + 8 * n);
+        for (int n = 0; n < N; n++) pixels[n] = load<vec>(row + LANES * n);
 #pragma GCC unroll 4
         for (int t = FROM; t < TO; t++)
 #pragma GCC unroll 4
             for (int m = 0; m < M; m++) {
-                const v8f w = kernels.weights[m][i - t] - v8f{};
+                const vec w = kernels.weights[m][i - t] - vec{};
 #pragma GCC unroll 8
                 for (int n = 0; n < N; n++) sum[m][t][n] = fma(pixels[n], w, sum[m][t][n]);
             }
@@ -110,7 +110,7 @@ struct ShortBlock {
 #pragma GCC unroll 4
             for (int t = 0; t < T; t++)
 #pragma GCC unroll 8
-                for (int n = 0; n < N; n++) store(out.out[m] + (t0 + t) * out.stride + x + 8 * n, sum[m][t][n]);
+                for (int n = 0; n < N; n++) store(out.out[m] + (t0 + t) * out.stride + x + LANES * n, sum[m][t][n]);
     }
 };
 
@@ -120,20 +120,20 @@ struct Block {
     const Kernels& kernels;
     const Source rows;
     const long x;
-    v8f sum[M][N] = {};
+    vec sum[M][N] = {};
 
     // Add tap j of the widest kernel, and the opposite one if there is one, to the results of the first COUNT kernels.
     template <int COUNT, bool paired>
     LF_INLINE_MEMBER void add(long j, long opposite = 0) {
-        v8f w[COUNT];
+        vec w[COUNT];
 #pragma GCC unroll 4
-        for (int m = 0; m < COUNT; m++) w[m] = kernels.weights[m][j - kernels.radius[0] + kernels.radius[m]] - v8f{};
-        const float *row = rows[j] + x, *other = rows[opposite] + x;
+        for (int m = 0; m < COUNT; m++) w[m] = kernels.weights[m][j - kernels.radius[0] + kernels.radius[m]] - vec{};
+        const real *row = rows[j] + x, *other = rows[opposite] + x;
 #pragma GCC unroll 8
         for (int n = 0; n < N; n++) {
-            v8f pixels = load<v8f>(row + 8 * n);
+            vec pixels = load<vec>(row + LANES * n);
             if constexpr (paired) {
-                const v8f others = load<v8f>(other + 8 * n);
+                const vec others = load<vec>(other + LANES * n);
                 pixels = parity == ODD ? pixels - others : pixels + others;
             }
 #pragma GCC unroll 4
@@ -165,29 +165,29 @@ struct Block {
 #pragma GCC unroll 4
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 8
-            for (int n = 0; n < N; n++) store(out.out[m] + t * out.stride + x + 8 * n, sum[m][n]);
+            for (int n = 0; n < N; n++) store(out.out[m] + t * out.stride + x + LANES * n, sum[m][n]);
     }
 };
 
 // Four results of one kernel: while taps go from the ends to the centre, three of four rows stay for the next one.
 template <Parity parity>
 LF_INLINE void four_results(const Kernels& k, Anywhere rows, const Rows& out, long t, long x) {
-    const float* const weights = k.weights[0];
+    const real* const weights = k.weights[0];
     const long radius = k.radius[0], last = 2 * radius;
-    v8f sum[4] = {}, low[4] = {}, high[4] = {};
+    vec sum[4] = {}, low[4] = {}, high[4] = {};
 #pragma GCC unroll 3
     for (int i = 0; i < 3; i++) {
-        low[i] = load<v8f>(rows[t + i] + x);
-        high[i + 1] = load<v8f>(rows[t + last + i + 1] + x);
+        low[i] = load<vec>(rows[t + i] + x);
+        high[i + 1] = load<vec>(rows[t + last + i + 1] + x);
     }
     // Row t + j + i is low[(j + i) % 4], row t + last - j + i is high[(i - j) mod 4].
     const auto tap = [&](long j, int turn) __attribute__((always_inline)) {
-        low[(turn + 3) % 4] = load<v8f>(rows[t + j + 3] + x);
-        high[(4 - turn) % 4] = load<v8f>(rows[t + last - j] + x);
-        const v8f w = weights[j] - v8f{};
+        low[(turn + 3) % 4] = load<vec>(rows[t + j + 3] + x);
+        high[(4 - turn) % 4] = load<vec>(rows[t + last - j] + x);
+        const vec w = weights[j] - vec{};
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            const v8f a = low[(turn + i) % 4], b = high[(i - turn + 4) % 4];
+            const vec a = low[(turn + i) % 4], b = high[(i - turn + 4) % 4];
             sum[i] = fma(parity == ODD ? a - b : a + b, w, sum[i]);
         }
     };
@@ -201,20 +201,20 @@ LF_INLINE void four_results(const Kernels& k, Anywhere rows, const Rows& out, lo
     if (j < radius) tap(j, 0);
     if (j + 1 < radius) tap(j + 1, 1);
     if (j + 2 < radius) tap(j + 2, 2);
-    const v8f center = weights[radius] - v8f{};
+    const vec center = weights[radius] - vec{};
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
-        store(out.out[0] + (t + i) * out.stride + x, fma(load<v8f>(rows[t + radius + i] + x), center, sum[i]));
+        store(out.out[0] + (t + i) * out.stride + x, fma(load<vec>(rows[t + radius + i] + x), center, sum[i]));
 }
 
 // Pieces of rows of N vectors at once; what the results of different rows have in common stays in the first cache.
 template <int M, int N, Parity parity, class Source>
 LF_INLINE void long_blocks(const Kernels& k, Source rows, const Rows& out, long count, long x, long n) {
-    for (; x + 8 * N <= n; x += 8 * N) {
+    for (; x + LANES * N <= n; x += LANES * N) {
         long t = 0;
         if constexpr (M == 1 && parity != NEITHER && std::is_same<Source, Anywhere>::value)
             for (; t + 4 <= count; t += 4)
-                for (long i = 0; i < 8 * N; i += 8) four_results<parity>(k, rows, out, t, x + i);
+                for (long i = 0; i < LANES * N; i += LANES) four_results<parity>(k, rows, out, t, x + i);
         for (; t < count; t++) {
             Block<M, N, parity, Source> block{k, rows.from(t), x};
             block.run();
@@ -226,7 +226,7 @@ LF_INLINE void long_blocks(const Kernels& k, Source rows, const Rows& out, long 
 
 template <int M, int T, int N, int R, class Source>
 LF_INLINE void short_blocks(const Kernels& k, Source rows, const Rows& out, long t, long x, long n) {
-    for (; x + 8 * N <= n; x += 8 * N) ShortBlock<M, T, N, R, Source>{k, rows.from(t), x}.run(out, t);
+    for (; x + LANES * N <= n; x += LANES * N) ShortBlock<M, T, N, R, Source>{k, rows.from(t), x}.run(out, t);
     if constexpr (N > 1) short_blocks<M, T, N / 2, R>(k, rows, out, t, x, n);
 }
 
@@ -272,28 +272,47 @@ Summation<Source> summation_for(const Kernels& k) {
     }
 }
 
-void row_difference(const float* const* rows, float* out, long n) {
-    for (long x = 0; x < n; x += 8) store(out + x, load<v8f>(rows[0] + x) - load<v8f>(rows[1] + x));
+void row_difference(const real* const* rows, float* out, long n) {
+    for (long x = 0; x < n; x += LANES) put(out + x, load<vec>(rows[0] + x) - load<vec>(rows[1] + x));
 }
 
-void row_sum(const float* const* rows, long count, float* out, long n) {
-    for (long x = 0; x < n; x += 8) {
-        v8f sum = load<v8f>(rows[0] + x);
-        for (long i = 1; i < count; i++) sum += load<v8f>(rows[i] + x);
-        store(out + x, sum);
+void row_sum(const real* const* rows, long count, float* out, long n) {
+    for (long x = 0; x < n; x += LANES) {
+        vec sum = load<vec>(rows[0] + x);
+        for (long i = 1; i < count; i++) sum += load<vec>(rows[i] + x);
+        put(out + x, sum);
     }
 }
 
-void row_norm(const float* const* rows, long count, float* out, long n) {
-    for (long x = 0; x < n; x += 8) {
-        v8f v = load<v8f>(rows[0] + x);
-        v8f sum = v * v;
-        for (long i = 1; i < count; i++) {
-            v = load<v8f>(rows[i] + x);
+#ifdef LF_DOUBLE
+void row_copy(const real* const* rows, float* out, long n) {
+    for (long x = 0; x < n; x += LANES) put(out + x, load<vec>(rows[0] + x));
+}
+
+void row_norm(const real* const* rows, long count, float* out, long n) {
+    for (long x = 0; x < n; x += LANES) {
+        vec sum = {};
+        for (long i = 0; i < count; i++) {
+            const vec v = load<vec>(rows[i] + x);
             sum = fma(v, v, sum);
         }
-        store(out + x, root(sum));
+        put(out + x, root(sum));
     }
 }
+#else
+// Squares leave the range of floats long before their root does.
+void row_norm(const real* const* rows, long count, float* out, long n) {
+    for (long x = 0; x < n; x += LANES) {
+        vec largest = {}, sum = {};
+        for (long i = 0; i < count; i++) largest = larger(largest, magnitude(load<vec>(rows[i] + x)));
+        const Scale scale = scale_of(largest);
+        for (long i = 0; i < count; i++) {
+            const vec v = load<vec>(rows[i] + x) * scale.to_one;
+            sum = fma(v, v, sum);
+        }
+        put(out + x, root(sum) * scale.back);
+    }
+}
+#endif
 
 }  // namespace

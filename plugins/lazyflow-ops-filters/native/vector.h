@@ -26,6 +26,17 @@ typedef double v4d __attribute__((vector_size(32)));
 typedef int64_t v4l __attribute__((vector_size(32)));
 typedef float v4f __attribute__((vector_size(16)));
 
+// What pixels and weights are until a result is made of them: floats, or doubles for images whose numbers floats
+// cannot hold. The same source is compiled for both.
+#ifdef LF_DOUBLE
+typedef double real;
+typedef v4d vec;
+#else
+typedef float real;
+typedef v8f vec;
+#endif
+constexpr long LANES = sizeof(vec) / sizeof(real);
+
 // What a vector is made of.
 template <class V>
 struct Lane;
@@ -41,15 +52,15 @@ struct Lane<v4d> {
 #define LF_INLINE static inline __attribute__((always_inline))
 #define LF_INLINE_MEMBER inline __attribute__((always_inline))
 
-template <class V>
-LF_INLINE V load(const float* p) {
+template <class V, class T>
+LF_INLINE V load(const T* p) {
     V v;
     std::memcpy(&v, p, sizeof(V));
     return v;
 }
 
-template <class V>
-LF_INLINE void store(float* p, V v) {
+template <class V, class T>
+LF_INLINE void store(T* p, V v) {
     std::memcpy(p, &v, sizeof(V));
 }
 
@@ -114,6 +125,22 @@ LF_INLINE v8f smaller(v8f a, v8f b) {
 #endif
 }
 
+LF_INLINE v4d magnitude(v4d a) { return (v4d)((v4l)a & INT64_MAX); }
+LF_INLINE v8f magnitude(v8f a) { return (v8f)((v8i)a & INT32_MAX); }
+
+// Powers of two that bring numbers to about 1 and back, so that no digit is lost.
+struct Scale {
+    v8f to_one, back;
+};
+
+LF_INLINE Scale scale_of(v8f largest) {
+    const v8i EXPONENT = 0x7f800000 - (v8i){}, ONE = 0x00800000 - (v8i){};
+    v8i exponent = (v8i)largest & EXPONENT;
+    exponent = exponent > 2 * ONE ? exponent : 2 * ONE;
+    exponent = exponent < EXPONENT - ONE ? exponent : EXPONENT - ONE;  // infinity stays infinite
+    return {(v8f)(EXPONENT - exponent), (v8f)(exponent - ONE)};
+}
+
 // Two halves as floats.
 LF_INLINE v8f joined(v4d low, v4d high) {
     const v4f first = __builtin_convertvector(low, v4f), second = __builtin_convertvector(high, v4f);
@@ -126,6 +153,10 @@ LF_INLINE v8f joined(v4d low, v4d high) {
     return v;
 #endif
 }
+
+// Write pixels of a result.
+LF_INLINE void put(float* p, v8f v) { store(p, v); }
+LF_INLINE void put(float* p, v4d v) { store(p, __builtin_convertvector(v, v4f)); }
 
 // Let others see what was written past the caches.
 LF_INLINE void drain() {

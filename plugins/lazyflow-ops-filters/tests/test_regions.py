@@ -21,7 +21,7 @@ from lazyflow_ops_filters.kernels.neighborhood import Neighborhood
 def run_part(filter, image, border, region, backend):
     """Run a filter as operators do: over an image that is cut off where its halo ends."""
     outs = list(np.empty((filter.results, *(s.stop - s.start for s in region)), np.float32))
-    backend.apply(filter, k.Job(image, border, region, outs))
+    backend.run(filter, k.Job(image, border, region, outs))
     return outs
 
 

@@ -114,8 +114,9 @@ def test_native_features_of_one_scale_share_their_derivatives(monkeypatch):
         backend = native.NativeBackend()
     except OSError as error:
         pytest.skip(str(error))
-    terms, run = [], backend._convolve
-    monkeypatch.setattr(backend, "_convolve", lambda *a: terms.append(a[1]) or run(*a))
+    terms, single = [], np.dtype(np.float32)
+    run, tensor = backend._functions[single]
+    monkeypatch.setitem(backend._functions, single, (lambda *a: terms.append(a[1]) or run(*a), tensor))
     others = [f for f in FEATURES if f != "structure_tensor_eigenvalues"]
     with Graph() as graph:
         operator = features(

@@ -78,6 +78,9 @@ class Filter(ABC):
     A value: it never changes, and can be a key of a dictionary.
     """
 
+    #: Whether it is computed in floating point, and not in the dtype of the image.
+    in_floats = True
+
     @property
     @abstractmethod
     def ndim(self) -> int:
@@ -236,7 +239,7 @@ class HighPass(GaussianSmoothing):
         smooth = job.scratch(backend)
         backend.apply(GaussianSmoothing(self.sigma, self.window), job.with_outs([smooth]))
         smooth *= self.factor
-        result = job.image[job.region].astype(backend.dtype)
+        result = job.image[job.region].astype(smooth.dtype)
         result *= self.keep
         result -= smooth
         job.out[...] = result
@@ -289,12 +292,11 @@ class GaussianGradientMagnitude(GaussianFilter):
         yield Pass(self.sigma, tuple(int(s is not None) for s in self.sigma))
 
     def compute(self, backend: Backend, job: Job) -> None:
-        total, part = job.scratch(backend), job.scratch(backend)
-        total[...] = 0
+        # In float64 squares of floats neither overflow nor vanish.
+        total, part = np.zeros(job.shape), job.scratch(backend)
         for axis in self.axes:
             self._derivative(backend, job, part, self.sigma, orders_of(self.ndim, axis))
-            part *= part
-            total += part
+            total += np.square(part, dtype=np.float64)
         np.sqrt(total, out=job.out, casting="same_kind")
 
 
@@ -431,7 +433,8 @@ class StructureTensorOrientation(StructureTensor):
         coherence, orientation = job.outs
         trace = xx + yy
         # A gradient of less than the last digit of the pixel is what rounding left of none.
-        changes = trace > (np.finfo(backend.dtype).eps * job.image[job.region].astype(np.float64)) ** 2
+        precision = backend.precision(job.image.dtype)
+        changes = trace > (np.finfo(precision).eps * job.image[job.region].astype(np.float64)) ** 2
         changes |= np.isnan(trace)
         if coherence is not None:
             difference = np.sqrt((xx - yy) ** 2 + 4 * yx * yx)

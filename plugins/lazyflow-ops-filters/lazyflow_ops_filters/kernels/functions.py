@@ -91,7 +91,7 @@ def run(
     elif len(outs) != count or any(o is not None and o.shape != shape for o in outs):
         raise ParameterError(f"{what}: outs must be {count} arrays of shape {shape}, or None.")
     if 0 not in shape and any(o is not None for o in outs):
-        backend.apply(filter, Job(image, border, region, outs))
+        backend.run(filter, Job(image, border, region, outs))
     return cast("list[Array]", list(outs))
 
 

@@ -21,7 +21,12 @@ import numpy.typing as npt
 from lazyflow_core.request import run_stoppable
 
 from lazyflow_ops_filters.kernels import filters as f
-from lazyflow_ops_filters.kernels.backend import Backend, Job, Region
+from lazyflow_ops_filters.kernels.backend import (
+    Backend,
+    Job,
+    Region,
+    fitting_precision,
+)
 from lazyflow_ops_filters.kernels.composite import FilterSet
 from lazyflow_ops_filters.kernels.footprint import Footprint
 
@@ -29,10 +34,10 @@ __all__ = ["NativeBackend"]
 
 Array = npt.NDArray[Any]
 
-_ABI = 3
+_ABI = 4
 _BORDERS = {"mirror": 0, "reflect": 1, "nearest": 2, "zero": 3}
-_COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES, _EIGENVALUES_SINGLE = range(6)
-_NO_MEMORY = 1
+_COPY, _DIFFERENCE, _SUM, _NORM, _EIGENVALUES, _EIGENVALUES_SINGLE, _COPY_WIDE = range(7)
+_NO_MEMORY, _NOT_FINITE = 1, 3
 _ZERO = -1  # a term that is zero everywhere
 _NO_KERNEL = -1
 _MOST_TERMS = 32
@@ -53,11 +58,13 @@ class _Call:
 
     def __init__(self, program: _Program) -> None:
         self.kernels = len(program.kernels)
+        #: What pixels, weights and all in between are.
+        self.dtype = program.dtype
         # The library is given addresses; all that they lead to stays here.
-        self.weights = np.concatenate(program.kernels) if self.kernels else np.empty(0, np.float32)
+        self.weights = np.concatenate([np.empty(0, self.dtype), *program.kernels])
         sizes = [len(k) for k in program.kernels]
-        first = self.weights.ctypes.data
-        self.pointers = np.array([first + 4 * sum(sizes[:i]) for i in range(self.kernels)], np.uintp)
+        first, size = self.weights.ctypes.data, self.dtype.itemsize
+        self.pointers = np.array([first + size * sum(sizes[:i]) for i in range(self.kernels)], np.uintp)
         self.radius = np.array([n // 2 for n in sizes], np.int32)
         self.addresses = (self.pointers.ctypes.data, self.radius.ctypes.data)
         self.is_tensor = program.tensor is not None
@@ -75,11 +82,12 @@ class _Call:
 class _Program:
     """Kernels, terms and results to be made into a call; terms that occur twice are computed once.
 
-    It is written for images of a shape in which only axes of one pixel count.
+    It is written for images of a shape in which only axes of one pixel count, and for a precision.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape = shape
+        self.dtype = dtype
         self.ndim = len(shape)
         self.kernels: list[Array] = []
         self.terms: list[tuple[int, ...]] = []
@@ -90,11 +98,11 @@ class _Program:
 
     def kernel(self, weights: Array) -> int:
         """Return the number of a kernel."""
-        single = np.ascontiguousarray(weights, dtype=np.float32)
-        key = single.tobytes()
+        rounded = np.ascontiguousarray(weights, dtype=self.dtype)
+        key = rounded.tobytes()
         if key not in self._index:
             self._index[key] = len(self.kernels)
-            self.kernels.append(single)
+            self.kernels.append(rounded)
         return self._index[key]
 
     def reach(self) -> tuple[int, ...]:
@@ -161,17 +169,26 @@ class NativeBackend(Backend):
             raise OSError(f"{path.name} is of another version than this Python code; install both again")
         library.lf_best_isa.restype = c_char_p
         self.isa = isa or library.lf_best_isa().decode()
-        self._convolve = getattr(library, f"lf_convolve_{self.isa}")
-        self._convolve.argtypes = [c_char_p, c_int32, c_char_p, c_int32, c_char_p]
-        self._tensor = getattr(library, f"lf_structure_tensor_{self.isa}")
-        self._tensor.argtypes = [c_char_p, c_char_p, c_int32, c_char_p]
+        #: By precision the functions for convolutions and for the structure tensor.
+        self._functions: dict[Any, tuple[Any, Any]] = {}
+        for dtype, suffix in ((np.float32, ""), (np.float64, "_double")):
+            convolve = getattr(library, f"lf_convolve_{self.isa}{suffix}")
+            convolve.argtypes = [c_char_p, c_int32, c_char_p, c_int32, c_char_p]
+            tensor = getattr(library, f"lf_structure_tensor_{self.isa}{suffix}")
+            tensor.argtypes = [c_char_p, c_char_p, c_int32, c_char_p]
+            convolve.restype = tensor.restype = c_int
+            self._functions[np.dtype(dtype)] = convolve, tensor
         self._rank = getattr(library, f"lf_rank_{self.isa}")
         self._rank.argtypes = [c_char_p]
-        self._convolve.restype = self._tensor.restype = self._rank.restype = c_int
+        self._rank.restype = c_int
 
     def describe(self) -> str:
         """Return which build runs."""
         return f"C++ for {self.isa}"
+
+    def precision(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return float64 for what float32 does not hold."""
+        return fitting_precision(dtype)
 
     def refuses(self, filter: f.Filter, border: str) -> str:
         return "" if filter.ndim <= 3 else f"filters up to 3 axes, not {filter.ndim}"
@@ -179,21 +196,25 @@ class NativeBackend(Backend):
     def convolve(
         self, image: Array, kernels: Sequence[Array | None], border: str, region: Region, out: Array
     ) -> None:
-        program = _Program(image.shape)
+        program = _Program(image.shape, self.precision(image.dtype))
         program.result(_COPY, [program.convolution(kernels)], [0])
         self._run(_Call(program), Job(image, border, region, [out]))
 
-    def apply(self, filter: f.Filter, job: Job) -> None:
+    def apply(self, filter: f.Filter, job: Job) -> bool | None:
         if not isinstance(filter, FilterSet) and type(filter) not in _PROGRAMS:
-            filter.compute(self, job)
-            return
-        shape = tuple([min(n, 2) for n in job.image.shape])
-        for step in _steps(filter, shape, tuple([out is not None for out in job.outs])):
+            with np.errstate(over="ignore", invalid="ignore"):
+                filter.compute(self, job)
+            return None
+        finite: bool | None = True
+        shape, precision = tuple([min(n, 2) for n in job.image.shape]), self.precision(job.image.dtype)
+        for step in _steps(filter, shape, tuple([out is not None for out in job.outs]), precision):
             if isinstance(step, _Call):
-                self._run(step, job)
+                found: bool | None = self._run(step, job)
             else:
                 part, outs = step
-                part.compute(self, job.with_outs([None if i is None else job.outs[i] for i in outs]))
+                found = self.apply(part, job.with_outs([None if i is None else job.outs[i] for i in outs]))
+            finite = finite and found
+        return finite
 
     def rank(self, footprint: Footprint, rank: int, job: Job) -> None:
         if job.image.dtype not in _TYPES or job.image.ndim > 3:
@@ -227,7 +248,8 @@ class NativeBackend(Backend):
         if out is not job.out:
             job.out[...] = out
 
-    def _run(self, call: _Call, job: Job) -> None:
+    def _run(self, call: _Call, job: Job) -> bool:
+        """Do what a call says; return whether no result is known to be no finite number."""
         # Cut off what no kernel reaches before converting; an edge of the image stays one.
         cut, start, stop = [], [], []
         for s, reach, n in zip(job.region, call.reach, job.image.shape, strict=True):
@@ -235,16 +257,16 @@ class NativeBackend(Backend):
             cut.append(slice(first, min(n, s.stop + reach)))
             start.append(s.start - first)
             stop.append(s.stop - first)
-        data = job.image[tuple(cut)]
-        if not _is_of_floats(data) or data.strides[-1] != 4:
-            data = np.ascontiguousarray(data, dtype=np.float32)
+        data, size = job.image[tuple(cut)], call.dtype.itemsize
+        if not _is_of(call.dtype, data) or data.strides[-1] != size:
+            data = np.ascontiguousarray(data, dtype=call.dtype)
         lead = 3 - data.ndim
         ones, zeros = (1,) * lead, (0,) * lead
         image = (
             data.ctypes.data,
             *ones,
             *data.shape,
-            *(*zeros, *(s // 4 for s in data.strides))[:2],
+            *(*zeros, *(s // size for s in data.strides))[:2],
             *zeros,
             *start,
             *ones,
@@ -258,37 +280,46 @@ class NativeBackend(Backend):
         copies: list[tuple[Array, Array]] = []
         for what, numbers in call.results:
             addresses, strides = [0] * 3, [0] * 9
+            written = np.dtype(np.float32)
+            if call.dtype == np.float64 and what[0] == _COPY and numbers[0] is not None:
+                out = job.outs[numbers[0]]
+                if out is not None and out.dtype == np.float64:
+                    written, what = out.dtype, (_COPY_WIDE, *what[1:])
             for i, number in enumerate(numbers):
                 out = None if number is None else job.outs[number]
                 if out is None:
                     continue
                 target = out
-                if not _is_of_floats(out):
-                    target = np.empty(out.shape, np.float32)
+                if not _is_of(written, out):
+                    target = np.empty(out.shape, written)
                     copies.append((out, target))
                 addresses[i] = target.ctypes.data
-                strides[3 * i + lead : 3 * i + 3] = [s // 4 for s in target.strides]
+                strides[3 * i + lead : 3 * i + 3] = [s // written.itemsize for s in target.strides]
             results.append(_RESULT.pack(*what, *addresses, *strides))
         packed = b"".join(results)
-        function = self._tensor if call.is_tensor else self._convolve
+        convolve, tensor = self._functions[call.dtype]
+        function = tensor if call.is_tensor else convolve
         terms = (call.terms,) if call.is_tensor else (call.count, call.terms)
-        _call(
+        code = _call(
             lambda stop: function(_IMAGE.pack(*image, stop), *terms, len(results), packed),
             prod(job.shape) * call.count < _BRIEF,
         )
         for out, target in copies:
             out[...] = target
+        return code != _NOT_FINITE
 
 
-def _call(work: Callable[[int], int], is_brief: bool) -> None:
-    """Call the library; it looks at the stop flag whose address it gets per band of rows."""
-    if run_stoppable(work, is_brief=is_brief) == _NO_MEMORY:
+def _call(work: Callable[[int], int], is_brief: bool) -> int:
+    """Call the library, which looks at the stop flag whose address it gets; return how it ended."""
+    code = run_stoppable(work, is_brief=is_brief)
+    if code == _NO_MEMORY:
         raise MemoryError("the native filter kernels found no memory for their intermediates")
+    return code
 
 
-def _is_of_floats(array: Array) -> bool:
-    """Return whether the library can go through it: float32, and each stride a number of them."""
-    return array.dtype == np.float32 and array.flags.aligned
+def _is_of(dtype: np.dtype[Any], array: Array) -> bool:
+    """Return whether the library can go through it: of that dtype, and each stride a number of them."""
+    return array.dtype == dtype and array.flags.aligned
 
 
 def _is_of_rows(array: Array) -> bool:
@@ -303,7 +334,9 @@ _Step = _Call | tuple[f.Filter, _Outs]
 
 
 @lru_cache(maxsize=256)
-def _steps(filter: f.Filter, shape: tuple[int, ...], wanted: tuple[bool, ...]) -> tuple[_Step, ...]:
+def _steps(
+    filter: f.Filter, shape: tuple[int, ...], wanted: tuple[bool, ...], precision: np.dtype[Any]
+) -> tuple[_Step, ...]:
     """Return what is to be done for a filter, or a set of filters, in any region of any image.
 
     Parameters
@@ -314,6 +347,8 @@ def _steps(filter: f.Filter, shape: tuple[int, ...], wanted: tuple[bool, ...]) -
         Of the image; 2 stands for any larger number.
     wanted
         Which results are asked for.
+    precision
+        Of all in between.
     """
     outs = [i if is_wanted else None for i, is_wanted in enumerate(wanted)]
     steps: list[_Step] = []
@@ -326,10 +361,10 @@ def _steps(filter: f.Filter, shape: tuple[int, ...], wanted: tuple[bool, ...]) -
         assert isinstance(part, f.GaussianFilter)
         # A structure tensor shares nothing.
         scale: Hashable = part if isinstance(part, f.StructureTensor) else part.sigma
-        program = programs.setdefault(scale, _Program(shape))
+        program = programs.setdefault(scale, _Program(shape, precision))
         if len(program.terms) > _MOST_TERMS - 10:
             steps.append(_Call(program))
-            program = programs[scale] = _Program(shape)
+            program = programs[scale] = _Program(shape, precision)
         write(program, part, own)
     return (*steps, *map(_Call, programs.values()))
 

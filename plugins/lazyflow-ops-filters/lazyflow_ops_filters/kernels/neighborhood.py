@@ -39,6 +39,8 @@ _PIXELS = 1 << 21
 class Neighborhood(Filter):
     """A filter whose result is one value per pixel, whatever the size of the image."""
 
+    in_floats = False
+
     def names(self, keys: Sequence[str]) -> tuple[str, ...]:
         return ("",)
 

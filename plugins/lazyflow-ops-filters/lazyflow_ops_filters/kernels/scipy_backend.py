@@ -10,8 +10,14 @@ import numpy.typing as npt
 import scipy
 from scipy.ndimage import correlate1d
 
-from lazyflow_ops_filters.kernels.backend import Backend, Region
+from lazyflow_ops_filters.kernels.backend import (
+    Backend,
+    Job,
+    Region,
+    fitting_precision,
+)
 from lazyflow_ops_filters.kernels.border import SCIPY_MODES
+from lazyflow_ops_filters.kernels.filters import Filter
 
 __all__ = ["ScipyBackend"]
 
@@ -19,7 +25,7 @@ Array = npt.NDArray[Any]
 
 
 class ScipyBackend(Backend):
-    """scipy: sums in float64, and rounds to ``dtype`` after each axis.
+    """scipy: sums in float64, and rounds to its precision for the image after each axis.
 
     Parameters
     ----------
@@ -32,6 +38,15 @@ class ScipyBackend(Backend):
     def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)
 
+    def precision(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return float64 for what float32 does not hold."""
+        return np.promote_types(self.dtype, fitting_precision(dtype))
+
+    def apply(self, filter: Filter, job: Job) -> bool | None:
+        """Run a filter as it is defined; what float32 cannot hold is infinite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return super().apply(filter, job)
+
     def convolve(
         self, image: Array, kernels: Sequence[Array | None], border: str, region: Region, out: Array
     ) -> None:
@@ -39,14 +54,15 @@ class ScipyBackend(Backend):
         start = [max(0, s.start - r) for s, r in zip(region, reach, strict=True)]
         stop = [min(n, s.stop + r) for s, r, n in zip(region, reach, image.shape, strict=True)]
         data = image[tuple(map(slice, start, stop))]
+        precision = self.precision(image.dtype)
         if data.dtype.char not in "bBhHiIlLqQfd":
-            data = data.astype(self.dtype)  # scipy has no float16 and no bool
+            data = data.astype(precision)  # scipy has no float16, no bool and no long double
         # Where nothing is cut off after a pass, each is written over the one before, as scipy itself does.
-        in_place = data.shape == out.shape and out.dtype == self.dtype
+        in_place = data.shape == out.shape and out.dtype == precision
         for axis, weights in enumerate(kernels):
             if weights is None:
                 continue
-            output = out if in_place else self.dtype
+            output = out if in_place else precision
             data = correlate1d(data, weights, axis, output=output, mode=SCIPY_MODES[border])
             if not in_place:
                 kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
