@@ -1,11 +1,14 @@
-"""What does streaming cost beside the work itself? HDF5 → Gaussian → HDF5, next to the same by hand.
+"""What does streaming cost beside the work itself? A file → Gaussian → a file, next to the same by hand.
 
-    python benchmarks/streaming.py                # 256 x 256 x 256 uint8
+    python benchmarks/streaming.py                # 256 x 256 x 256 uint8, HDF5
     python benchmarks/streaming.py --side 512     # what the goals are for, about a minute
+    python benchmarks/streaming.py --format zarr --compression gzip
 
-By hand means: the same reader, kernel and writer, in a thread pool, without graph and requests. All
-figures are of one run, measured in turns, the smallest of several; storage is not compressed, so that the
-filter and what is around it take the time. The peak of memory is that of a process of its own.
+By hand means: h5py, zarr-python or tifffile and the same kernel, in a thread pool, with nothing of ours
+around them. h5py keeps the chunks that it unpacked last, with room for all that blocks share, so a packed
+source shows what the framework unpacks more than once. All figures are of one run, measured in turns, the
+smallest of several; storage is not compressed unless asked for, so that the filter and what is around it take
+the time. The peak of memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
+import tifffile
+import zarr
 from lazyflow_ops_filters.kernels import Job, get_backend
 from lazyflow_ops_filters.kernels.filters import GaussianSmoothing
 
@@ -29,13 +35,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from make_volume import write_volume
 
 from lazyflow_core import BlockGrid, Graph, InputSlot, Operator, OutputSlot, Roi, get_operator
-from lazyflow_core.plugins import open_reader, open_writer
+from lazyflow_core.plugins import open_writer
 from lazyflow_core.request import ThreadedScheduler
 from lazyflow_core.utility import export, peak_memory, plan_blocks
 
 SIGMA = 1.6
 BLOCK = 128
 CHUNKS = 64
+#: For the chunks that h5py keeps unpacked: a slab of blocks of a volume of 1024 pixels a side.
+CACHE_BYTES = 256 * 2**20
 
 
 def pipeline(source: Path, workers: int) -> tuple[Graph, object]:
@@ -46,7 +54,8 @@ def pipeline(source: Path, workers: int) -> tuple[Graph, object]:
 
 
 def new_file(target: Path, meta: object) -> object:
-    return open_writer(str(target), meta, overwrite=True, chunks=CHUNKS, compression=None)
+    options = {} if target.suffix == ".tif" else {"chunks": CHUNKS, "compression": None}
+    return open_writer(str(target), meta, overwrite=True, **options)
 
 
 def by_framework(source: Path, target: Path, workers: int) -> None:
@@ -56,25 +65,69 @@ def by_framework(source: Path, target: Path, workers: int) -> None:
     graph.scheduler.close()
 
 
+Read = Callable[[Roi], np.ndarray]
+Write = Callable[[Roi, np.ndarray], object]
+
+
+@contextmanager
+def opened_by_hand(source: Path, target: Path) -> Iterator[tuple[tuple[int, ...], Read, Write]]:
+    """Open a source and a new target with the library of their format; give shape, reading and writing."""
+    chunks = (CHUNKS,) * 3
+    if source.suffix == ".h5":
+        target.unlink(missing_ok=True)
+        with (
+            h5py.File(source, rdcc_nbytes=CACHE_BYTES, rdcc_nslots=100_003) as file,
+            h5py.File(target, "w") as result,
+        ):
+            volume = file["data"]
+            smooth = result.create_dataset("data", volume.shape, np.float32, chunks=chunks)
+
+            def read(roi: Roi) -> np.ndarray:
+                image = np.empty(roi.shape, volume.dtype)
+                volume.read_direct(image, source_sel=roi.slicing)
+                return image
+
+            yield volume.shape, read, lambda roi, out: smooth.write_direct(out, dest_sel=roi.slicing)
+        files = [target]
+    elif source.suffix == ".zarr":
+        volume = zarr.open(source, mode="r")["0"]
+        smooth = zarr.create_array(
+            target, shape=volume.shape, dtype=np.float32, chunks=chunks, compressors=None, overwrite=True
+        )
+        yield (
+            volume.shape,
+            lambda roi: volume[roi.slicing],
+            lambda roi, out: smooth.set_basic_selection(roi.slicing, out),
+        )
+        files = [path for path in target.rglob("*") if path.is_file()]
+    else:
+        volume = tifffile.memmap(source, mode="r")
+        smooth = tifffile.memmap(target, shape=volume.shape, dtype=np.float32)
+        yield (
+            volume.shape,
+            lambda roi: volume[roi.slicing],
+            lambda roi, out: smooth.__setitem__(roi.slicing, out),
+        )
+        smooth.flush()
+        files = [target]
+    for path in files:
+        with path.open("rb+") as written:
+            os.fsync(written.fileno())  # as our writers do
+
+
 def by_hand(source: Path, target: Path, threads: int) -> None:
     filter, backend = GaussianSmoothing((SIGMA,) * 3), get_backend("auto")
-    with closing(open_reader(str(source))) as reader:
-        meta = reader.meta.replace(dtype=np.float32)
-        writer = new_file(target, meta)
-        halo = filter.halo(meta.shape)
+    with opened_by_hand(source, target) as (shape, read, write):
+        halo, whole = filter.halo(shape), Roi.from_shape(shape)
 
         def one_block(roi: Roi) -> None:
-            wide = roi.with_halo(halo, within=meta.roi)
-            image = np.empty(wide.shape, np.uint8)
-            reader.read(wide, image)
+            wide = roi.with_halo(halo, within=whole)
             out = np.empty(roi.shape, np.float32)
-            backend.run(filter, Job(image, "mirror", roi.relative_to(wide).slicing, [out]))
-            writer.write(roi, out)
+            backend.run(filter, Job(read(wide), "mirror", roi.relative_to(wide).slicing, [out]))
+            write(roi, out)
 
-        blocks = BlockGrid(meta.shape, (BLOCK,) * 3)
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(one_block, blocks))
-        writer.commit()
+            list(pool.map(one_block, BlockGrid(shape, (BLOCK,) * 3)))
 
 
 class OpNothing(Operator):
@@ -151,6 +204,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="pixels along each axis (default 256)")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--folder", type=Path, help="where the files are made; default a temporary folder")
+    parser.add_argument("--format", choices=["h5", "zarr", "tif"], default="h5", help="of both files")
+    parser.add_argument("--compression", choices=["gzip"], help="how the source is packed; default not")
     parser.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory_of:
@@ -158,8 +213,9 @@ def main() -> None:
         report_memory(Path(source), Path(target), int(workers))
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        source, target = Path(name, "volume.h5"), Path(name, "smooth.h5")
-        write_volume(str(source), given.side, chunks=CHUNKS, compression=None)
+        source, target = (Path(name, f"{stem}.{given.format}") for stem in ("volume", "smooth"))
+        options = {"chunks": CHUNKS, "compression": given.compression}
+        write_volume(str(source), given.side, **({} if given.format == "tif" else options))
         times = times_of(
             lambda: by_hand(source, target, 1),
             lambda: by_hand(source, target, 2),
