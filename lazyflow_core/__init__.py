@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lazyflow_core.graph import Operator as Operator
     from lazyflow_core.graph import OutputSlot as OutputSlot
     from lazyflow_core.graph import ParameterSlot as ParameterSlot
+    from lazyflow_core.graph import StaleBoxes as StaleBoxes
     from lazyflow_core.meta import ArrayMeta as ArrayMeta
     from lazyflow_core.pipeline import Pipeline as Pipeline
     from lazyflow_core.plugins import get_operator as get_operator
@@ -55,6 +56,7 @@ _MODULE_OF = {
     "Request": "request",
     "RequestPool": "request",
     "Roi": "roi",
+    "StaleBoxes": "graph",
     "export": "utility",
     "get_operator": "plugins",
     "list_operators": "plugins",

@@ -9,7 +9,9 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter, M
 from lazyflow_core.graph.operator import Operator
 from lazyflow_core.graph.pull import SlotRequest
 from lazyflow_core.graph.slots import Slot
+from lazyflow_core.graph.stale import StaleBoxes
 from lazyflow_core.graph.values import Parameter, ValueOutput
+from lazyflow_core.graph.versions import Snapshot
 
 __all__ = [
     "ArraySlot",
@@ -30,5 +32,7 @@ __all__ = [
     "Slot",
     "SlotArray",
     "SlotRequest",
+    "Snapshot",
+    "StaleBoxes",
     "ValueOutput",
 ]

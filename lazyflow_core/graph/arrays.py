@@ -7,6 +7,7 @@ request passes any number of connections at no cost.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,16 +21,18 @@ from lazyflow_core.graph.pull import (
     AssignedArray,
     SlotRequest,
     copy_result,
-    executing,
     no_region,
     on_fresh_stack,
     push_data,
     read_from_outside,
     reason,
+    watch,
     wrong_destination,
 )
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.stale import StaleBoxes
+from lazyflow_core.graph.versions import here, place_in
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Priority, checkpoint
 from lazyflow_core.request.extension import MAX_INLINE_DEPTH, current_stack
@@ -42,11 +45,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ArraySlot", "Input", "Output"]
 
+#: Version, meta, source.
+State = tuple[int, "ArrayMeta | None", "Output | AssignedArray | None"]
+
 
 class ArraySlot(Slot):
     """A slot through which an array is asked for by region."""
 
-    __slots__ = ("_meta", "_source")
+    __slots__ = ("_stale", "_state", "_watchers")
     _signal_names = ("ready_changed", "meta_changed", "dirty")
     _right_words = {
         **dict.fromkeys(("shape", "dtype", "ndim", "axes", "nbytes"), "slot.meta, which has it"),
@@ -61,15 +67,41 @@ class ArraySlot(Slot):
 
     def __init__(self, operator: Operator, declaration: Declaration[Any]) -> None:
         super().__init__(operator, declaration)
-        #: None means not ready. Written by the setup transaction only.
-        self._meta: ArrayMeta | None = None
-        #: Who answers requests; None means not ready. Written by the setup transaction only.
-        self._source: Output | AssignedArray | None = None
+        #: Number of the version it was written in; meta, and who answers requests: both None mean not ready.
+        #: Read once each time, so that its parts belong together. Written by the setup transaction only.
+        self._state: State = (self._born, None, None)
+        #: What went stale since somebody asked first, for requests that want to know; see `SlotRequest`.
+        self._stale: StaleBoxes | None = None
+        #: Requests that give up when their region goes stale.
+        self._watchers: weakref.WeakSet[SlotRequest] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether it can be asked for pixels."""
-        return self._meta is not None
+        return self._seen()[1] is not None
+
+    def _seen(self) -> State:
+        """Return its state in the version that is seen here."""
+        graph, _, _, version, _ = here.get()
+        own = self.operator.graph
+        if graph is not own:
+            place = place_in(own)
+            if place is None:
+                # This order: a number that is not larger than that of a complete version is not of one that
+                # failed.
+                current = own.versions.current
+                state = self._state
+                if state[0] <= current.number:
+                    return state
+                return cast("State", own.versions.look_up(None, self, "_state"))
+            version = place[3]
+        state = self._state
+        if state[0] > version.number:
+            return cast("State", own.versions.look_up(version, self, "_state"))
+        return state
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        return (0, None, None) if field == "_state" else value
 
     @property
     def meta(self) -> ArrayMeta:
@@ -80,13 +112,24 @@ class ArraySlot(Slot):
         NotReadyError
             If nothing is known yet; the text leads to the first culprit.
         """
-        if self._meta is None:
+        graph, _, _, version, _ = here.get()
+        state = self._state
+        if graph is not self.operator.graph or state[0] > version.number:
+            state = self._seen()
+        meta = state[1]
+        if meta is None:
             raise NotReadyError(why_not_ready(self))
-        return self._meta
+        return meta
 
     # ----------------------------------------------------------------------------------------------- pull
 
-    def request(self, roi: Roi | None = None, *, priority: Priority | None = None) -> SlotRequest:
+    def request(
+        self,
+        roi: Roi | None = None,
+        *,
+        priority: Priority | None = None,
+        cancel_when_dirty: bool = False,
+    ) -> SlotRequest:
         """Return a request for one region; nothing is computed before it is submitted or waited for.
 
         Parameters
@@ -96,6 +139,9 @@ class ArraySlot(Slot):
         priority
             Which class of requests it belongs to, with all that is asked for it; None for that of the
             request that asks, or normal outside of any. `Request.raise_priority` makes it more urgent later.
+        cancel_when_dirty
+            Whether it gives up, as if cancelled, when its region goes stale before it is done: for whoever
+            listens to `dirty` and asks again.
 
         Returns
         -------
@@ -117,7 +163,10 @@ class ArraySlot(Slot):
             raise no_region(self, roi)
         elif not roi.fits(meta.shape):
             raise self._outside(roi)
-        return SlotRequest(self, roi, priority)
+        request = SlotRequest(self, roi, priority)
+        if cancel_when_dirty:
+            watch(request)
+        return request
 
     def __getitem__(self, key: Any) -> SlotRequest:
         """Return a request for a region given by numpy slicing; integers keep their axis."""
@@ -147,10 +196,12 @@ class ArraySlot(Slot):
             If an operator failed; names operator, slot and ROI, and has the reason as ``__cause__``.
         """
         # Every hop of every pull passes here: what is usual is written out, what is not is called.
-        graph, stack, party = executing.get()
+        graph, stack, party, version, _ = here.get()
         if graph is not self.operator.graph or stack is not current_stack():
             return read_from_outside(self, roi, out)
-        meta, source = self._meta, self._source
+        number, meta, source = self._state
+        if number > version.number:
+            _, meta, source = graph.versions.look_up(version, self, "_state")
         if meta is None or source is None:
             raise NotReadyError(why_not_ready(self))
         try:
@@ -208,7 +259,8 @@ class ArraySlot(Slot):
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
         origin = cast(ArraySlot, upstream)
-        setup.set_meta(self, origin._meta, origin._source)
+        _, meta, source = origin._state
+        setup.set_meta(self, meta, source)
         setup.mark_dirty(self, None)
 
     def _let_go(self, setup: Setup) -> None:
@@ -227,13 +279,19 @@ class ArraySlot(Slot):
         Raises
         ------
         RoiBoundsError
-            If the region reaches outside the array.
+            If the region reaches outside the array, as it is seen by the caller.
+
+        Notes
+        -----
+        It waits for a change that is under way, never for a computation, and then makes a version of its own:
+        who began before goes on with what was there. What no longer fits the array by then is clipped. It is
+        not called while a lock is held that ``setup_outputs`` or ``propagate_dirty`` take.
         """
-        meta = self._meta
+        meta = self._seen()[1]
         if meta is None:
             return  # nobody can have computed anything from it
         if roi is None:
-            roi = meta.roi
+            pass
         elif not isinstance(roi, Roi):
             raise no_region(self, roi)
         elif roi.is_empty:
@@ -327,7 +385,7 @@ class Input(ArraySlot):
 
     def _check_connectable(self, upstream: Slot) -> None:
         super()._check_connectable(upstream)
-        meta = cast(ArraySlot, upstream)._meta
+        meta = cast(ArraySlot, upstream)._seen()[1]
         if meta is not None:
             self.check_contract(meta, upstream)
 
@@ -348,15 +406,20 @@ class Output(ArraySlot):
     @property
     def meta(self) -> ArrayMeta:
         """What the array will be; operators assign it in ``setup_outputs``, None for not ready."""
-        if self._meta is None:
+        graph, _, _, version, _ = here.get()
+        state = self._state
+        if graph is not self.operator.graph or state[0] > version.number:
+            state = self._seen()
+        meta = state[1]
+        if meta is None:
             raise NotReadyError(why_not_ready(self))
-        return self._meta
+        return meta
 
     @meta.setter
     def meta(self, meta: ArrayMeta | None) -> None:
         if meta is not None and not isinstance(meta, ArrayMeta):
             raise GraphError(f"{self}.meta = {meta!r}: it is an ArrayMeta, or None for not ready.")
-        if self.operator.closed:
+        if self.operator._closed:
             raise GraphError(f"{self} belongs to an operator that is closed.")
         if self._upstream is not None:
             raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")

@@ -31,7 +31,9 @@ def why_not_ready(slot: Slot) -> str:
             way.append(last.upstream)
             continue
         operator = last.operator
-        if operator.closed:
+        if last._born > last.graph.version:
+            cause = "was made after the version of the graph that is seen here"
+        elif operator.closed:
             cause = "belongs to an operator that is closed"
         elif not last.feeds_operator:
             missing = operator.first_missing()

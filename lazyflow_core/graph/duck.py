@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, cast
 
@@ -16,10 +17,12 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from lazyflow_core.errors import RoiError
+from lazyflow_core.graph.versions import MAKING, Snapshot, place_in
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.arrays import ArraySlot
+    from lazyflow_core.meta import ArrayMeta
 
 __all__ = ["SlotArray"]
 
@@ -35,7 +38,9 @@ class SlotArray(NDArrayOperatorsMixin):
     Operators, comparisons, numpy's functions and the methods below compute all of it, at once, and give numpy
     arrays. It has no other methods of numpy's: ``numpy.asarray`` of it, or of a region, has them all.
 
-    Shape and dtype are those of the slot at each access, so keep one only as long as the slot keeps its meta.
+    Each access sees one version of the graph, from the shape to the last pixel; the next one may see another.
+    One that is made inside ``graph.snapshot()`` is of that version in every thread and at any time, which is
+    what a library needs that reads it piece by piece; it keeps that version as long as it lives itself.
 
     Examples
     --------
@@ -50,25 +55,41 @@ class SlotArray(NDArrayOperatorsMixin):
     ([0, 0, 2], array([ 8,  9, 10, 11]))
     """
 
-    __slots__ = ("_slot",)
+    __slots__ = ("_slot", "_snapshot")
 
     def __init__(self, slot: ArraySlot) -> None:
         self._slot = slot
+        place = place_in(slot.graph)
+        #: What it was made in, if that was a snapshot: it is of that version then, wherever it is used.
+        self._snapshot: Snapshot | None = None
+        if place is not None and place[1] is None and place[3].state is not MAKING:
+            self._snapshot = Snapshot(slot.graph)
+
+    def _seen(self) -> AbstractContextManager[object]:
+        """See one version: from shape to pixels nothing changes."""
+        return Snapshot(self._slot.graph) if self._snapshot is None else self._snapshot.seen()
+
+    @property
+    def _meta(self) -> ArrayMeta:
+        if self._snapshot is None:
+            return self._slot.meta
+        with self._snapshot.seen():
+            return self._slot.meta
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Pixels along each axis."""
-        return self._slot.meta.shape
+        return self._meta.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of a pixel."""
-        return self._slot.meta.dtype
+        return self._meta.dtype
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return self._slot.meta.ndim
+        return self._meta.ndim
 
     @property
     def size(self) -> int:
@@ -83,12 +104,12 @@ class SlotArray(NDArrayOperatorsMixin):
     @property
     def nbytes(self) -> int:
         """Bytes of all pixels."""
-        return self._slot.meta.nbytes
+        return self._meta.nbytes
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
         """The block that is best asked for at a time, in pixels; None if any is as good. dask takes it."""
-        block = self._slot.meta.preferred_block
+        block = self._meta.preferred_block
         return None if block is None else tuple(map(min, block, self.shape))
 
     # ---------------------------------------------------------------------------------------------- regions
@@ -104,8 +125,9 @@ class SlotArray(NDArrayOperatorsMixin):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, key: Any) -> Array:
-        roi, rest = _split(key, self.shape)
-        return cast("Array", self._slot.read(roi)[rest])
+        with self._seen():
+            roi, rest = _split(key, self.shape)
+            return cast("Array", self._slot.read(roi)[rest])
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError(
@@ -121,7 +143,8 @@ class SlotArray(NDArrayOperatorsMixin):
                 f"{self._slot} has no pixels before they are computed; copy=False is impossible."
             )
         # A fresh array, that nobody else sees, also where the slot would give a view of an assigned one.
-        computed = self._slot.read(out=np.empty(self.shape, self.dtype))
+        with self._seen():
+            computed = self._slot.read(out=np.empty(self.shape, self.dtype))
         return computed if dtype is None else computed.astype(dtype, copy=False)
 
     def __array_ufunc__(
@@ -184,7 +207,7 @@ class SlotArray(NDArrayOperatorsMixin):
         return np.asarray(self)
 
     def __repr__(self) -> str:
-        return f"<array of {self._slot}: {self._slot.meta}>"
+        return f"<array of {self._slot}: {self._meta}>"
 
 
 def _method(name: str) -> Callable[..., Any]:

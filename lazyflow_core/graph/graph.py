@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from lazyflow_core.foreign import logged, shown
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
 from lazyflow_core.graph.setup import Setup, Transaction
 from lazyflow_core.graph.slots import refuse_copy
+from lazyflow_core.graph.versions import DEAD, Snapshot, Versions, place_in, seen
 from lazyflow_core.request import Request, Scheduler, default_scheduler
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ class Graph:
 
     Notes
     -----
-    Any thread may ask, connect and assign at any time: a setup waits until nothing of this graph is being
-    computed, and what is asked meanwhile waits for the setup.
+    Any thread may ask, connect and assign at any time. A change makes a new version of the graph and waits
+    for no computation; a computation sees one version, the newest that was complete when it began, and waits
+    for no change.
 
     Examples
     --------
@@ -51,13 +53,18 @@ class Graph:
     #: comparing only, so it does no harm if two threads that make one each count one.
     made: ClassVar[int] = 0
 
+    #: It was there before all versions.
+    _born: ClassVar[int] = 0
+
     def __init__(self, scheduler: Scheduler | None = None) -> None:
         Graph.made += 1
         if scheduler is not None and not isinstance(scheduler, Scheduler):
             raise TypeError(f"Graph({scheduler!r}): that is no scheduler, such as ThreadedScheduler(4).")
         #: None for that of the process, which is made when somebody needs it.
         self.own_scheduler = scheduler
+        #: Lets one change in at a time.
         self.gate = Gate()
+        self.versions = Versions()
         #: Operators without parent. Written by the setup transaction only.
         self._operators: tuple[Operator, ...] = ()
         #: The transaction under way. Touched by the owner of the gate only.
@@ -74,7 +81,45 @@ class Graph:
     @property
     def operators(self) -> tuple[Operator, ...]:
         """The operators without parent, in the order they were made."""
-        return self._operators
+        return cast("tuple[Operator, ...]", seen(self, self, "_operators"))
+
+    @property
+    def version(self) -> int:
+        """Number of the version that is seen here; it grows with every change, and with every stale region.
+
+        Inside ``execute`` that is the version which was complete when the execution began, inside
+        `snapshot` that of the snapshot, in ``setup_outputs`` the one that is being made.
+        """
+        place = place_in(self)
+        if place is None or place[3].state is DEAD:
+            return self.versions.current.number
+        number: int = place[3].number
+        return number
+
+    def snapshot(self) -> Snapshot:
+        """See one version of the graph inside a ``with`` block, whatever changes meanwhile.
+
+        All that is asked inside gives what was there when it began, also by requests that are made there and
+        have begun when it ends. Changes may be made inside; they are seen afterwards.
+
+        Raises
+        ------
+        GraphError
+            In the middle of a change of the same graph.
+
+        Examples
+        --------
+        ::
+
+            with graph.snapshot():
+                first = smooth.output.read(left)
+                second = smooth.output.read(right)  # the same sigma, whoever moves the slider
+        """
+        return Snapshot(self)
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        """Never asked: it was there before all versions."""
+        return value
 
     def current_setup(self) -> Setup | None:
         """Return the transaction the caller is in; None if it is in none."""
@@ -133,12 +178,14 @@ class Graph:
                 function(*arguments)
 
     def close(self) -> None:
-        """Cancel what is being computed, wait for its end, and close all operators."""
-        for request in list(self.running):
-            request.cancel()
+        """Close all operators, cancel what is being computed, and wait for its end."""
         with self.transaction() as setup:
             for operator in reversed(self._operators):
                 setup.close(operator)
+        # Those that begin now find nothing.
+        for request in list(self.running):
+            request.cancel()
+        self.versions.wait_for_executions()
 
     def __enter__(self) -> Graph:
         return self
@@ -147,8 +194,12 @@ class Graph:
         self.close()
 
     def describe(self) -> str:
-        """Return a text that shows operators, slots, connections, meta and what is not ready."""
-        return describe(self)
+        """Return a text that shows operators, slots, connections, meta and what is not ready.
+
+        Where older versions are still seen, its last line says by whom and what is kept for them.
+        """
+        older = self.versions.describe()
+        return describe(self) + (f"\n({older})" if older else "")
 
     def to_svg(self) -> str:
         """Return a picture as SVG text: operators, slots, connections, meta, what is not ready."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from lazyflow_core.errors import GraphError
 from lazyflow_core.graph.multi import MultiInput, MultiOutput
 from lazyflow_core.graph.operator import Operator
+from lazyflow_core.graph.versions import seen
 from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
@@ -92,18 +93,28 @@ class Lanes:
         #: Replaced whole by the setup transaction, never changed in place.
         self._operators: tuple[Operator, ...] = ()
         with follow.graph.transaction() as setup:
+            #: Number of the version it came with.
+            self._born = setup.version.number
             setup.set(follow, "_lanes", (*follow._lanes, self))
             for index in range(len(follow)):
                 self.insert(setup, index)
 
     def __len__(self) -> int:
-        return len(self._operators)
+        return len(self._seen())
 
     def __getitem__(self, index: int) -> Operator:
-        return self._operators[index]
+        return self._seen()[index]
 
     def __iter__(self) -> Iterator[Operator]:
-        return iter(self._operators)
+        return iter(self._seen())
+
+    def _seen(self) -> tuple[Operator, ...]:
+        """Return the operators in the version that is seen here."""
+        return cast("tuple[Operator, ...]", seen(self._follow.graph, self, "_operators"))
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        """Return what a field is in a version before this was made; ``value`` is what it is now."""
+        return value
 
     def insert(self, setup: Setup, index: int) -> None:
         """Make the lane of the element at a position; called by the setup transaction."""

@@ -15,6 +15,7 @@ from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.arrays import Input, Output
 from lazyflow_core.graph.slots import Slot, SlotSignal
 from lazyflow_core.graph.values import Parameter, ValueOutput, check_values_fit
+from lazyflow_core.graph.versions import seen
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.declarations import Declaration
@@ -65,24 +66,24 @@ class MultiSlot(Slot, Generic[S]):
     # ------------------------------------------------------------------------------------- being a list
 
     def __len__(self) -> int:
-        return len(self._elements)
+        return len(self._seen())
 
     def __bool__(self) -> bool:
         return True
 
     def __iter__(self) -> Iterator[S]:
-        return iter(self._elements)
+        return iter(self._seen())
 
     def __getitem__(self, index: int) -> S:
         try:
-            return self._elements[index]
+            return self._seen()[index]
         except IndexError:
             raise IndexError(f"{self} has {len(self)} slots; there is no {self}[{index}].") from None
 
     @property
     def ready(self) -> bool:
         """Whether it has elements and all of them are ready."""
-        return bool(self._elements) and self.first_unready() is None
+        return self.first_unready() is None
 
     @property
     def required(self) -> bool:
@@ -91,9 +92,10 @@ class MultiSlot(Slot, Generic[S]):
 
     def first_unready(self) -> Slot | None:
         """Return the first element that is not ready, itself if it is empty, None if all is ready."""
-        if not self._elements:
+        elements = self._seen()
+        if not elements:
             return self
-        for element in self._elements:
+        for element in elements:
             unready = element.first_unready()
             if unready is not None:
                 return unready
@@ -205,6 +207,10 @@ class MultiSlot(Slot, Generic[S]):
         """Called with the slot and the position for each element that went."""
         return self.signal("removed")
 
+    def _seen(self) -> tuple[S, ...]:
+        """Return its elements in the version that is seen here."""
+        return cast("tuple[S, ...]", seen(self.operator.graph, self, "_elements"))
+
     def _make_element(self) -> Slot:
         raise NotImplementedError
 
@@ -229,7 +235,7 @@ class MultiParameter(MultiInput):
     @property
     def is_default(self) -> bool:
         """Whether it has no element and is not connected."""
-        return not self._elements and self._upstream is None
+        return not self._seen() and self.upstream is None
 
     def _check_connectable(self, upstream: Slot) -> None:
         super()._check_connectable(upstream)

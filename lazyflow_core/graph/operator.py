@@ -14,11 +14,13 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter
 from lazyflow_core.graph.show import operator_html, operator_text, signature_of
 from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
+from lazyflow_core.graph.versions import here, place_in, seen
 from lazyflow_core.roi import Roi
 from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
+    from lazyflow_core.graph.setup import Setup
 
 __all__ = ["Operator"]
 
@@ -140,16 +142,19 @@ class Operator(metaclass=OperatorType):
     #: One more than the largest rank of its inputs and parameters. Written by `order`.
     rank: int
     #: Whether it left the graph. Written by the setup transaction only.
-    closed: bool
+    _closed: bool
     #: Whether all it needs is there and `setup_outputs` succeeded. Written by the setup transaction only.
     is_set_up: bool
-    #: What `setup_outputs` returned last: all that executing needs besides the inputs. None where it returned
-    #: nothing, or the operator is not set up. Written by the setup transaction only.
-    plan: Any
+    #: Number of the version it was written in, and what `setup_outputs` returned in it; None where it
+    #: returned nothing, or the operator is not set up. Written by the setup transaction only.
+    _planned: tuple[int, Any]
+    #: Number of the version that it came with.
+    _born: int
     #: Its children. Written by the setup transaction only.
     _operators: tuple[Operator, ...]
 
     def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
+        self.__dict__["_born"] = born = cast("Setup", graph.setup).version.number
         slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
         inputs, parameters, outputs = [], [], []
         for slot in slots.values():
@@ -167,9 +172,9 @@ class Operator(metaclass=OperatorType):
             parent=parent,
             name=name or type(self).__name__,
             rank=1,
-            closed=False,
+            _closed=False,
             is_set_up=False,
-            plan=None,
+            _planned=(born, None),
             slots=slots,
             inputs=tuple(inputs),
             parameters=tuple(parameters),
@@ -194,10 +199,11 @@ class Operator(metaclass=OperatorType):
     def setup_outputs(self) -> Any:
         """What will the outputs look like? Assign the meta of every output; return what executing needs.
 
-        Called whenever the meta of an input or a parameter changed and all required ones are ready; never
-        while the operator executes. It does not ask for pixels. What it raises makes the change fail, and
-        the graph answers as before. An operator with no array to describe needs none: a composite one, whose
-        outputs are all connected, or one that computes values only.
+        Called whenever the meta of an input or a parameter changed and all required ones are ready. What it
+        sees is the graph as it will be; executions that go on meanwhile see it as it was. It does not ask for
+        pixels. What it raises makes the change fail, and the graph answers as before. An operator with no
+        array to describe needs none: a composite one, whose outputs are all connected, or one that computes
+        values only.
 
         It writes nothing but outputs, since a change that fails later is taken back and nothing else is.
 
@@ -299,14 +305,43 @@ class Operator(metaclass=OperatorType):
     @property
     def children(self) -> tuple[Operator, ...]:
         """The operators it is made of; empty unless it is composite."""
-        return self._operators
+        return cast("tuple[Operator, ...]", seen(self.graph, self, "_operators"))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it left the graph."""
+        return cast(bool, seen(self.graph, self, "_closed"))
+
+    @property
+    def plan(self) -> Any:
+        """What `setup_outputs` returned: all that executing needs besides the inputs.
+
+        None where it returned nothing, or the operator cannot work.
+        """
+        graph, _, _, version, _ = here.get()
+        number, plan = self._planned
+        if graph is self.graph and number <= version.number:
+            return plan
+        place = place_in(self.graph)
+        versions = self.graph.versions
+        if place is None:
+            # In this order, as for slots.
+            current = versions.current
+            number, plan = self._planned
+            return plan if number <= current.number else versions.look_up(None, self, "_planned")[1]
+        return plan if number <= place[3].number else versions.look_up(place[3], self, "_planned")[1]
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        """Return what a field is in a version before this operator was made; ``value`` is what it is now."""
+        return (0, None) if field == "_planned" else value
 
     def close(self) -> None:
-        """Leave the graph, with all children. Waits for what is being computed; closing twice is fine.
+        """Leave the graph, with all children; closing twice is fine.
 
-        Slots downstream become unready.
+        It returns at once. Slots downstream become unready, for everybody who begins now; what is being
+        computed goes on with what it has, and when it is over plans are dropped and `release` is called.
         """
-        if not self.closed:
+        if not self._closed:
             with self.graph.transaction() as setup:
                 setup.close(self)
 

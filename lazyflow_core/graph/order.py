@@ -35,7 +35,7 @@ def raise_ranks(upstream: Slot, slot: Slot) -> None:
     while origin is not None:
         if origin is slot:
             raise ConnectError(_circle([upstream, slot], upstream, slot))
-        origin = origin.upstream
+        origin = origin._upstream
 
     #: Who raised whom, for naming the circle.
     came_from: dict[Slot, Slot] = {slot: upstream}
@@ -52,7 +52,7 @@ def raise_ranks(upstream: Slot, slot: Slot) -> None:
             raise ConnectError(_circle(_way(came_from, upstream, slot), upstream, slot))
         before.append((changed, changed.rank))
         changed.rank = rank
-        for follower in changed.downstream:
+        for follower in changed._downstream:
             came_from[follower] = changed
             pending.append((follower, rank))
         operator = changed.operator

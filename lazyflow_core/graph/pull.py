@@ -1,6 +1,6 @@
 """Pull: a request for a region travels upstream.
 
-An *outermost* pull comes from outside all operators: it passes the gate, once, however deep it goes.
+An *outermost* pull comes from outside all operators: it takes hold of a version, once, however deep it goes.
 Inside it every hop is two plain calls, ``execute`` → `ArraySlot.read` → ``execute``; a request object exists
 only where somebody asked for one. The hop itself is in `ArraySlot.read`; here is how a pull begins and ends,
 and what is seldom needed on its way.
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from contextvars import ContextVar, Token
+import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -27,49 +28,34 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.foreign import class_name, is_a, text_of
+from lazyflow_core.graph.stale import StaleBoxes
+from lazyflow_core.graph.versions import Snapshot, enter, here, leave, seen
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Priority, Request
-from lazyflow_core.request.extension import NOTHING, Party, current_party, current_stack
+from lazyflow_core.request.extension import NOTHING
 from lazyflow_core.roi import Roi
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.arrays import ArraySlot, Input, Output
-    from lazyflow_core.graph.graph import Graph
 
 __all__ = [
     "AssignedArray",
     "SlotRequest",
     "copy_result",
-    "executing",
-    "enter",
-    "is_executing",
-    "leave",
     "no_region",
     "on_fresh_stack",
     "push_data",
     "read_from_outside",
     "reason",
+    "watch",
     "wrong_destination",
 ]
 
 Array = npt.NDArray[Any]
 
-_NOWHERE: Any = (None, None, None)
-
-#: Whose operators execute here, on which stack, and who that is to the requests; Nones where none do.
-#: Requests take it with them, so whatever an execution starts knows that it is inside; that it has another
-#: stack it sees by comparing.
-executing: ContextVar[tuple[Graph, object, Party]] = ContextVar("executing", default=_NOWHERE)
-
-
 #: One region that is being computed further up, where another stack began for the present pull, and how many
 #: did since: (stacks since, stacks until it is taken anew, slot, region).
 _descent: ContextVar[tuple[int, int, object, Roi | None]] = ContextVar("_descent", default=(1, 1, None, None))
-
-
-def is_executing(graph: Graph) -> bool:
-    """Whether this is called, however indirectly, by operators of a graph that execute."""
-    return executing.get()[0] is graph
 
 
 @final
@@ -138,12 +124,16 @@ class SlotRequest(Request[Array]):
         The region, in the coordinates of the slot's array.
     """
 
-    __slots__ = ("_failed", "roi", "slot")
+    __slots__ = ("_failed", "_version", "roi", "slot")
 
     def __init__(self, slot: ArraySlot, roi: Roi, priority: Priority | None = None) -> None:
         super().__init__(None, scheduler=slot.operator.graph.own_scheduler, priority=priority)
         self.slot = slot
         self.roi = roi
+        if slot._stale is None:
+            slot._stale = StaleBoxes(slot.operator.graph)
+        #: Number of the version it sees; None before it begins.
+        self._version: int | None = None
         #: What the operators say of a failure; the request itself keeps only the root cause.
         self._failed: ExecuteError | None = None
 
@@ -151,15 +141,40 @@ class SlotRequest(Request[Array]):
         slot = self.slot
         graph = slot.operator.graph
         token = enter(graph)
+        self._version = here.get()[3].number
         graph.running.add(self)
         try:
-            return slot.read(self.roi, None if out is NOTHING else out)
+            return self._compute(None if out is NOTHING else out)
         except ExecuteError as error:
             self._failed = ExecuteError(error.args[0], error.path)
             raise
         finally:
             graph.running.discard(self)
             leave(graph, token)
+
+    def _compute(self, out: Array | None) -> Array:
+        """Return the pixels, in ``out`` if it is given; called in the version that the request sees."""
+        return self.slot.read(self.roi, out)
+
+    @property
+    def version(self) -> int | None:
+        """Number of the version it sees: the one that was complete when it began; None before."""
+        return self._version
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its region went stale since it began: asked again it may give other pixels.
+
+        Errs towards True where very many regions went stale since.
+        """
+        slot, version = self.slot, self._version
+        if version is None:
+            return False
+        meta = slot._state[1]
+        if meta is None or not self.roi.fits(meta.shape):
+            return True
+        stale = slot._stale
+        return stale is not None and stale.until(self.roi, version) is not None
 
     def _make_error(self, cause: BaseException) -> RequestError:
         failed = self._failed
@@ -171,16 +186,12 @@ class SlotRequest(Request[Array]):
         return f"read {self.slot} {self.roi}"
 
 
-def enter(graph: Graph) -> Token[Any]:
-    """Begin to execute operators of a graph on this stack; what it returns is for `leave`."""
-    graph.gate.enter(nested=executing.get()[0] is graph)
-    return executing.set((graph, current_stack(), current_party()))
-
-
-def leave(graph: Graph, token: Token[Any]) -> None:
-    """End what `enter` began."""
-    executing.reset(token)
-    graph.gate.leave()
+def watch(request: SlotRequest) -> None:
+    """Let a request give up when its region goes stale before it is done."""
+    slot = request.slot
+    if slot._watchers is None:
+        slot._watchers = weakref.WeakSet()
+    slot._watchers.add(request)
 
 
 def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
@@ -205,16 +216,13 @@ def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
     except (ValueError, TypeError) as error:
         raise ResultError(f"{slot} {roi}: the data do not fit an array of {meta}: {error}.") from error
     graph = slot.graph
-    graph.gate.enter(nested=is_executing(graph))
-    try:
+    with Snapshot(graph):  # what is known of the slot is the same from the check to the last line of receive
         pending = [slot]
         while pending:
             slot = pending.pop()
-            if slot.operator.computed or not slot.downstream:
+            if seen(graph, slot.operator, "computed") or not slot.downstream:
                 slot.operator.receive(slot, roi, array)
             pending += [s for s in slot.downstream if s.feeds_operator]  # type: ignore[misc]
-    finally:
-        graph.gate.leave()
 
 
 def no_region(slot: ArraySlot, roi: Any, out: Any = None) -> LazyflowError:

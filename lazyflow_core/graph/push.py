@@ -2,8 +2,8 @@
 
 The walk visits slots and operators by rank, so a slot is announced once however many ways lead to it: by
 then all its regions are known. It has two phases. First every operator downstream hears of the change,
-while no setup can run; only then are subscribers called. A subscriber that asks for pixels at once
-therefore meets no cache that has not heard yet.
+while no other change can be made; then the version becomes current, and only then are subscribers called.
+Whoever asks for pixels and sees that version therefore meets no cache that has not heard yet.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
+from lazyflow_core.errors import GraphError
 from lazyflow_core.foreign import is_interrupt, log_error
-from lazyflow_core.graph.pull import is_executing
+from lazyflow_core.graph.cells import MISSING, Cell
+from lazyflow_core.graph.versions import MAKING, Version, here, look, place_in, run_all
+from lazyflow_core.request import RequestState
+from lazyflow_core.request.extension import stop
 from lazyflow_core.roi import Boxes, Roi, hull
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.arrays import ArraySlot
+    from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.pull import SlotRequest
     from lazyflow_core.graph.slots import Slot
     from lazyflow_core.graph.values import ValueOutput
+    from lazyflow_core.meta import ArrayMeta
 
 __all__ = ["Walk", "mark_dirty"]
 
@@ -42,29 +49,68 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
 
     ``roi`` is None for a value, which has no regions.
     """
+    graph = slot.operator.graph
     walk = _current.get()
-    if walk is not None and walk.thread == threading.get_ident():
+    if walk is not None and walk.thread == threading.get_ident() and walk.graph is graph:
+        if roi is None and slot.contents == "array":
+            roi = cast("ArrayMeta", slot._state[1]).roi
         walk.mark(slot, roi)
         return
-    graph = slot.graph
     setup = graph.current_setup()
     if setup is not None:
         setup.mark_dirty(slot, roi)
         return
-    walk = Walk()
-    walk.mark(slot, roi)
-    graph.gate.enter(nested=is_executing(graph))
+    place = place_in(graph)
+    if place is not None and place[3].state is MAKING:
+        raise GraphError(
+            f"{slot}: mark_dirty by what a change started would wait for its end; call it in propagate_dirty "
+            "itself, or afterwards."
+        )
+    graph.gate.enter()
+    todo = []
     try:
-        walk.run()
+        version = graph.versions.make()
+        walk = Walk(graph, version)
+        token = look(graph, version)
+        try:
+            fits, roi = fitting(slot, roi)
+            if fits:
+                walk.mark(slot, roi)
+                walk.run()
+        finally:
+            here.reset(token)
+            # Also where Ctrl-C came in the middle: the pixels are other ones, whoever has heard.
+            todo = graph.versions.publish(version)
     finally:
         graph.gate.leave()
+        run_all(todo)
     graph.notify(walk.notify)
+
+
+def fitting(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> tuple[bool, Roi | None]:
+    """Return what of a stale region is in the newest version of a slot, and whether there is anything."""
+    state = slot._state
+    if slot.contents == "value":
+        return state[1] is not MISSING, None
+    meta = cast("ArrayMeta | None", state[1])
+    if meta is None:
+        return False, None
+    if roi is None or roi.ndim != meta.ndim:
+        return True, meta.roi
+    if not roi.fits(meta.shape):
+        roi = roi & meta.roi
+    return not roi.is_empty, roi
 
 
 class Walk:
     """What one change makes stale, on its way downstream."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph, version: Version) -> None:
+        self.graph = graph
+        #: The version from which on what it announces is stale.
+        self.version = version
+        #: Requests that give up because of it.
+        self._outdated: list[SlotRequest] = []
         #: The thread it runs in; None while nobody may join it.
         self.thread: int | None = None
         #: Stale boxes of slots that were not announced yet; [None] for values.
@@ -113,7 +159,10 @@ class Walk:
             self.thread = None
 
     def notify(self) -> None:
-        """Call the subscribers of each slot once, in the order of the walk."""
+        """Cancel the requests that give up; call the subscribers of each slot once, in their order."""
+        for request in self._outdated:
+            if request.state is not RequestState.NEW:  # it has seen nothing yet
+                stop(request, f"{request.slot} {request.roi} went stale")
         for slot, boxes in self._announced.items():
             if boxes[0] is None:
                 slot.emit("value_changed")
@@ -124,6 +173,15 @@ class Walk:
     def announces(self, slot: Slot) -> bool:
         """Whether `notify` calls the subscribers of a slot."""
         return slot in self._announced
+
+    def outdate(self, slot: ArraySlot, boxes: list[Roi] | None) -> None:
+        """Let those requests of a slot give up that want to when one of the boxes, or anything, is stale."""
+        if slot._watchers:
+            self._outdated += [
+                request
+                for request in slot._watchers
+                if boxes is None or any(box.intersects(request.roi) for box in boxes)
+            ]
 
     def _push(self, rank: int, phase: int, what: Slot | Operator) -> None:
         heapq.heappush(self._heap, (rank, phase, next(self._count), what))
@@ -148,9 +206,15 @@ class Walk:
             if slot._signals is not None:
                 self._announced.setdefault(slot, []).extend(boxes)
             operator = slot.operator
+            if slot.contents == "array":
+                array = cast("ArraySlot", slot)
+                if array._stale is not None:
+                    for box in boxes:
+                        array._stale.note(self.version.number, box)
+                    self.outdate(array, boxes)
             if not slot.feeds_operator:
                 if slot.contents == "value":
-                    cast("ValueOutput[Any]", slot).forget()
+                    self.version.write(slot, "_cell", Cell())
             elif operator.computed or not operator.outputs:
                 self._tell(slot, boxes)
             for follower in slot._downstream:

@@ -1,10 +1,12 @@
 """The setup transaction: the only writer of connections, metadata, values and readiness.
 
-Changes are made at once and noted, each with what was there before. At the end every operator whose
-inputs changed sets up its outputs, once, in topological order; then the dirty walk tells them what is
-stale; then executions may run again and subscribers are called. If anything raises on the way, the notes
-are taken back in reverse order. What an operator prepared for executing is its *plan*, a value like any other
-here, so the old one, with an open file or thousands of blocks, is there again without another setup.
+It makes the next version of the graph. Changes are made at once and noted, each with what was there before:
+in the version that is current, for whoever sees it, and in a list, to be taken back. At the end every
+operator whose inputs changed sets up its outputs, once, in topological order; then the dirty walk tells them
+what is stale; then the new version becomes the current one, in one step, and subscribers are called. If
+anything raises on the way, the list is taken back in reverse order. What an operator prepared for executing
+is its *plan*, a value like any other here, so the old one, with an open file or thousands of blocks, is there
+again without another setup.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import numpy as np
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
 from lazyflow_core.foreign import logged, text_of
 from lazyflow_core.graph.arrays import ArraySlot
-from lazyflow_core.graph.gate import setting_up
+from lazyflow_core.graph.cells import MISSING
 from lazyflow_core.graph.multi import MultiSlot, leaves, singles
 from lazyflow_core.graph.order import raise_ranks
-from lazyflow_core.graph.pull import AssignedArray, is_executing, reason
-from lazyflow_core.graph.push import Walk
+from lazyflow_core.graph.pull import AssignedArray, reason
+from lazyflow_core.graph.push import Walk, fitting
 from lazyflow_core.graph.values import Parameter, ValueOutput
+from lazyflow_core.graph.versions import MAKING, Duty, Version, here, look, place_in, run_all
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 
@@ -63,14 +66,23 @@ class Transaction:
     def __enter__(self) -> Setup:
         graph = self._graph
         joined = graph.current_setup()
-        if joined is not None:
+        if joined is not None and not joined.is_walking:
             self._joined, self._mark = joined, joined.mark()
             return joined
-        if is_executing(graph):
-            raise GraphError("the graph cannot be changed from inside execute; change it before or after.")
-        graph.gate.begin_setup()
-        self._token = setting_up.set(graph.gate)
+        place = place_in(graph)
+        if place is not None:
+            if place[1] is not None:
+                raise GraphError(
+                    "the graph cannot be changed from inside execute; change it before or after."
+                )
+            if place[3].state is MAKING:
+                raise GraphError(
+                    "the graph cannot be changed from inside propagate_dirty or propagate_change, or by what "
+                    "a change started and waits for; let setup_outputs do it, or change it afterwards."
+                )
+        graph.gate.enter()
         setup = self._setup = graph.setup = Setup(graph)
+        self._token = look(graph, setup.version)
         return setup
 
     def __exit__(
@@ -84,28 +96,37 @@ class Transaction:
                 else:
                     self._joined.roll_back_to(self._mark)  # whoever catches it goes on with a whole graph
             return
+        graph = self._graph
+        todo = []
         try:
             if error is None:
                 try:
                     setup.commit()
+                    todo = graph.versions.publish(setup.version, setup.duties)
                 except BaseException:
-                    setup.roll_back()
+                    if graph.versions.current is not setup.version:
+                        setup.roll_back()
                     raise
             else:
                 setup.roll_back()
         finally:
-            self._graph.setup = None
-            setting_up.reset(self._token)
-            self._graph.gate.end_setup()
+            graph.setup = None
+            here.reset(self._token)
+            graph.gate.leave()
+            run_all(todo)
             # Also after a failure: operators that were made for nothing release what they hold.
-            self._graph.notify(setup.notify)
+            graph.notify(setup.notify)
 
 
 class Setup:
-    """The changes of one transaction; all methods are called while nothing executes."""
+    """The changes of one transaction; there is one at a time."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        #: The version it makes, and the notes of the one before it.
+        self.version: Version = graph.versions.make()
+        self._number = self.version.number
+        self._notes = cast("Version", self.version.older).notes
         #: (object, attribute, value before, where the same attribute was noted before or -1), in the order
         #: of the changes. Of a tuple that is replaced again and again within a block (the children of an
         #: operator, the elements of a list) only the first is kept: n of them would take n² of memory.
@@ -122,7 +143,7 @@ class Setup:
         self._affected: set[Operator] = set()
         #: How often each operator was set up.
         self._runs: dict[Operator, int] = {}
-        #: Meta or (has value, value) of each slot before its first change.
+        #: Meta, value or length of each slot before its first change.
         self._before: dict[Slot, Any] = {}
         self._dirty: list[tuple[ArraySlot | ValueOutput[Any], Roi | None]] = []
         #: Parameters and multi-level inputs that are other than before.
@@ -134,24 +155,34 @@ class Setup:
         #: What to call when subscribers have been called, as `Graph.call_after_setup` was told.
         self._after: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._born: dict[Operator, None] = {}
-        #: What operators prepared in this setup, in its order, and the plan of each before the first change.
+        #: What operators prepared in this setup, in its order; and what each had before its first change.
         self._made_plans: list[tuple[Operator, Any]] = []
-        self._old_plans: dict[Operator, Any] = {}
-        #: Plans that nobody will use any more, to be dropped at the end.
+        self._old_plans: dict[Operator, tuple[int, Any]] = {}
+        #: Plans that nobody has seen, to be dropped at the end.
         self._lost_plans: list[tuple[Operator, Any]] = []
         #: Operators that were made in a block that failed, inside of this one.
         self._stillborn: list[Operator] = []
         self._closed: list[Operator] = []
+        #: True while stale regions are walked: what is set up by now must not change any more.
+        self.is_walking = False
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
         self.current: Operator | None = None
         self._outputs_set: set[Slot] = set()
-        self._walk = Walk()
+        self._walk = Walk(graph, self.version)
+        #: What is to be done when nobody sees the version before this one any more.
+        self.duties: list[Duty] = []
+        #: (slot, signal, arguments) to be emitted at the end. Found out before the next change can begin.
+        self._emissions: list[tuple[Slot, str, tuple[Any, ...]]] = []
 
     # ------------------------------------------------------------------------------------------- changes
 
     def set(self, target: Any, attribute: str, value: Any) -> None:
         """Write a field of the graph's state, so that it can be taken back. Everything is written here."""
         before = getattr(target, attribute)
+        if target._born < self._number:  # else nobody sees a version in which it was another
+            noted = (target, attribute)
+            if noted not in self._notes:
+                self._notes[noted] = before
         if type(before) is not tuple:
             self._undo.append((target, attribute, before, -1))
         else:
@@ -168,7 +199,7 @@ class Setup:
     def add(self, operator: Operator) -> None:
         """Take a new operator into the graph."""
         siblings = operator.graph if operator.parent is None else operator.parent
-        if operator.parent is not None and operator.parent.closed:
+        if operator.parent is not None and operator.parent._closed:
             raise GraphError(f"{operator.name} cannot be a child of {operator.parent.name}, which is closed.")
         if self.current is not None and operator.parent in (None, self.current):
             # A change that fails would take the operator back, but not what its maker remembers of it.
@@ -210,7 +241,7 @@ class Setup:
         _check_open(parameter)
         self._detach(parameter)
         self.set(parameter, "_assigned", True)
-        self.set_value(parameter, True, value)
+        self.set_value(parameter, value)
 
     def set_meta(
         self, slot: ArraySlot, meta: ArrayMeta | None, source: Output | AssignedArray | None
@@ -221,36 +252,35 @@ class Setup:
         pending = [slot]
         while pending:
             slot = pending.pop()
-            same_meta = slot._meta == meta
-            if same_meta and slot._source is source:
+            _, old_meta, old_source = slot._state
+            same_meta = old_meta is meta or old_meta == meta
+            if same_meta and old_source is source:
                 continue
-            self._before.setdefault(slot, slot._meta)
+            self._before.setdefault(slot, old_meta)
             self._note_readiness(slot._container)
-            if not same_meta:
-                if slot.feeds_operator:
-                    if meta is not None:
-                        cast("Input", slot).check_contract(meta, slot._upstream)
-                    self.affect(slot.operator)
-                self.set(slot, "_meta", meta)
-            self.set(slot, "_source", source)
+            if not same_meta and slot.feeds_operator:
+                if meta is not None:
+                    cast("Input", slot).check_contract(meta, slot._upstream)
+                self.affect(slot.operator)
+            self.set(slot, "_state", (self._number, meta, source))
             pending += cast("Iterator[ArraySlot]", singles(slot._downstream))
 
-    def set_value(self, slot: Parameter[Any] | ValueOutput[Any], has_value: bool, value: Any) -> None:
+    def set_value(self, slot: Parameter[Any] | ValueOutput[Any], value: Any) -> None:
         """Let a slot and all that is connected to it have a value, each in its own type.
 
-        ``value`` is a `ValueOutput` where it is computed.
+        ``value`` is a `ValueOutput` where it is computed, `MISSING` where there is none.
         """
         pending = [(slot, value)]
         while pending:
             slot, value = pending.pop()
-            if isinstance(slot, Parameter) and has_value and not is_computed(value):
+            if isinstance(slot, Parameter) and value is not MISSING and not is_computed(value):
                 value = slot.declaration.accept(value, str(slot))
-            if slot._has_value == has_value and same_value(slot._value, value):
+            old = slot._state[1]
+            if same_value(old, value):
                 continue
-            self._before.setdefault(slot, (slot._has_value, slot._value))
+            self._before.setdefault(slot, old)
             self._note_readiness(slot._container)
-            self.set(slot, "_has_value", has_value)
-            self.set(slot, "_value", value)
+            self.set(slot, "_state", (self._number, value))
             if slot.feeds_operator:
                 self.affect(slot.operator)
                 self._note_change(slot)
@@ -262,6 +292,7 @@ class Setup:
         _check_open(multi)
         element = multi._make_element()
         element._container = multi
+        element._born = self._number
         element.rank = 0 if multi.feeds_operator else multi.operator.rank
         elements = multi._elements
         self._set_elements(multi, (*elements[:index], element, *elements[index:]), index, "inserted")
@@ -297,7 +328,7 @@ class Setup:
 
     def close(self, operator: Operator) -> None:
         """Take an operator with its children out of the graph; what it fed becomes unready."""
-        if operator.closed:
+        if operator._closed:
             return
         for child in reversed(operator._operators):
             self.close(child)
@@ -308,7 +339,7 @@ class Setup:
                 self.disconnect(each)
         siblings = operator.graph if operator.parent is None else operator.parent
         self.set(siblings, "_operators", _without(siblings._operators, operator))
-        self.set(operator, "closed", True)
+        self.set(operator, "_closed", True)
         self.set(operator, "is_set_up", False)
         self._plan(operator, None)
         self._closed.append(operator)
@@ -336,20 +367,29 @@ class Setup:
             self._affected.discard(operator)
             if rank < operator.rank:
                 self.affect(operator)  # it was connected further downstream meanwhile
-            elif not operator.closed:
+            elif not operator._closed:
                 self._set_up(operator)
+        self.is_walking = True
         for slot in self._changed:
             self._walk.changed(slot)
         for stale, roi in self._dirty:
-            if stale.operator.closed or not stale.ready:
-                continue
-            if roi is None and stale.contents == "array":
-                roi = stale.meta.roi
-            self._walk.mark(stale, roi)
+            if not stale.operator._closed:
+                fits, roi = fitting(stale, roi)
+                if fits:
+                    self._walk.mark(stale, roi)
         self._walk.run()
-        for operator, plan in (*self._old_plans.items(), *self._made_plans):
-            if plan is not None and plan is not operator.plan:
+        self._collect_emissions()
+        for operator, (number, plan) in self._old_plans.items():
+            if plan is not None and plan is not operator._planned[1]:
+                self.duties.append((number, _Drop(operator), plan))
+        for operator, plan in self._made_plans:
+            if plan is not operator._planned[1]:
                 self._lost_plans.append((operator, plan))
+        for operator in self._closed:
+            if operator in self._born:
+                self._stillborn.append(operator)
+            else:
+                self.duties.append((operator._born, _release, operator))
 
     def mark(self) -> tuple[int, ...]:
         """Begin a block inside of this setup; return how far it is, for `keep` or `roll_back_to`."""
@@ -382,7 +422,7 @@ class Setup:
         self._take_back(undo)
         while len(self._born) > born:
             operator, _ = self._born.popitem()
-            operator.closed = True
+            operator._closed = True
             self._stillborn.append(operator)
         del self._closed[closed:], self._events[events:], self._dirty[dirty:], self._after[after:]
         while len(self._changed) > changed:
@@ -401,61 +441,65 @@ class Setup:
     def roll_back(self) -> None:
         """Put everything back as it was."""
         self._take_back(0)
+        self._graph.versions.fail(self.version)
         self._lost_plans = self._made_plans
         for operator in self._born:
-            operator.closed = True
-        self._closed = list(self._born)
-        self._before.clear()
-        self._events.clear()
-        self._was_ready.clear()
+            operator._closed = True
+            self._stillborn.append(operator)
         self._after.clear()
-        self._walk = Walk()
+        self._emissions.clear()
+        self._walk = Walk(self._graph, self.version)
 
     def notify(self) -> None:
-        """Drop plans that lost, let closed operators release what they hold, and call subscribers.
-
-        Called outside the gate.
-        """
+        """Free what was made for nothing, and call subscribers. Called when the next change may begin."""
         for operator, plan in self._lost_plans:
             with logged(_logger, "%s.drop failed.", operator.name):
                 operator.drop(plan)
-        for operator in (*self._stillborn, *self._closed):
+        for operator in self._stillborn:
             with logged(_logger, "%s.release failed.", operator.name):
                 operator.release()
-        heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
-        arrays = [(slot, old) for slot, old in heard if isinstance(slot, ArraySlot)]
-        lists = [multi for multi, was_ready in self._was_ready.items() if multi.ready != was_ready]
-        for slot, old in arrays:
-            if old is not None and slot._meta is None:
-                slot.emit("ready_changed")
-        for multi in lists:
-            if self._was_ready[multi]:
-                multi.emit("ready_changed")
-        for slot, old in arrays:
-            if slot._meta is not None and slot._meta != old:
-                slot.emit("meta_changed")
-        for slot, old in arrays:
-            if old is None and slot._meta is not None:
-                slot.emit("ready_changed")
-        for multi in lists:
-            if not self._was_ready[multi]:
-                multi.emit("ready_changed")
-        for multi, event, index in self._events:
-            multi.emit(event, index)
-        for other, old in heard:
-            if isinstance(other, MultiSlot):
-                if len(other) != old:
-                    other.emit("resized")
-            elif isinstance(other, (Parameter, ValueOutput)):
-                had_value, old_value = old
-                if other._has_value != had_value:
-                    other.emit("ready_changed")
-                same = had_value and same_value(old_value, other._value)
-                if other._has_value and not same and not self._walk.announces(other):
-                    other.emit("value_changed")
+        for slot, name, arguments in self._emissions:
+            slot.emit(name, *arguments)
         self._walk.notify()
         for function, arguments in self._after:
             self._graph.call_after_setup(function, *arguments)
+
+    def _collect_emissions(self) -> None:
+        """Find out what subscribers are told, from the version they are told of."""
+        emit = self._emissions.append
+        for slot in self._before:
+            if isinstance(slot, ArraySlot) and slot._watchers and slot._state[1] != self._before[slot]:
+                self._walk.outdate(slot, None)
+        heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
+        arrays = [(slot, old, slot._state[1]) for slot, old in heard if isinstance(slot, ArraySlot)]
+        lists = [(m, was) for m, was in self._was_ready.items() if (m.first_unready() is None) != was]
+        for slot, old, new in arrays:
+            if old is not None and new is None:
+                emit((slot, "ready_changed", ()))
+        for multi, was_ready in lists:
+            if was_ready:
+                emit((multi, "ready_changed", ()))
+        for slot, old, new in arrays:
+            if new is not None and new != old:
+                emit((slot, "meta_changed", ()))
+        for slot, old, new in arrays:
+            if old is None and new is not None:
+                emit((slot, "ready_changed", ()))
+        for multi, was_ready in lists:
+            if not was_ready:
+                emit((multi, "ready_changed", ()))
+        for multi, event, index in self._events:
+            emit((multi, event, (index,)))
+        for other, old in heard:
+            if isinstance(other, MultiSlot):
+                if len(other) != old:
+                    emit((other, "resized", ()))
+            elif isinstance(other, (Parameter, ValueOutput)):
+                new = other._state[1]
+                if (new is MISSING) != (old is MISSING):
+                    emit((other, "ready_changed", ()))
+                if new is not MISSING and not same_value(old, new) and not self._walk.announces(other):
+                    emit((other, "value_changed", ()))
 
     # -------------------------------------------------------------------------------------------- the parts
 
@@ -509,7 +553,7 @@ class Setup:
                 self._plan(operator, None)
             for output in operator.computed:
                 if isinstance(output, ValueOutput):
-                    self.set_value(output, False, output)
+                    self.set_value(output, MISSING)
                 else:
                     self.set_meta(output, None, None)
             return
@@ -524,7 +568,7 @@ class Setup:
                 self._made_plans.append((operator, plan))
             for output in operator.computed:
                 if isinstance(output, ValueOutput):
-                    self.set_value(output, True, output)
+                    self.set_value(output, output)
                     self.mark_dirty(output, None)
                 elif output not in self._outputs_set:
                     raise GraphError(
@@ -543,10 +587,27 @@ class Setup:
             self.set(operator, "is_set_up", True)
 
     def _plan(self, operator: Operator, plan: Any) -> None:
-        before = operator.plan
-        if plan is not before:
+        before = operator._planned
+        if plan is not before[1]:
             self._old_plans.setdefault(operator, before)
-            self.set(operator, "plan", plan)
+            self.set(operator, "_planned", (self._number, plan))
+
+
+class _Drop:
+    """``operator.drop`` for one of its plans; says so in reports."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+
+    def __call__(self, plan: Any) -> None:
+        self._operator.drop(plan)
+
+    def __str__(self) -> str:
+        return f"{self._operator.name}.drop"
+
+
+def _release(operator: Operator) -> None:
+    operator.release()
 
 
 def _without(items: tuple[T, ...], item: T) -> tuple[T, ...]:
@@ -566,7 +627,7 @@ def _of_same_length(multi: MultiSlot[Any]) -> list[MultiSlot[Any]]:
 
 
 def _check_open(slot: Slot) -> None:
-    if slot.operator.closed:
+    if slot.operator._closed:
         raise GraphError(f"{slot} belongs to an operator that is closed; make a new one.")
 
 

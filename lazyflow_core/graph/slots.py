@@ -1,7 +1,8 @@
 """Bound slots: the connection points of one operator. This file has what all kinds have in common.
 
 A slot is a thin view of the graph. What it knows is written in one place only, by the setup transaction of
-its graph; reading it needs no lock, because a transaction excludes everything that computes.
+its graph; reading it needs no lock, since what is replaced is noted first (`versions`). Public properties say
+what holds in the version that is seen; the graph's own code reads the fields, which are the newest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast
 from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.show import slot_html, slot_text
+from lazyflow_core.graph.versions import seen
 from lazyflow_core.signals import Signal
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Slot:
 
     __slots__ = (
         "__weakref__",
+        "_born",
         "_container",
         "_declaration",
         "_downstream",
@@ -86,6 +89,8 @@ class Slot:
     def __init__(self, operator: Operator, declaration: Declaration[Any]) -> None:
         self.operator = operator
         self._declaration: Any = declaration
+        #: Number of the version that it came with; of an element of a list its own.
+        self._born: int = operator._born
         #: Made when somebody subscribes; most slots of most graphs have none.
         self._signals: dict[str, SlotSignal] | None = None
         # The next four are written by the setup transaction only.
@@ -129,17 +134,17 @@ class Slot:
     @property
     def index(self) -> int | None:
         """Its position in the multi-level slot it is an element of, right now; None if it is in none."""
-        return self._index
+        return cast("int | None", seen(self.operator.graph, self, "_index"))
 
     @property
     def upstream(self) -> Slot | None:
         """The slot this one is connected to; None if there is none."""
-        return self._upstream
+        return cast("Slot | None", seen(self.operator.graph, self, "_upstream"))
 
     @property
     def downstream(self) -> tuple[Slot, ...]:
         """The slots that are connected to this one."""
-        return self._downstream
+        return cast("tuple[Slot, ...]", seen(self.operator.graph, self, "_downstream"))
 
     @property
     def kind(self) -> str:
@@ -148,7 +153,7 @@ class Slot:
 
     def __str__(self) -> str:
         if self._container is not None:
-            return f"{self._container}[{self._index}]"
+            return f"{self._container}[{self.index}]"
         return f"{self.operator.name}.{self.name}"
 
     def __repr__(self) -> str:
@@ -228,6 +233,10 @@ class Slot:
         """Take from nowhere from now on; parameters get their default back."""
         with self.graph.transaction() as setup:
             setup.disconnect(self)
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        """Return what a field is in a version before this slot was made; ``value`` is what it is now."""
+        return value
 
     def accept(self, value: Any) -> None:
         """Connect a slot or assign anything else, whichever ``value`` is."""

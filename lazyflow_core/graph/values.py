@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import Token
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError
+from lazyflow_core.graph.cells import MISSING, Cell, Missing
 from lazyflow_core.graph.diagnosis import why_not_ready
-from lazyflow_core.graph.pull import enter, leave, reason
+from lazyflow_core.graph.pull import reason
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.versions import enter, execute_in, here, leave, place_in, seen
 from lazyflow_core.request import Request, RequestState
 
 if TYPE_CHECKING:
@@ -23,6 +25,20 @@ __all__ = ["Parameter", "ValueOutput", "ValueRequest", "check_values_fit"]
 
 T = TypeVar("T")
 
+
+def seen_value(slot: Parameter[Any] | ValueOutput[Any]) -> Any:
+    """Return what a slot has in the version that is seen here: a value, who computes it, or `MISSING`."""
+    graph = slot.operator.graph
+    place = place_in(graph)
+    if place is None:
+        # In this order, as for arrays.
+        current = graph.versions.current
+        number, value = slot._state
+        return value if number <= current.number else graph.versions.look_up(None, slot, "_state")[1]
+    number, value = slot._state
+    return value if number <= place[3].number else graph.versions.look_up(place[3], slot, "_state")[1]
+
+
 _INSTEAD_OF_VALUE: Final = {
     **dict.fromkeys(("read", "result", "as_array"), "slot.value"),
     **dict.fromkeys(("meta", "shape", "dtype"), "slot.value; a value has no meta"),
@@ -32,7 +48,7 @@ _INSTEAD_OF_VALUE: Final = {
 class Parameter(Slot, Generic[T]):
     """One typed Python value that an operator depends on: assigned, or taken from another slot."""
 
-    __slots__ = ("_assigned", "_has_value", "_value")
+    __slots__ = ("_assigned", "_state")
     contents = "value"
     _contents_hint = "slot.value"
     _right_words = _INSTEAD_OF_VALUE
@@ -40,10 +56,10 @@ class Parameter(Slot, Generic[T]):
 
     def __init__(self, operator: Operator, declaration: ParameterSlot[T]) -> None:
         super().__init__(operator, declaration)
-        # All three are written by the setup transaction only.
-        self._has_value = declaration.has_default
-        #: The value; or the `ValueOutput` that computes it.
-        self._value: Any = declaration.default
+        # Both are written by the setup transaction only.
+        #: Number of the version it was written in; the value, or the `ValueOutput` that computes it, or
+        #: `MISSING`. Read once each time.
+        self._state: tuple[int, Any] = (self._born, self._default())
         #: Whether the value was given rather than being the default.
         self._assigned = False
 
@@ -55,17 +71,17 @@ class Parameter(Slot, Generic[T]):
     @property
     def ready(self) -> bool:
         """Whether it has a value, or somebody who can compute it."""
-        return self._has_value
+        return self._seen() is not MISSING
 
     @property
     def is_default(self) -> bool:
         """Whether nothing was assigned or connected."""
-        return not self._assigned and self._upstream is None
+        return not seen(self.operator.graph, self, "_assigned") and self.upstream is None
 
     @property
     def is_computed(self) -> bool:
         """Whether its value comes from an output that computes it, and so is unknown during setup."""
-        return isinstance(self._value, ValueOutput)
+        return type(self._seen()) is ValueOutput
 
     @property
     def value(self) -> T:
@@ -84,10 +100,14 @@ class Parameter(Slot, Generic[T]):
         GraphError
             When reading a computed value during setup.
         """
-        if not self._has_value:
+        graph, _, _, version, _ = here.get()
+        number, value = self._state
+        if graph is not self.operator.graph or number > version.number:
+            value = self._seen()
+        kind = type(value)
+        if kind is Missing:
             raise NotReadyError(why_not_ready(self))
-        value = self._value
-        if type(value) is ValueOutput:
+        if kind is ValueOutput:
             if self.graph.current_setup() is not None:
                 raise GraphError(
                     f"{self} is computed by {value}, which takes pixels; setup_outputs cannot know it yet. "
@@ -105,12 +125,12 @@ class Parameter(Slot, Generic[T]):
     @contextmanager
     def temporarily(self, value: T) -> Iterator[None]:
         """Have another value inside a ``with`` block; afterwards what was assigned or connected before."""
-        upstream, assigned, old = self._upstream, self._assigned, self._value
+        upstream, assigned, old = self._upstream, self._assigned, self._state[1]
         self.value = value
         try:
             yield
         finally:
-            if self.operator.closed:
+            if self.operator._closed:
                 pass  # by the block; there is nothing to put back
             elif upstream is not None:
                 self.connect(upstream)
@@ -136,12 +156,21 @@ class Parameter(Slot, Generic[T]):
         check_values_fit(self, upstream)
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
-        origin = cast("Parameter[Any] | ValueOutput[Any]", upstream)
-        setup.set_value(self, origin._has_value, origin._value)
+        setup.set_value(self, cast("Parameter[Any] | ValueOutput[Any]", upstream)._state[1])
 
     def _let_go(self, setup: Setup) -> None:
         setup.set(self, "_assigned", False)
-        setup.set_value(self, self.declaration.has_default, self.declaration.default)
+        setup.set_value(self, self._default())
+
+    def _default(self) -> Any:
+        return self.declaration.default if self.declaration.has_default else MISSING
+
+    def _seen(self) -> Any:
+        """Return its value in the version that is seen here."""
+        return seen_value(self)
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        return (0, MISSING) if field == "_state" else value
 
 
 def check_values_fit(slot: Slot, upstream: Slot) -> None:
@@ -155,7 +184,7 @@ def check_values_fit(slot: Slot, upstream: Slot) -> None:
 class ValueOutput(Slot, Generic[T]):
     """One Python value that an operator computes: once per change, shared by all who wait for it."""
 
-    __slots__ = ("_has_value", "_lock", "_request", "_value")
+    __slots__ = ("_cell", "_state")
     contents = "value"
     _contents_hint = "slot.value"
     _right_words = _INSTEAD_OF_VALUE
@@ -164,19 +193,17 @@ class ValueOutput(Slot, Generic[T]):
 
     def __init__(self, operator: Operator, declaration: OutputSlot[Any]) -> None:
         super().__init__(operator, declaration)
-        # Written by the setup transaction only.
-        self._has_value = False
-        #: The output that computes: itself, or that of the child it is connected to.
-        self._value: ValueOutput[Any] = self
-        #: Guards `_request`; held for a few statements.
-        self._lock = threading.Lock()
-        #: Who computes or has computed the value since the last change.
-        self._request: ValueRequest[T] | None = None
+        #: Number of the version it was written in; the output that computes, itself or that of the child it
+        #: is connected to, or `MISSING`. Written by the setup transaction only.
+        self._state: tuple[int, Any] = (self._born, MISSING)
+        #: Who computes or has computed the value, in the versions between two changes of it. Replaced by the
+        #: walk that declares it stale.
+        self._cell = Cell[T]()
 
     @property
     def ready(self) -> bool:
         """Whether its operator has all it needs to compute it."""
-        return self._has_value
+        return seen_value(self) is not MISSING
 
     @property
     def value(self) -> T:
@@ -193,14 +220,16 @@ class ValueOutput(Slot, Generic[T]):
 
     def request(self) -> Request[T]:
         """Return the request for the value, the same one for all who ask between two changes."""
-        if not self._has_value:
+        origin = seen_value(self)
+        if origin is MISSING:
             raise NotReadyError(why_not_ready(self))
-        if self._value is not self:
-            return cast("Request[T]", self._value.request())
-        with self._lock:
-            request = self._request
+        if origin is not self:
+            return cast("Request[T]", origin.request())
+        cell: Cell[T] = seen(self.operator.graph, self, "_cell")
+        with cell.lock:
+            request = cell.request
             if request is None or request.state in (RequestState.FAILED, RequestState.CANCELLED):
-                request = self._request = ValueRequest(self)
+                request = cell.request = ValueRequest(self, cell)
             return request
 
     def mark_dirty(self) -> None:
@@ -211,9 +240,10 @@ class ValueOutput(Slot, Generic[T]):
         mark_dirty(self, None)
 
     def forget(self) -> None:
-        """Compute it again next time; called by the dirty walk."""
-        with self._lock:
-            self._request = None
+        """Compute it again next time, although it is not stale: its memory is needed."""
+        cell = self._cell
+        with cell.lock:
+            cell.request = None
 
     @property
     def value_changed(self) -> SlotSignal:
@@ -230,33 +260,55 @@ class ValueOutput(Slot, Generic[T]):
             raise ConnectError(f"cannot connect {upstream.kind} to {self.kind}.")
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
-        origin = cast("ValueOutput[Any]", upstream)
-        setup.set_value(self, origin._has_value, origin._value)
+        setup.set_value(self, cast("ValueOutput[Any]", upstream)._state[1])
 
     def _let_go(self, setup: Setup) -> None:
-        setup.set_value(self, False, self)
+        setup.set_value(self, MISSING)
         setup.affect(self.operator)
+
+    def _unborn(self, field: str, value: Any) -> Any:
+        return (0, MISSING) if field == "_state" else value
 
 
 class ValueRequest(Request[T]):
-    """A request for a computed value."""
+    """A request for a computed value; it sees a version in which the value is that of its cell."""
 
-    __slots__ = ("slot",)
+    __slots__ = ("_cell", "slot")
 
-    def __init__(self, slot: ValueOutput[T]) -> None:
+    def __init__(self, slot: ValueOutput[T], cell: Cell[T]) -> None:
         super().__init__(None, scheduler=slot.operator.graph.own_scheduler)
         self.slot = slot
+        self._cell = cell
 
     def _run(self, out: Any) -> T:
         slot = self.slot
         graph = slot.operator.graph
-        token = enter(graph)
+        token = self._enter()
         graph.running.add(self)
         try:
             return cast(T, slot.operator.compute_value(slot))
         finally:
             graph.running.discard(self)
             leave(graph, token)
+
+    def _enter(self) -> Token[Any]:
+        """Begin in the version of whoever runs it; or, if the value is another one there, of one who waits.
+
+        Whoever made it may have given up before it began, and its version may be gone. Those who wait for it
+        see one in which the value is that of the cell; where nobody does, any version is right.
+        """
+        slot = self.slot
+        graph = slot.operator.graph
+        token = enter(graph)
+        if seen(graph, slot, "_cell") is self._cell:
+            return token
+        found = graph.versions.enter_one_where(
+            lambda version: graph.versions.look_up(version, slot, "_cell") is self._cell
+        )
+        if found is None:
+            return token
+        leave(graph, token)
+        return execute_in(graph, found)
 
     def _make_error(self, cause: BaseException) -> ExecuteError:
         return ExecuteError(f"{self.slot}: {reason(cause)}")

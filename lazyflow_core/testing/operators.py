@@ -159,7 +159,7 @@ class OpRecorder(OpPassThrough):
 
 
 class OpGate(OpPassThrough):
-    """Holds one request back after it read its input, until somebody opens the gate.
+    """Holds one request back after it read its input, or before, until somebody opens the gate.
 
     The request is suspended, as by a slow disk; its worker runs others.
     """
@@ -168,15 +168,18 @@ class OpGate(OpPassThrough):
         self._lock = threading.Lock()
         #: How many more requests pass before one is held. None: all pass. Guarded by the lock.
         self._passing: int | None = None
+        #: Whether it is held before it reads.
+        self._before = False
         self._opened = RequestEvent("gate")
         #: Set when a request is being held.
         self.arrived = threading.Event()
         super().__init__(**slots)
 
-    def shut(self, after: int = 0) -> None:
-        """Hold the next request that comes after so many others; no more than one."""
+    def shut(self, after: int = 0, *, before: bool = False) -> None:
+        """Hold the next request that comes after so many others, ``before`` it reads or after; only one."""
         with self._lock:
             self._passing = after
+            self._before = before
             self._opened = RequestEvent("gate")
             self.arrived.clear()
 
@@ -187,8 +190,15 @@ class OpGate(OpPassThrough):
         self._opened.set()
 
     def execute(self, slot: Any, roi: Roi, out: npt.NDArray[Any]) -> None:
-        """Read, then wait if it is this one's turn."""
-        super().execute(slot, roi, out)
+        """Read, and wait if it is this one's turn."""
+        if self._before:
+            self._wait_if_held()
+            super().execute(slot, roi, out)
+        else:
+            super().execute(slot, roi, out)
+            self._wait_if_held()
+
+    def _wait_if_held(self) -> None:
         with self._lock:
             held = self._passing == 0
             if self._passing is not None:

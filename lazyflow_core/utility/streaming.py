@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid, choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestError, RequestTimeoutError, RoiBoundsError
-from lazyflow_core.graph import ArraySlot
+from lazyflow_core.graph import ArraySlot, Snapshot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request, RequestPool, RequestSemaphore
 from lazyflow_core.roi import Roi
@@ -193,6 +193,9 @@ def process_blocks(
 ) -> None:
     """Compute all blocks of a plan and hand each one to ``consume`` in the worker that computed it.
 
+    All of them are of one version of the graph, the one that is current at the beginning, or that of a
+    snapshot around it.
+
     Parameters
     ----------
     slot
@@ -213,7 +216,7 @@ def process_blocks(
     """
     count = _Count(plan, on_progress)
     done: deque[Roi] = deque()
-    with _computing(slot, consume, plan) as (pool, compute):
+    with slot.graph.snapshot() as snapshot, _computing(slot, consume, plan, snapshot) as (pool, compute):
 
         def compute_and_tell(block: Roi) -> None:
             compute(block)
@@ -253,7 +256,8 @@ def stream_blocks(
 ) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
     """Give the blocks of a region as they come, in no particular order.
 
-    A block that was taken makes room for the next one, so only a few are in memory at a time.
+    A block that was taken makes room for the next one, so only a few are in memory at a time. All of them are
+    of one version of the graph, the one that is current when this is called.
 
     Parameters
     ----------
@@ -286,14 +290,17 @@ def stream_blocks(
     >>> int(sum(array.sum() for roi, array in stream_blocks(op.output, block_shape=(30, 30))))
     10000
     """
-    plan = plan_blocks(
-        slot.meta,
-        roi,
-        block_shape=block_shape,
-        memory_bytes=memory_bytes,
-        workers=workers or slot.graph.scheduler.worker_count,
-    )
-    return _stream(slot, plan, on_progress)
+    # Held until the last block was taken, or whoever takes them is gone.
+    snapshot = slot.graph.snapshot()
+    with snapshot.seen():
+        plan = plan_blocks(
+            slot.meta,
+            roi,
+            block_shape=block_shape,
+            memory_bytes=memory_bytes,
+            workers=workers or slot.graph.scheduler.worker_count,
+        )
+    return _stream(slot, plan, on_progress, snapshot)
 
 
 def export(
@@ -306,6 +313,8 @@ def export(
     on_progress: OnProgress | None = None,
 ) -> ExportResult:
     """Write a region block by block; the target appears when it is complete, or not at all.
+
+    All of it is of one version of the graph, whatever changes meanwhile.
 
     Parameters
     ----------
@@ -330,34 +339,42 @@ def export(
     """
     began = time.perf_counter()
     try:
-        plan = plan_blocks(
-            slot.meta,
-            roi,
-            step=writer.step,
-            memory_bytes=memory_bytes,
-            workers=workers or slot.graph.scheduler.worker_count,
-        )
-        process_blocks(
-            slot,
-            lambda block, array: writer.write(block.relative_to(plan.roi), array),
-            plan,
-            on_progress=on_progress,
-        )
+        with slot.graph.snapshot():
+            meta = slot.meta
+            plan = plan_blocks(
+                meta,
+                roi,
+                step=writer.step,
+                memory_bytes=memory_bytes,
+                workers=workers or slot.graph.scheduler.worker_count,
+            )
+            process_blocks(
+                slot,
+                lambda block, array: writer.write(block.relative_to(plan.roi), array),
+                plan,
+                on_progress=on_progress,
+            )
         stored = writer.commit()
     except BaseException:
         writer.abort()
         raise
-    return ExportResult(slot.meta.cropped(plan.roi), len(plan), stored, time.perf_counter() - began)
+    return ExportResult(meta.cropped(plan.roi), len(plan), stored, time.perf_counter() - began)
 
 
 def _stream(
-    slot: ArraySlot, plan: BlockPlan, on_progress: OnProgress | None
+    slot: ArraySlot, plan: BlockPlan, on_progress: OnProgress | None, snapshot: Snapshot
 ) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
     count = _Count(plan, on_progress)
-    with _computing(slot, lambda roi, array: (roi, array), plan, plan.in_flight) as (pool, compute):
-        for block, array in pool.map(compute, plan.grid):
-            yield block, array
-            count.add(deque([block]))
+    try:
+        with _computing(slot, lambda roi, array: (roi, array), plan, snapshot, plan.in_flight) as (
+            pool,
+            compute,
+        ):
+            for block, array in pool.map(compute, plan.grid):
+                yield block, array
+                count.add(deque([block]))
+    finally:
+        snapshot.close()
 
 
 class _Count:
@@ -386,7 +403,11 @@ class _Count:
 
 @contextmanager
 def _computing(
-    slot: ArraySlot, consume: Callable[[Roi, npt.NDArray[Any]], T], plan: BlockPlan, most: int | None = None
+    slot: ArraySlot,
+    consume: Callable[[Roi, npt.NDArray[Any]], T],
+    plan: BlockPlan,
+    snapshot: Snapshot,
+    most: int | None = None,
 ) -> Iterator[tuple[RequestPool[T], Callable[[Roi], T]]]:
     """Give a pool, and the function to compute and consume a block in it.
 
@@ -398,7 +419,8 @@ def _computing(
     def compute(block: Roi) -> T:
         with in_flight:
             try:
-                array = slot.read(block)
+                with snapshot.seen():
+                    array = slot.read(block)
             except ExecuteError as error:
                 failed.append(error)
                 raise

@@ -1,13 +1,13 @@
-"""Setup, execution and closing exclude each other without holding a worker."""
+"""Executions end when their graph or operator closes; changes from many threads are made one by one."""
 
 import threading
 
 import numpy as np
 import pytest
 
-from lazyflow_core.errors import NotReadyError, RequestCancelledError, RequestError
+from lazyflow_core.errors import NotReadyError, RequestError
 from lazyflow_core.graph import Graph
-from lazyflow_core.request import Request, RequestEvent, RequestState, ThreadedScheduler
+from lazyflow_core.request import RequestEvent, RequestState, ThreadedScheduler
 
 from .operators import OpAdd
 
@@ -31,71 +31,6 @@ class OpWait(OpAdd):
 def one_worker():
     with ThreadedScheduler(1) as scheduler, Graph(scheduler) as graph:
         yield graph
-
-
-def test_a_setup_that_waits_inside_a_request_frees_its_worker(one_worker):
-    op = OpWait(graph=one_worker, image=IMAGE)
-    running = op.output[0].submit()
-    op.entered.wait()
-    changing = Request(lambda: setattr(op.amount, "value", 5.0), scheduler=one_worker.scheduler).submit()
-    # The only worker has two suspended requests now and can still run this one.
-    Request(op.go_on.set, scheduler=one_worker.scheduler).submit().wait()
-    changing.wait()
-    assert np.array_equal(running.wait(), IMAGE[:1] + 1)
-    assert np.array_equal(op.output[0].wait(), IMAGE[:1] + 5)
-
-
-def test_an_execution_that_waits_for_a_setup_frees_its_worker(one_worker):
-    op = OpAdd(graph=one_worker, image=IMAGE)
-    asked = []
-    with one_worker.transaction():
-        op.amount.value = 5.0
-        # Asked by somebody else: what a setup itself starts is refused.
-        asker = threading.Thread(target=lambda: asked.append(op.output[0].submit()))
-        asker.start()
-        asker.join()
-        free = Request(lambda: "free", scheduler=one_worker.scheduler)
-        assert free.submit().wait() == "free"
-        assert asked[0].state is RequestState.SUSPENDED
-    assert np.array_equal(asked[0].wait(), IMAGE[:1] + 5)
-
-
-def test_what_an_execution_leaves_behind_waits_for_a_setup_too(one_worker):
-    graph, go_on = one_worker, threading.Event()
-
-    class OpAsksLater(OpAdd):
-        def execute(self, slot, roi, out):
-            self.later = Request(self.ask, scheduler=graph.scheduler).submit()
-            super().execute(slot, roi, out)
-
-        def ask(self):
-            go_on.wait()
-            return self.image.read()
-
-    op = OpAsksLater(graph=graph, image=IMAGE)
-    op.output.read()
-    with graph.transaction():
-        op.image.assign(IMAGE + 100)
-        go_on.set()
-        while op.later.state in (RequestState.QUEUED, RequestState.RUNNING):
-            pass
-        assert op.later.state is RequestState.SUSPENDED
-    assert np.array_equal(op.later.wait(), IMAGE + 100)
-
-
-def test_a_cancelled_setup_lets_executions_in_again(one_worker):
-    op = OpWait(graph=one_worker, image=IMAGE)
-    running = op.output[0].submit()
-    op.entered.wait()
-    changing = Request(lambda: setattr(op.amount, "value", 5.0), scheduler=one_worker.scheduler).submit()
-    Request(lambda: None, scheduler=one_worker.scheduler).submit().wait()  # now it waits at the gate
-    assert changing.cancel()
-    with pytest.raises(RequestCancelledError):
-        changing.wait()
-    op.go_on.set()
-    assert np.array_equal(running.wait(), IMAGE[:1] + 1)
-    assert np.array_equal(op.output[0].submit().wait(), IMAGE[:1] + 1)
-    assert op.amount.value == 1.0
 
 
 def test_closing_a_graph_cancels_what_is_computed_and_ends(one_worker):

@@ -16,7 +16,7 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
-from lazyflow_core.request import InlineScheduler, Priority, Request, RequestEvent, RequestPool, gather
+from lazyflow_core.request import InlineScheduler, Priority, Request, RequestPool, gather
 from lazyflow_core.roi import Roi
 
 from .operators import OpAdd, OpShift, OpSum, OpTwice
@@ -356,41 +356,6 @@ def test_many_threads_may_ask_at_once():
         for thread in threads:
             thread.join()
         assert not wrong
-
-
-def test_a_setup_waits_for_what_executes_and_what_comes_later_waits_for_the_setup():
-    entered, go_on = RequestEvent(), RequestEvent()
-
-    class OpSlow(Operator):
-        image = InputSlot()
-        output = OutputSlot()
-
-        def setup_outputs(self):
-            self.output.meta = self.image.meta
-
-        def execute(self, slot, roi, out):
-            entered.set()
-            go_on.wait()
-            first = self.image.read(roi)
-            out[...] = first
-            assert np.shares_memory(first, self.image.read(roi)), "the input changed during execute"
-
-        def propagate_dirty(self, slot, roi):
-            self.output.mark_dirty(roi)
-
-    with Graph() as graph:
-        op = OpSlow(graph=graph, image=IMAGE)
-        before = op.output[0].submit()
-        entered.wait()
-        change = threading.Thread(target=lambda: op.image.assign(IMAGE + 100))
-        change.start()
-        while not graph.gate._setups_waiting:
-            pass
-        after = op.output[0].submit()
-        go_on.set()
-        change.join()
-        assert np.array_equal(before.wait(), IMAGE[:1])
-        assert np.array_equal(after.wait(), IMAGE[:1] + 100)
 
 
 def test_a_request_for_a_region_has_the_priority_it_was_given(graph):

@@ -4,7 +4,6 @@ import pickle
 import weakref
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -608,7 +607,12 @@ def test_masked_pixels_are_refused_and_not_used_as_if_they_were_valid(graph):
 @pytest.mark.parametrize("seed", range(200))
 def test_blocks_inside_each_other_are_taken_back_to_where_they_began(seed):
     random = Random(seed)
-    objects = [SimpleNamespace(items=(), value=0) for _ in range(3)]
+
+    class Target:
+        def __init__(self):
+            self._born, self.items, self.value = 0, (), 0
+
+    objects = [Target() for _ in range(3)]
     setup = Setup(Graph())
 
     def state():

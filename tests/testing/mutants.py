@@ -1,5 +1,6 @@
 """Operators with one fault each, as authors make them. The kit has to find it, and nothing else."""
 
+import concurrent.futures
 import functools
 import random
 import threading
@@ -7,7 +8,7 @@ import threading
 import numpy as np
 
 from lazyflow_core.errors import LazyflowError
-from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot
+from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot, StaleBoxes
 from lazyflow_core.request import Request, RequestEvent
 from lazyflow_core.roi import Roi
 
@@ -238,6 +239,88 @@ class OpDropsItself(OpWithPlan):
 
     def drop(self, plan):
         plan.pop("factor", None)
+
+
+class OpPlainPool(OpGood):
+    """Lets a plain thread look up its factor, which sees another version than the execution."""
+
+    def execute(self, slot, roi, out):
+        needed = self.needs(roi)
+        pixels = self.image.read(needed).astype(np.float64)
+        factors = []
+        thread = threading.Thread(target=lambda: factors.append(self.factor.value))
+        thread.start()
+        Request.from_future(_end_of(thread)).wait()
+        self.blur(pixels, roi, needed, out)
+        out *= factors[0] / self.factor.value
+
+
+def _end_of(thread):
+    future = concurrent.futures.Future()
+    threading.Thread(target=lambda: (thread.join(), future.set_result(None))).start()
+    return future
+
+
+class OpGeneration(OpGood):
+    """Keeps its results, unless a generation was raised meanwhile: the recipe of before versions."""
+
+    def __init__(self, **slots):
+        self._lock = threading.Lock()
+        self._generation, self._kept = 0, {}
+        super().__init__(**slots)
+
+    def propagate_dirty(self, slot, roi):
+        self._raise()
+        super().propagate_dirty(slot, roi)
+
+    def propagate_change(self, parameter):
+        self._raise()
+        super().propagate_change(parameter)
+
+    def _raise(self):
+        with self._lock:
+            self._generation += 1
+            self._kept = {}
+
+    def execute(self, slot, roi, out):
+        with self._lock:
+            kept, generation = self._kept.get(roi), self._generation
+        if kept is None:
+            super().execute(slot, roi, out)
+            with self._lock:
+                if generation == self._generation:
+                    self._kept[roi] = out.copy()
+        else:
+            out[...] = kept
+
+
+class OpRemembersVersions(OpGeneration):
+    """Keeps its results for those versions in which it holds; nothing is wrong with that."""
+
+    def __init__(self, **slots):
+        self._stale = StaleBoxes(self.graph)
+        super().__init__(**slots)
+
+    def propagate_dirty(self, slot, roi):
+        with self._lock:
+            self._stale.add(roi)
+        super().propagate_dirty(slot, roi)
+
+    def propagate_change(self, parameter):
+        with self._lock:
+            self._stale.add(None)
+        super().propagate_change(parameter)
+
+    def execute(self, slot, roi, out):
+        with self._lock:
+            kept, since = self._kept.get(roi, (None, 0))
+        if kept is None or since > self.graph.version:
+            OpGood.execute(self, slot, roi, out)
+            with self._lock:
+                if self._stale.until(roi) is None:
+                    self._kept[roi] = out.copy(), self._stale.since(roi)
+        else:
+            out[...] = kept
 
 
 class OpSharedScratch(OpGood):
@@ -495,6 +578,8 @@ MUTANTS = {
     OpSharedScratch: "thread_safety",
     OpRemembersRegion: "thread_safety",
     OpScratchPerThread: "interleavings",
+    OpPlainPool: "sees_one_version",
+    OpGeneration: "sees_one_version",
     OpSwallowsCancel: "cancel_safety",
     OpKeepsLock: "cancel_safety",
     OpHalfWritten: "cancel_safety",

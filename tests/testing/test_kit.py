@@ -14,6 +14,7 @@ from .mutants import (
     OpIsRemembered,
     OpKeepsLock,
     OpRemembersPixels,
+    OpRemembersVersions,
     OpWithPlan,
 )
 
@@ -41,7 +42,7 @@ def tidy():
     LEFT_BEHIND.clear()
 
 
-@pytest.mark.parametrize("operator", [OpGood, OpAsksItself, OpWithPlan])
+@pytest.mark.parametrize("operator", [OpGood, OpAsksItself, OpWithPlan, OpRemembersVersions])
 def test_a_correct_operator_passes_every_check(operator):
     results = check_operator(case_of(operator))
     assert [r.name for r in results] == [c.name for c in all_checks()]

@@ -21,10 +21,12 @@ from lazyflow_core.request import (
     checkpoint,
     gather,
 )
+from lazyflow_core.roi import Roi
+from lazyflow_core.testing.case import InputArray
 from lazyflow_core.testing.checks.push import _over, _wait_for
 from lazyflow_core.testing.operators import OpFailOnce, OpGate
 from lazyflow_core.testing.registry import check
-from lazyflow_core.testing.trial import Bench, Trial
+from lazyflow_core.testing.trial import Bench, Trial, key
 
 _WORKLOAD = 4  # regions per thread
 
@@ -53,6 +55,81 @@ def interleavings(trial: Trial) -> None:
             results = scheduler.run(partial(gather, *[slot.request(roi) for slot, roi in jobs]))
             for (slot, roi), found in zip(jobs, results, strict=True):
                 trial.expect_part(slot, roi, found, f", one of many under SeededScheduler({seed}),")
+
+
+@check(needs=("thread_safety", "dirty_completes", "setup_is_undone"))
+def sees_one_version(trial: Trial) -> None:
+    """What changes while an execution goes on changes nothing of it, and its result is not kept for new."""
+    trial.need_inputs()
+    for k in range(3):
+        if not _change_while_held(trial, k):
+            break
+    with ThreadedScheduler(2, name="kit") as scheduler, trial.bench(scheduler) as bench:
+        slots = bench.outputs  # of then: a parameter may change which there are
+        held = [OpGate(graph=bench.graph, image=slot) for slot in slots]
+        for gate in held:
+            gate.shut(before=True)
+        requests = [gate.output.request().submit() for gate in held]
+        for gate in held:
+            gate.arrived.wait(trial.case.timeout_s)
+        expected = _change_everything(trial, bench)
+        for gate in held:
+            gate.open()
+        for slot, request in zip(slots, requests, strict=True):
+            found = request.wait(trial.case.timeout_s)
+            how = ", read by an operator that began before a change,"
+            trial.expect_part(slot, _whole(trial, slot), found, how)
+        _expect_new(trial, bench, expected)
+
+
+def _change_while_held(trial: Trial, after: int) -> bool:
+    """Change everything while a request is at one of its reads; return whether it came there."""
+    with ThreadedScheduler(2, name="kit") as scheduler, trial.bench(scheduler, between=OpGate) as bench:
+        slot, gate = bench.outputs[0], next(iter(bench.between.values()))
+        gate.shut(after)
+        request = slot.request().submit()
+        if not _wait_for(gate.arrived, _over(request), trial.case.timeout_s):
+            request.wait(trial.case.timeout_s)
+            return False
+        expected = _change_everything(trial, bench)
+        gate.open()
+        found = request.wait(trial.case.timeout_s)
+        how = f", with all inputs and parameters changed while it read for the {after + 1}. time,"
+        trial.expect_part(slot, _whole(trial, slot), found, how)
+        _expect_new(trial, bench, expected)
+    return True
+
+
+def _whole(trial: Trial, slot: Any) -> Roi:
+    """Return all of a slot as it was before any change."""
+    return Roi.from_shape(trial.wholes[key(slot)].shape)
+
+
+def _change_everything(trial: Trial, bench: Bench) -> dict[str, Any]:
+    """Give all inputs other pixels and all parameters their other value; return what a new operator gives."""
+    contents = {}
+    for name, source in bench.sources.items():
+        content = source.content.value
+        pixels, whole = content.pixels, content.meta.roi
+        if pixels.size:
+            pixels = trial.changed(pixels, whole, pixels.min(), pixels.max())
+        contents[name] = InputArray(np.array(pixels), content.meta)
+    params = {**trial.case.params, **trial.case.change}
+    with trial.bench(arrays=contents, params=params) as new:
+        expected = {key(slot): np.array(slot.read()) for slot in new.outputs}
+    with bench.graph.transaction():
+        for name, source in bench.sources.items():
+            source.content.value = contents[name]
+        for name, value in trial.case.change.items():
+            getattr(bench.operator, name).value = value
+    return expected
+
+
+def _expect_new(trial: Trial, bench: Bench, expected: dict[str, Any]) -> None:
+    for slot in bench.outputs:
+        found = slot.request().submit().wait(trial.case.timeout_s)
+        where = f"{slot}, asked after a change that came while an execution of before was going on,"
+        trial.expect_equal(np.asarray(found), expected[key(slot)], where, "what a new operator gives")
 
 
 @check(needs=("roi_consistency",))

@@ -66,7 +66,7 @@ class OpBlockCache(Operator):
 
     A request is answered from the blocks it touches. Those that are missing are computed, several at the
     same time, and each once however many ask for it: later askers are suspended until it is there. A block
-    that went dirty while it was being computed goes to those who asked before, and is not kept.
+    that went dirty while it was being computed goes to those who began before, and is not kept for others.
 
     Inputs
     ------
@@ -83,8 +83,8 @@ class OpBlockCache(Operator):
     Regions
     -------
     pull   ``roi`` needs all blocks that it touches, whole; nothing of those that are kept.
-    push   a dirty ROI stays as it is, and drops the blocks it touches. Another block shape changes no pixel
-           and drops everything, as does another meta.
+    push   a dirty ROI stays as it is, and drops the blocks it touches, for who begins after it. Another block
+           shape changes no pixel and drops everything, as does another meta.
 
     Memory
     ------
@@ -153,14 +153,14 @@ class OpBlockCache(Operator):
             max_block=None,
             ram_per_pixel=max(meta.ram_per_pixel or 0, itemsize) + itemsize,
         )
-        return _Plan(grid, policy, BlockStore(memory_manager(), self._computed))
+        return _Plan(grid, policy, BlockStore(memory_manager(), self._computed, self.graph))
 
     def drop(self, plan: _Plan) -> None:
         """Free the blocks."""
         plan.store.clear()
 
     def execute(self, slot: Any, roi: Roi, out: Array) -> None:
-        plan = self.plan
+        plan, version = self.plan, self.graph.version
         if not plan.policy.keep:
             self.image.read(roi, out=out)
             return
@@ -168,7 +168,7 @@ class OpBlockCache(Operator):
         missing = []
         for key, source, target in _parts(plan.grid, roi):
             block = blocks.get(key)
-            if block is None:
+            if block is None or block.since > version:
                 missing.append((key, source, out[target]))
             else:
                 block.used = tick()
@@ -248,11 +248,12 @@ class OpBlockCache(Operator):
 
     def _fetch(self, plan: _Plan, key: Key, source: Slices, target: Array) -> None:
         """Copy a part of one block, whoever computes it."""
+        version = self.graph.version
         while True:
-            request = _BlockRequest(self.image, plan, key)
+            request = _BlockRequest(self, plan, key)
             # Whatever its end, also without having begun, its claim ends before those who wait are woken.
             request.on_done(partial(plan.store.give_up, key))
-            found = plan.store.find_or_claim(key, request)
+            found = plan.store.find_or_claim(key, request, version)
             if isinstance(found, Block):
                 found.used = tick()
                 _copy(found.data[source], target)
@@ -261,8 +262,11 @@ class OpBlockCache(Operator):
                 data = found.wait()
             except RequestCancelledError:
                 continue  # those who wanted it were cancelled before we joined them: our turn
-            _copy(data[source], target)
-            return
+            if found.holds_in(version):
+                _copy(data[source], target)
+                return
+            # Whoever claimed it was cancelled before it began, so it saw another version than that one: our
+            # turn.
 
 
 def _parts(grid: BlockGrid, roi: Roi) -> zip[tuple[Key, Slices, Slices]]:
@@ -300,20 +304,33 @@ def _copy(source: Array, target: Array) -> None:
 class _BlockRequest(SlotRequest):
     """Computes one block of a cache and offers it for keeping. Shared by all who ask meanwhile."""
 
-    __slots__ = ("_key", "_plan")
+    __slots__ = ("_cache", "_key", "_plan", "_span")
 
-    def __init__(self, image: Any, plan: _Plan, key: Key) -> None:
-        super().__init__(image, plan.grid.roi_of(key))
+    def __init__(self, cache: OpBlockCache, plan: _Plan, key: Key) -> None:
+        super().__init__(cache.image, plan.grid.roi_of(key))
+        self._cache = cache
         self._plan = plan
         self._key = key
+        #: The versions in which the result holds; none before there is one.
+        self._span: tuple[int, int | None] = (0, 0)
 
-    def _run(self, out: Any) -> Array:
+    def holds_in(self, version: int) -> bool:
+        """Whether the result is that of a version, too."""
+        since, until = self._span
+        return since <= version and (until is None or version < until)
+
+    def _compute(self, out: Any) -> Array:
+        plan = self._plan
+        if self._cache.plan is not plan:
+            # The version it was made in is gone, and its plan: of the grid of another one nobody wants it.
+            return np.empty(0)
         # An array of its own: what the input returns could be a view of something larger.
-        data = super()._run(np.empty(self.roi.shape, self.slot.meta.dtype))
+        data = super()._compute(np.empty(self.roi.shape, self.slot.meta.dtype))
         checkpoint()  # what a cancelled request leaves need not be complete
-        policy = self._plan.policy
-        packed = Packed(data) if policy.compress else data
-        self._plan.store.keep(self._key, self, min(packed, data, key=_nbytes), policy.priority)
+        packed = Packed(data) if plan.policy.compress else data
+        self._span = plan.store.keep(
+            self._key, self, min(packed, data, key=_nbytes), plan.policy.priority, self._cache.graph.version
+        )
         return data
 
 

@@ -25,9 +25,12 @@ class Block(Holding):
         it without any lock, so it lives until the last of them is done, whoever evicts the block meanwhile.
     key
         Where it is in its cache.
+    since, until
+        The versions of the graph in which it holds: the first one, and the first one in which it does not
+        any more, None as long as it holds. Guarded by the lock of the manager; ``since`` never changes.
     """
 
-    __slots__ = ("data", "key")
+    __slots__ = ("data", "key", "since", "until")
 
     def __init__(
         self,
@@ -35,8 +38,11 @@ class Block(Holding):
         key: tuple[int, ...],
         evict: Callable[[Block], None],
         priority: int = 0,
+        since: int = 0,
     ) -> None:
         super().__init__(data.nbytes, evict, priority)
+        self.since = since
+        self.until: int | None = None
         self.data = data
         self.key = key
 
@@ -115,6 +121,11 @@ class MemoryManager:
         A block that is larger than the budget is evicted itself: its reader has it by reference.
         """
         return self._account.keep(block)
+
+    def demote(self, block: Block) -> None:
+        """Let a block be evicted as its priority says that it has now. The caller holds the lock."""
+        self._account.forget(block)
+        self._account.keep(block)  # there was room for it
 
     def forget(self, block: Block) -> None:
         """Count a block no more. The caller holds the lock."""

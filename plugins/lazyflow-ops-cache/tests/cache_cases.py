@@ -1,7 +1,7 @@
 """Operators whose results the tests cache."""
 
 import numpy as np
-from lazyflow_core import InputSlot, Operator, OutputSlot
+from lazyflow_core import InputSlot, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.request import RequestPool, checkpoint
 
 
@@ -13,7 +13,7 @@ class OpCounting(Operator):
 
     def __init__(self, **slots):
         self.executed = []
-        self.hold = None
+        self.hold = self.hold_first = None
         self.failing = set()
         super().__init__(**slots)
 
@@ -23,6 +23,8 @@ class OpCounting(Operator):
     def execute(self, slot, roi, out):
         self.executed.append(roi)
         checkpoint()
+        if self.hold_first is not None:
+            self.hold_first.wait()
         pixels = np.array(self.image.read(roi))
         if self.hold is not None:
             self.hold.wait()
@@ -33,6 +35,17 @@ class OpCounting(Operator):
 
     def propagate_dirty(self, slot, roi):
         self.output.mark_dirty(roi)
+
+
+class OpScaled(OpCounting):
+    """Adds one and multiplies by a factor."""
+
+    factor = ParameterSlot(int, default=1)
+
+    def execute(self, slot, roi, out):
+        super().execute(slot, roi, out)
+        out += 1
+        out *= self.factor.value
 
 
 class OpHalves(OpCounting):

@@ -4,11 +4,13 @@
 `run_until_blocked` brings each exactly to where it waits.
 """
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 
 import numpy as np
 import pytest
-from cache_cases import OpCounting, OpHalves
+from cache_cases import OpCounting, OpHalves, OpScaled
 from lazyflow_core import Graph, Request, Roi
 from lazyflow_core.errors import CancelledError, ExecuteError, RequestCancelledError, RequestError
 from lazyflow_core.request import (
@@ -202,18 +204,147 @@ def test_the_first_failure_stops_the_blocks_only_this_asker_wants(scheduler):
     assert cache.clean_blocks == []
 
 
-def test_a_setup_waits_for_the_blocks_under_way_and_drops_them(scheduler):
+def test_a_setup_leaves_the_blocks_under_way_to_those_who_began_before(scheduler):
     _, source, cache = cached(scheduler)
     source.hold = RequestEvent()
-    asker = cache.output.request().submit()
+    early = cache.output.request().submit()
     scheduler.run_until_blocked()
-    change = Request(lambda: source.image.assign(np.arange(8) + 100), scheduler=scheduler).submit()
+    source.image.assign(np.arange(8) + 100)
+    late = cache.output.request().submit()
     scheduler.run_until_blocked()
-    assert change.state is RequestState.SUSPENDED
     source.hold.set()
-    assert asker.wait()[0] == 0
-    change.wait()
+    assert early.wait()[0] == 0
+    assert late.wait()[0] == 100
     assert cache.output.request().submit().wait()[0] == 100
+    assert cache.used_bytes == 64
+
+
+def held_behind(cache, scheduler):
+    """Give an operator behind a cache that waits at its first line, and a request that it has begun."""
+    late = OpCounting(graph=cache.graph, image=cache.output)
+    late.hold_first = RequestEvent()
+    request = late.output.request().submit()
+    scheduler.run_until_blocked()
+    return late, request
+
+
+def test_an_old_execution_gets_no_block_of_a_newer_version(scheduler):
+    pixels, source, cache = cached(scheduler)
+    late, early = held_behind(cache, scheduler)
+    source.image.assign(np.arange(8) + 100)
+    assert cache.output.request().submit().wait()[0] == 100
+    kept = dict(cache.plan.store.blocks)
+    late.hold_first.set()
+    assert np.array_equal(early.wait(), pixels)
+    assert cache.output.read()[0] == 100
+    assert cache.plan.store.blocks == kept
+
+
+@pytest.mark.parametrize("dirt", ["mark_dirty", "parameter"])
+def test_what_began_between_the_walk_and_its_version_is_not_taken_for_new(scheduler, dirt):
+    """A cache is told of what is stale before the version is current; an old execution asks it right then."""
+    asked = []
+
+    class OpAsksWhileTold(OpCounting):
+        def propagate_dirty(self, slot, roi):
+            asked.append(in_nowhere(lambda: cache.output.request().submit().wait()[0]))
+            super().propagate_dirty(slot, roi)
+
+    with ThreadedScheduler(2) as threads:
+        pixels, source, cache = cached(threads, operator=OpScaled)
+        OpAsksWhileTold(graph=cache.graph, image=cache.output)
+        if dirt == "parameter":
+            source.factor.value = 3
+            assert asked == [1]
+            assert np.array_equal(cache.output.read(), 3 * (pixels + 1))
+        else:
+            source.image.mark_dirty()
+            assert len(source.executed) == 4
+            cache.output.read()
+            assert len(source.executed) == 8
+        assert cache.used_bytes == 64
+
+
+def test_blocks_and_claims_that_a_change_leaves_alone_are_shared_across_versions(scheduler):
+    pixels, source, cache = cached(scheduler)
+    late, early = held_behind(cache, scheduler)
+    source.hold = RequestEvent()
+    computing = cache.output.request(Roi((4,), (8,))).submit()
+    scheduler.run_until_blocked()
+    source.image.mark_dirty(Roi((0,), (1,)))
+    OpCounting(graph=cache.graph, image=pixels)
+    joined = cache.output.request(Roi((4,), (8,))).submit()
+    scheduler.run_until_blocked()
+    source.hold.set()
+    late.hold_first.set()
+    for request in (computing, joined, early):
+        request.wait()
+    cache.output.read()
+    assert len(source.executed) == 4 + 1
+
+
+def test_old_blocks_stay_for_old_executions_and_go_with_the_last_of_them(scheduler, budget):
+    pixels, source, cache = cached(scheduler, operator=OpScaled)
+    cache.output.request().submit().wait()
+    late, early = held_behind(cache, scheduler)
+    for factor in (2, 3):
+        source.factor.value = factor
+        assert np.array_equal(cache.output.request().submit().wait(), factor * (pixels + 1))
+    assert cache.used_bytes == 2 * 64  # nobody is left who sees a factor of 2
+    late.hold_first.set()
+    assert np.array_equal(early.wait(), pixels + 1)
+    assert len(source.executed) == 3 * 4
+    assert cache.used_bytes == 64
+
+
+def test_blocks_of_old_executions_are_the_first_to_be_evicted(scheduler, budget):
+    pixels, source, cache = cached(scheduler, operator=OpScaled)
+    cache.output.request().submit().wait()
+    late, early = held_behind(cache, scheduler)
+    source.factor.value = 2
+    budget(64 + 16)
+    cache.output.request().submit().wait()
+    assert len(cache.clean_blocks) == 4
+    assert cache.used_bytes == 64 + 16
+    late.hold_first.set()
+    assert np.array_equal(early.wait(), pixels + 1)
+    assert np.array_equal(cache.output.read(), 2 * (pixels + 1))
+
+
+def test_a_shared_block_whose_maker_was_cancelled_before_it_began_is_taken_only_where_it_holds():
+    """It then runs in the newest version, while an old execution waits for it."""
+    with ThreadedScheduler(2) as threads, ThreadedScheduler(1) as busy:
+        pixels, source, cache = cached(busy, operator=OpScaled)
+        gate, entered = threading.Semaphore(0), RequestEvent()
+        blocking = Request(lambda: (entered.set(), gate.acquire()), scheduler=busy).submit()
+        entered.wait()
+
+        def ask():
+            asked = in_nowhere(lambda: Request(lambda: cache.output.read(FIRST), scheduler=threads).submit())
+            while asked.state is not RequestState.SUSPENDED:
+                pass
+            return asked
+
+        first = ask()  # claims the block, which is queued
+        OpCounting(graph=cache.graph, image=pixels)
+        second = ask()  # joins, in a later version
+        first.cancel()
+        with pytest.raises(RequestCancelledError):
+            first.wait()
+        source.factor.value = 5
+        gate.release()
+        blocking.wait()
+        assert np.array_equal(second.wait(), pixels[:2] + 1)
+        assert np.array_equal(cache.output.read(), 5 * (pixels + 1))
+
+
+def in_nowhere(function):
+    """Call a function in a thread and a context of its own."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(Context().run(function)))
+    thread.start()
+    thread.join(10)
+    return found[0]
 
 
 def test_eviction_while_a_block_is_read_leaves_the_reader_its_pixels(scheduler, budget):
