@@ -207,9 +207,11 @@ def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...]]:
     shape = dataset.shape
     axes = _from_axistags(attributes) or _from_labels(attributes)
     guessed = axes is None or len(axes) != len(shape)
+    size = attributes.get(_ELEMENT_SIZE, attributes.get(_ELEMENT_SIZE.upper()))
     if axes is None or guessed:
         axes = usual_axes(shape)
-    axes = _with_element_size(axes, attributes.get(_ELEMENT_SIZE, attributes.get(_ELEMENT_SIZE.upper())))
+        guessed = not (np.size(size) == len(shape) and axes.keys in ("zyx", "yx"))  # it has this order
+    axes = _with_element_size(axes, size)
     names = _json_list(attributes.get(_CHANNEL_NAMES))
     channels = [shape[i] for i in axes.of_kind("channel")]
     return axes, guessed, names if channels and prod(channels) == len(names) else ()
