@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PluginError
@@ -34,6 +35,9 @@ __all__ = ["Hooks"]
 _logger = logging.getLogger("lazyflow_core")
 
 _NO_HOOKS: tuple[str, ...] = ()
+
+#: Light modules whose level is being looked at by whoever asks here.
+_checking: ContextVar[frozenset[str]] = ContextVar("checking", default=frozenset())
 
 
 class Hooks:
@@ -241,7 +245,13 @@ class Hooks:
         """
         for offer in self.allowed(discovery.PLUGIN_GROUP):
             if (offer.name, offer.distribution) == (namespace, distribution):
-                check_api(load_target(offer.target, str(PluginSource.of(offer))))
+                if offer.target in _checking.get():
+                    return  # the module itself asks for an operator, before it has stated its level
+                token = _checking.set(_checking.get() | {offer.target})
+                try:
+                    check_api(load_target(offer.target, str(PluginSource.of(offer))))
+                finally:
+                    _checking.reset(token)
 
     # --------------------------------------------------------------------------------------- who is allowed
 

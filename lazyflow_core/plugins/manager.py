@@ -76,7 +76,7 @@ class PluginManager:
         self._lock = threading.Lock()
         #: Operators registered at run time.
         self._registered: dict[str, type[Operator]] = {}
-        #: Classes that were imported, by target. Written by whoever imports, one at a time per target.
+        #: Classes that were imported, by target. Written by whoever imported one; all write the same.
         self._loaded: dict[str, type[Operator]] = {}
 
     # ------------------------------------------------------------------------------------------ operators
@@ -176,20 +176,19 @@ class PluginManager:
         if spec.target in self._loaded:
             return self._loaded[spec.target]
         who = f"operator {spec.id!r} ({spec.distribution} {spec.version}, {spec.target})"
-        with self._hooks.importing(spec.target):
-            if spec.target in self._loaded:
-                return self._loaded[spec.target]
-            try:
-                self._hooks.check_level(spec.namespace, spec.distribution)
-                loaded = load_target(spec.target, who)
-            except BaseException as error:
-                if is_for_the_caller(error):
-                    raise
-                raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error
-            if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
-                raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
-            self._loaded[spec.target] = loaded
-            return loaded
+        try:
+            # Before the lock: a light module may ask for an operator of its own.
+            self._hooks.check_level(spec.namespace, spec.distribution)
+            with self._hooks.importing(spec.target):
+                loaded = self._loaded.get(spec.target) or load_target(spec.target, who)
+        except BaseException as error:
+            if is_for_the_caller(error):
+                raise
+            raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error
+        if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
+            raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
+        self._loaded[spec.target] = loaded
+        return loaded
 
     def _conflict(self, kind: str, offers: list[OperatorSpec]) -> str:
         owners = {info.namespace: info.distribution for info in reversed(self.plugins())}

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from lazyflow_core.errors import CancelledError, OperatorLoadError, PluginError
-from lazyflow_core.plugins import PluginManager, loading
+from lazyflow_core.plugins import PluginManager, loading, set_default
 from lazyflow_core.plugins.probe import probe
 
 from .conftest import OPERATOR, PLUGIN
@@ -279,3 +279,19 @@ def test_the_doctor_imports_what_reads_and_writes(good):
     assert checks["reader good.raw"].ok is False
     assert "has no attribute 'open_raw'" in checks["reader good.raw"].detail
     assert checks["readers and writers"].detail == "0 of 1 can be imported"
+
+
+def test_a_light_module_may_ask_for_an_operator_of_its_own(good):
+    light = "from lazyflow_core import get_operator\nOpX = get_operator('acme.x')\nLAZYFLOW_API = (1, 0)\n"
+    good.install(
+        "acme",
+        modules={"acme_plugin": light, "acme_ops": OPERATOR},
+        plugins=["acme = acme_plugin"],
+        operators=["acme.x = acme_ops:OpPass"],
+    )
+    default = PluginManager()
+    set_default(default)
+    try:
+        assert default.get_operator("acme.x") is sys.modules["acme_plugin"].OpX
+    finally:
+        set_default(None)
