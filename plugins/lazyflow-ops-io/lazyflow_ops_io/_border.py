@@ -13,7 +13,7 @@ import numpy as np
 
 from lazyflow_core.errors import FormatError, StorageError
 
-__all__ = ["MAX_CHUNK_BYTES", "check_declared", "foreign_errors", "listed", "one_line"]
+__all__ = ["MAX_CHUNK_BYTES", "check_declared", "checked_dtype", "foreign_errors", "listed", "one_line"]
 
 #: The largest chunk we read: as much as Linux reads in one call. Blosc and most other codecs end there too,
 #: and a file that declares more asks for that much memory for its first pixel.
@@ -29,6 +29,13 @@ _AROUND = {getattr(errno, name) for name in _AROUND_NAMES if hasattr(errno, name
 
 #: HDF5 puts the number into its text instead of the exception.
 _ERRNO_IN_TEXT = re.compile(r"errno = (\d+)")
+
+
+_DTYPE = re.compile(r"[<>|=]?(?:b1|i[1248]|u[1248]|f[248]|c8|c16)")
+
+#: The same as in NumPy, as codecs of Zarr 3 name them.
+_NAMES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+          "float16", "float32", "float64", "complex64", "complex128"}  # fmt: skip
 
 
 # A class in lower case, since it is used as a function is; no generator, since every region passes it.
@@ -84,6 +91,13 @@ def one_line(error: BaseException) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names as a short list for a sentence."""
     return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none"
+
+
+def checked_dtype(path: str, text: Any) -> np.dtype[Any]:
+    """Return the dtype that a text in a file names; only numbers and bool."""
+    if isinstance(text, str) and (_DTYPE.fullmatch(text) or text in _NAMES):
+        return np.dtype(text)
+    raise FormatError(f"{path!r} holds values of type {text!r}; only numbers and bool can be read.")
 
 
 def check_declared(

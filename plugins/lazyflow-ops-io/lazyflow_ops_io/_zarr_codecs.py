@@ -8,7 +8,6 @@ must give follows from the shape of the chunk.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -19,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.errors import FormatError
-from lazyflow_ops_io._border import check_declared
+from lazyflow_ops_io._border import check_declared, checked_dtype
 from lazyflow_ops_io._decode import DECODERS, Decoder, check_fletcher32, check_packed, most_packed, unshuffle
 
-__all__ = ["Chain", "Shard", "checked_dtype", "parse_2", "parse_3"]
+__all__ = ["Chain", "Shard", "parse_2", "parse_3"]
 
 _MOST_CODECS = 16
 _MOST_SHARDS_IN_SHARDS = 4
@@ -35,20 +34,7 @@ _MISSING = 2**64 - 1
 #: It rounds when it packs and leaves nothing to undo.
 _BITROUND = "numcodecs.bitround"
 
-_DTYPE = re.compile(r"[<>|=]?(?:b1|i[1248]|u[1248]|f[248]|c8|c16)")
-
-#: The same as in NumPy, as codecs of Zarr 3 name them.
-_NAMES = {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-          "float16", "float32", "float64", "complex64", "complex128"}  # fmt: skip
-
 Undo = Callable[[Any], Any]
-
-
-def checked_dtype(path: str, text: Any) -> np.dtype[Any]:
-    """Return the dtype that a text in a file names; only numbers and bool."""
-    if isinstance(text, str) and (_DTYPE.fullmatch(text) or text in _NAMES):
-        return np.dtype(text)
-    raise FormatError(f"{path!r} holds values of type {text!r}; only numbers and bool can be read.")
 
 
 class Chain:

@@ -17,6 +17,7 @@ __all__ = ["ArrayFolder", "Node", "ZarrFolder", "check_key"]
 _MOST_METADATA_BYTES = 16 * 2**20
 
 _MOST_LISTED = 1000
+_MOST_DEEP = 20
 
 #: What appears between looking for a link and opening is not followed either.
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
@@ -112,7 +113,8 @@ class ZarrFolder:
         Raises
         ------
         FormatError
-            If a symbolic link leads out of the store.
+            If a symbolic link leads out of the store, or to nothing: what is not there has a value, which
+            would be read instead.
         FileNotFoundError
             If there is none.
         """
@@ -123,15 +125,35 @@ class ZarrFolder:
         place = f"{self.root}{os.sep}{key}"
         folder = os.path.dirname(place)
         if folder not in self._inside:
-            real = os.path.realpath(folder)
-            self._inside[folder] = real == self.root or real.startswith(self.root + os.sep)
+            self._inside[folder] = self._is_inside(key, folder)
         if self._inside[folder]:
             if not os.path.islink(place):
                 return place
             real = os.path.realpath(place)
             if real.startswith(self.root + os.sep):
+                if not os.path.exists(real):
+                    raise FormatError(
+                        f"{self.path!r}: {key!r} is a link to {os.readlink(place)!r}, which is not there."
+                    )
                 return real
-        raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.")
+        hint = ""
+        if os.path.islink(place) and "/annex/objects/" in os.readlink(place).replace(os.sep, "/"):
+            hint = " It is one of git-annex: 'git annex unlock' puts the file itself in its place."
+        raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.{hint}")
+
+    def _is_inside(self, key: str, folder: str) -> bool:
+        real = os.path.realpath(folder)
+        if not os.path.isdir(real):
+            while len(folder) > len(self.root):
+                if os.path.islink(folder):
+                    raise self._link_to_nothing(key, folder)
+                folder = os.path.dirname(folder)
+        return real == self.root or real.startswith(self.root + os.sep)
+
+    def _link_to_nothing(self, key: str, link: str) -> FormatError:
+        return FormatError(
+            f"{self.path!r}: {key!r} is, or lies in, a link to {os.readlink(link)!r}, which is not there."
+        )
 
     def node(self, key: str) -> Node | None:
         """Return the array or group at a path in the store, ``""`` for its root; None if there is none."""
@@ -159,11 +181,15 @@ class ZarrFolder:
         while todo and len(found) < _MOST_LISTED and looked < 10 * _MOST_LISTED:
             key = todo.pop()
             looked += 1
-            node = self.node(key)
-            if node is None:
-                continue
-            if node.kind == "array":
+            try:
+                node = self.node(key)
+            except FormatError:
+                continue  # a damaged one hides only itself
+            if node is not None and node.kind == "array":
                 found.append(key or "/")
+                continue
+            # Rows of a plate need no document, so folders without one are looked into too.
+            if key.count("/") >= _MOST_DEEP:
                 continue
             with os.scandir(os.path.join(self.root, key)) as entries:
                 todo += [

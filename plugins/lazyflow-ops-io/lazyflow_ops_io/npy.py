@@ -5,20 +5,26 @@ The format has no room for axes or pixel sizes; what is read has the usual axes 
 
 from __future__ import annotations
 
+import ast
 import io
+import struct
+from typing import Any
 
 import numpy as np
 
 from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_ops_io._border import check_declared, foreign_errors
-from lazyflow_ops_io._reader import MappedReader, native, remarks, usual_axes
+from lazyflow_ops_io._border import check_declared, checked_dtype, foreign_errors, one_line
+from lazyflow_ops_io._reader import MappedReader, PreadFile, native, remarks, usual_axes
 from lazyflow_ops_io._target import DiskFile, Target
 from lazyflow_ops_io._writer import PlainWriter, check_writable
 
 __all__ = ["NpyWriter", "create_npy", "open_npy"]
 
 _MAGIC = b"\x93NUMPY"
+
+#: As much as NumPy itself reads.
+_MOST_HEADER_BYTES = 10_000
 
 
 def open_npy(path: str, *, dataset: str | None = None) -> MappedReader:
@@ -34,18 +40,41 @@ def open_npy(path: str, *, dataset: str | None = None) -> MappedReader:
     if dataset:
         raise FormatError(f"{path!r} is an NPY file, which has no datasets; {dataset!r} was asked for.")
     with foreign_errors(path, "open"):
-        with open(path, "rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise FormatError(f"{path!r} is no NPY file: it does not begin with {_MAGIC!r}.")
-        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-        check_declared(path, pixels.shape, pixels.dtype)
-        meta = ArrayMeta(
-            pixels.shape,
-            native(pixels.dtype),
-            usual_axes(pixels.shape),
-            extra={"io.path": path, **remarks(guessed=True)},
-        )
-        return MappedReader(path, meta, pixels)
+        raw = PreadFile(path)
+        try:
+            shape, dtype, order, offset = _read_header(path, raw)
+            check_declared(path, shape, dtype)
+            meta = ArrayMeta(
+                shape, native(dtype), usual_axes(shape), extra={"io.path": path, **remarks(guessed=True)}
+            )
+            return MappedReader(path, meta, raw.map(dtype, shape, offset, order), raw)
+        except BaseException:
+            raw.close()
+            raise
+
+
+def _read_header(path: str, raw: PreadFile) -> tuple[tuple[int, ...], np.dtype[Any], str, int]:
+    """Return shape, dtype, order and where the pixels begin.
+
+    NumPy makes a dtype of whatever a header says; here it may only say what can be read.
+    """
+    head = raw.read(0, min(raw.size, 12))
+    if not head.startswith(_MAGIC) or len(head) < 12:
+        raise FormatError(f"{path!r} is no NPY file: it does not begin with {_MAGIC!r}.")
+    count, begin = struct.unpack_from("<H", head, 8)[0], 10
+    if head[6] > 1:
+        count, begin = struct.unpack_from("<I", head, 8)[0], 12
+    if head[6] not in (1, 2, 3) or count > _MOST_HEADER_BYTES:
+        raise FormatError(f"{path!r} has an NPY header of version {head[6]} and {count} bytes.")
+    try:
+        header = ast.literal_eval(raw.read(begin, count).decode("utf-8"))
+        descr, fortran, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
+    except (EOFError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        raise FormatError(f"{path!r} has a damaged NPY header: {one_line(error)}") from error
+    if not isinstance(shape, tuple) or not all(type(n) is int for n in shape):
+        raise FormatError(f"{path!r} declares the shape {shape!r:.80}, expected integers.")
+    dtype = checked_dtype(path, descr)
+    return shape, dtype, "F" if fortran else "C", begin + count
 
 
 def create_npy(

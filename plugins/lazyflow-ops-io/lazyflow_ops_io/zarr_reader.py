@@ -22,7 +22,7 @@ from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
-from lazyflow_ops_io._border import check_declared, foreign_errors, listed, one_line
+from lazyflow_ops_io._border import check_declared, checked_dtype, foreign_errors, listed, one_line
 from lazyflow_ops_io._decode import check_packed
 from lazyflow_ops_io._reader import (
     ArrayReader,
@@ -35,7 +35,7 @@ from lazyflow_ops_io._reader import (
     remarks,
     usual_axes,
 )
-from lazyflow_ops_io._zarr_codecs import Chain, Shard, checked_dtype, parse_2, parse_3
+from lazyflow_ops_io._zarr_codecs import Chain, Shard, parse_2, parse_3
 from lazyflow_ops_io._zarr_store import ArrayFolder, Node, ZarrFolder, check_key
 
 __all__ = ["ZarrReader", "open_zarr"]

@@ -4,7 +4,8 @@ Run as a program by `test_bad_input`, since a damaged file may crash or hang the
 
     python mutants.py FORMAT FILE FIRST_SEED COUNT
 
-Prints one line of JSON: counts by outcome, and the seeds of outcomes that must not be.
+Prints one line of JSON: counts by outcome, the seeds of outcomes that must not be, and how many MiB the process
+grew.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def main(name: str, original: str, first: int, count: int) -> None:
     opener = getattr(importlib.import_module(module), function)
     outcomes: collections.Counter[str] = collections.Counter()
     wrong = []
+    read_all(opener, original)  # what importing takes is not a file's doing
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder:
         source = Path(original)
         for seed in range(first, first + count):
@@ -115,8 +118,8 @@ def main(name: str, original: str, first: int, count: int) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"outcomes": outcomes, "wrong": wrong[:20], "peak_mib": peak}))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    print(json.dumps({"outcomes": outcomes, "wrong": wrong[:20], "grown_mib": grown}))
 
 
 if __name__ == "__main__":
