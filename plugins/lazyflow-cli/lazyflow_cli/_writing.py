@@ -29,7 +29,7 @@ class Tee:
         self._writers = writers
         #: Whether writing failed, rather than computing what is written. Only ever set, from any thread.
         self.failed = False
-        #: Bytes each of them takes in storage, once committed.
+        #: Bytes each of them takes in storage; as many as are committed.
         self.sizes: list[int] = []
 
     @property
@@ -49,7 +49,8 @@ class Tee:
     def commit(self) -> int:
         """Commit each, and return the sum of their bytes."""
         self.failed = True  # until it did not
-        self.sizes = [writer.commit() for writer in self._writers]
+        for writer in self._writers:
+            self.sizes.append(writer.commit())
         self.failed = False
         return sum(self.sizes)
 
@@ -140,11 +141,13 @@ def write(
         projected_bytes=plan.bytes_in_flight,
     )
     with blaming(first.export.slot, tee), report.progress(", ".join(names)) as on_progress:
-        result = export(slot, tee, roi=first.roi, memory_bytes=memory_bytes, on_progress=on_progress)
+        try:
+            result = export(slot, tee, roi=first.roi, memory_bytes=memory_bytes, on_progress=on_progress)
+        finally:  # of two targets one may be there
+            done += names[: len(tee.sizes)]
     size_of_pixels = pixel_text(result.meta.axes)
     pixels = f"pixels of {size_of_pixels}, " if size_of_pixels else ""
     for item, name, size in zip(group, names, tee.sizes, strict=True):
-        done.append(name)
         report.say(
             "written",
             f"wrote {name}: {item.export.slot}, {result.meta}, {pixels}"

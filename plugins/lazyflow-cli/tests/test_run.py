@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lazyflow_cli._writing import Tee
+
 
 def files(folder):
     return sorted(path.name for path in folder.iterdir())
@@ -431,6 +433,22 @@ def test_targets_are_opened_before_anything_is_computed(lazyflow, folder):
     )
     assert result.exit_code == 5
     assert files(folder) == ["b.npy", "p.toml", "volume.npy"]
+
+
+def test_what_was_committed_before_another_failed_is_known():
+    class Committing:
+        def __init__(self, size):
+            self.size = size
+
+        def commit(self):
+            if self.size is None:
+                raise OSError("disk full")
+            return self.size
+
+    tee = Tee([Committing(3), Committing(None), Committing(5)])
+    with pytest.raises(OSError, match="disk full"):
+        tee.commit()
+    assert (tee.sizes, tee.failed) == ([3], True)
 
 
 def test_no_target_that_was_begun_stays_when_a_later_one_is_refused(lazyflow, folder):

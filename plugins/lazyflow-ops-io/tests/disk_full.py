@@ -2,7 +2,8 @@
 
     python disk_full.py FORMAT PATH HOW [NUMBER]
 
-HOW is what happens: ``size`` (no file may have more than NUMBER bytes), ``files`` (NUMBER more files may be
+HOW is what happens: ``size`` (no file may have more than NUMBER bytes), ``add`` (the same, while a dataset is
+added to a file), ``files`` (NUMBER more files may be
 open), ``nothing``, ``die`` (after NUMBER blocks), or ``die-everywhere`` (one process after the other, each
 at the next call to the system that changes something). Ends with 0 if writing failed with a StorageError
 that names path and reason, with 4 if all was written, with 5 if a dead process left something that it should
@@ -40,11 +41,19 @@ def function(place: str):
     return getattr(importlib.import_module(module), name)
 
 
-def write(name: str, path: str, side: int, *, die_after: int | None = None, overwrite: bool = False) -> None:
+def write(
+    name: str,
+    path: str,
+    side: int,
+    *,
+    die_after: int | None = None,
+    overwrite: bool = False,
+    dataset: str | None = None,
+) -> None:
     meta = ArrayMeta((side,) * 3, np.uint8, "zyx")
     chunked = name in ("hdf5", "zarr")
     options = {"chunks": BLOCK} if chunked else {}
-    writer = function(MODULES[name][0])(path, meta, overwrite=overwrite, **options)
+    writer = function(MODULES[name][0])(path, meta, dataset=dataset, overwrite=overwrite, **options)
     blocks = BlockGrid(meta.shape, BLOCK if chunked else (BLOCK[0], side, side))
     data = NOISE if chunked else np.tile(NOISE, (1, side // BLOCK[1], side // BLOCK[2]))
     if die_after is not None:
@@ -108,7 +117,7 @@ def die_everywhere(name: str, path: str) -> None:
 
 def main(name: str, path: str, how: str, number: int) -> None:
     function(MODULES[name][0])
-    if how == "size":
+    if how in ("size", "add"):
         import resource
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -118,7 +127,8 @@ def main(name: str, path: str, how: str, number: int) -> None:
     try:
         if how == "die-everywhere":
             die_everywhere(name, path)
-        write(name, path, 128, die_after=number if how == "die" else None)
+        dataset = "added" if how == "add" else None
+        write(name, path, 128, die_after=number if how == "die" else None, dataset=dataset)
     except StorageError as error:
         print(error)
         if path not in str(error) or "\n" in str(error):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 SUFFIXES = {"hdf5": ".h5", "zarr": ".zarr", "tiff": ".tif", "npy": ".npy"}
@@ -42,6 +44,21 @@ def test_a_file_that_may_not_grow_ends_in_one_sentence(tmp_path, name, limit):
         limit = 25_000  # its files are the chunks, of 32 KiB
     assert "File too large" in run(name, tmp_path / f"a{SUFFIXES[name]}", "size", limit)
     assert list(tmp_path.iterdir()) == []
+
+
+@posix
+@pytest.mark.parametrize("limit", [300_000, 600_000, 2_150_000, 2_400_000, 2_600_000])
+def test_a_dataset_that_does_not_fit_beside_others_ends_in_one_sentence(tmp_path, limit):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["old"] = np.random.default_rng(0).integers(0, 256, 500_000, np.uint8)
+    before = path.read_bytes()
+    assert "File too large" in run("hdf5", path, "add", limit)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+    run("hdf5", path, "add", 3_000_000, ends=WRITTEN)
+    with h5py.File(path) as file:
+        assert (file["old"].shape, file["added"].shape) == ((500_000,), (128,) * 3)
 
 
 @pytest.fixture
