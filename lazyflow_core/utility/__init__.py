@@ -1,6 +1,7 @@
 """What is neither requests nor graph: big regions, places of files, memory and who keeps it."""
 
 from lazyflow_core.utility.ledger import Account, Holding, MemoryLedger, memory_ledger, tick
+from lazyflow_core.utility.levels import is_above
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes, peak_memory
 from lazyflow_core.utility.places import Overlap, overlap
 from lazyflow_core.utility.streaming import (
@@ -24,6 +25,7 @@ __all__ = [
     "available_memory",
     "export",
     "format_bytes",
+    "is_above",
     "memory_ledger",
     "overlap",
     "parse_bytes",

@@ -66,7 +66,7 @@ def convert(source: Array, out: Array, overflow: str) -> None:
 def converted_range(
     value_range: tuple[float, float] | None, dtype: np.dtype[Any], overflow: str
 ) -> tuple[float, float] | None:
-    """Return the range of converted pixels; None if it is unknown."""
+    """Return the range of converted pixels, as they are in that dtype; None if it is unknown."""
     if value_range is None or not all(map(isfinite, value_range)):
         return None
     if dtype.kind == "b":
@@ -79,7 +79,7 @@ def converted_range(
         lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
         low, high = round(low), round(high)
     if lowest <= low <= high <= highest:
-        return (low, high)
+        return (low, high) if dtype.kind != "f" else (float(dtype.type(low)), float(dtype.type(high)))
     if overflow == "wrap":
         return None if dtype.kind == "f" else (lowest, highest)
     return (min(max(low, lowest), highest), min(max(high, lowest), highest))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
+from math import ceil, floor, isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -48,6 +48,12 @@ FUNCTIONS: Final[dict[str, Callable[[Array], Array]]] = {
 #: Those of them that never fall or never rise, so that the ends of a range become ends.
 _MONOTONIC: Final = {"exp", "log", "log10", "log1p", "log2", "logistic", "negative", "sign", "sqrt", "tanh"}
 
+#: Those of them of which every processor makes the nearest number.
+_CORRECTLY_ROUNDED: Final = {"negative", "sign", "sqrt"}
+
+#: What no rounding leaves.
+_LIMITS: Final = {"exp": (0.0, float("inf")), "logistic": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+
 
 def _check(value: str | Callable[[Array], Array]) -> str | None:
     if isinstance(value, str) and value not in FUNCTIONS:
@@ -62,15 +68,17 @@ class OpPixelFunction(OpPointwise):
     ------
     image : InputSlot, any axes, any real dtype
     function : ParameterSlot[str or callable]
-        A name in `FUNCTIONS`: integers then become float32, or float64 where that is needed to hold them,
-        and values without a result become NaN or infinite, silently. From Python also a callable that
+        A name in `FUNCTIONS`: integers then become float32, or float64 where that is needed to hold them or
+        what becomes of the ends of their range (``exp`` of uint8), and values without a result become NaN or
+        infinite, silently. From Python also a callable that
         takes an array in the dtype of the image and returns one of the same shape, each pixel of which
         depends on that pixel alone; it must not change its argument, and may run many times at once.
 
     Outputs
     -------
     output : OutputSlot, shape and axes of ``image``
-        In the dtype the function returns; its value range is known for functions that only rise or fall.
+        In the dtype the function returns; its value range is known for functions that only rise or fall, if
+        it is finite, to the last digits of that dtype.
 
     Regions
     -------
@@ -126,10 +134,39 @@ class OpPixelFunction(OpPointwise):
         if not isinstance(function, str):
             return function(pixels)
         with np.errstate(all="ignore"):
-            return FUNCTIONS[function](pixels.astype(np.result_type(pixels.dtype, np.float32), copy=False))
+            return FUNCTIONS[function](pixels.astype(_dtype_for(function, self.image.meta), copy=False))
 
     def _new_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
-        if self.function.value not in _MONOTONIC or meta.value_range is None:
+        function = self.function.value
+        if function not in _MONOTONIC or meta.value_range is None:
             return None
-        low, high = sorted(self._apply(np.array(meta.value_range, np.float64)).tolist())
+        ends = self._apply(_ends(meta.value_range, meta.dtype))
+        if function not in _CORRECTLY_ROUNDED:
+            # The others are off by some units of the last digit, differently at different places of an array.
+            room = np.where(ends == 0, 0, 8 * np.spacing(np.abs(ends)))
+            ends = np.sort(ends) + [-1, 1] * room[np.argsort(ends)]
+        low, high = sorted(ends.tolist())
+        lowest, highest = _LIMITS.get(function, (low, high))
+        low, high = max(low, lowest), min(high, highest)
         return (low, high) if isfinite(low) and isfinite(high) else None
+
+
+def _ends(value_range: tuple[float, float], dtype: np.dtype[Any]) -> Array:
+    """Return the ends of a range as pixels have them."""
+    if dtype.kind in "iu":
+        bounds = np.iinfo(dtype)
+        low, high = max(floor(value_range[0]), bounds.min), min(ceil(value_range[1]), bounds.max)
+        return np.array([min(low, bounds.max), max(high, bounds.min)], dtype)
+    with np.errstate(over="ignore"):
+        return np.array(value_range, np.float64).astype(dtype)
+
+
+def _dtype_for(function: str, meta: ArrayMeta) -> np.dtype[Any]:
+    """Return the precision in which a named function is computed."""
+    dtype = np.result_type(meta.dtype, np.float32)
+    if meta.dtype.kind == "f" or dtype == np.float64:
+        return dtype
+    bounds = (0, 1) if meta.dtype.kind == "b" else (np.iinfo(meta.dtype).min, np.iinfo(meta.dtype).max)
+    ends = np.array(meta.value_range or bounds, np.float64)
+    narrow, wide = FUNCTIONS[function](ends.astype(np.float32)), FUNCTIONS[function](ends)
+    return np.dtype(np.float64) if (np.isinf(narrow) & np.isfinite(wide)).any() else dtype

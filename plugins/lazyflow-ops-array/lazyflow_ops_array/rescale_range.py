@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import ceil, floor, isfinite
 from typing import Any
 
 import numpy as np
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
+from lazyflow_core.utility import is_above
 
 from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
 from lazyflow_ops_array.conversion import check_dtype, convert
@@ -58,7 +59,8 @@ class OpRescaleRange(OpPointwise):
     Memory
     ------
     The input region, the result, and four copies in the floating point dtype used in between, which is
-    float32 where that holds all values of image and result exactly, else float64.
+    float32 where that holds all values of image, result and ranges exactly, else float64. 64-bit integers are
+    exact within the range of the image, and as exact as float64 in the result.
 
     Threading
     ---------
@@ -88,32 +90,59 @@ class OpRescaleRange(OpPointwise):
         dtype = np.dtype(self.dtype.value)
         self._source_range(meta)
         low, high = self._target_range()
-        bounds = _usual_range(dtype)
-        if dtype.kind != "f" and not bounds[0] <= low < high <= bounds[1]:
+        if dtype.kind == "f":
+            largest = float(np.finfo(dtype).max)
+            bounds = (-largest, largest)
+        else:
+            bounds = _usual_range(dtype)
+        if not bounds[0] <= low < high <= bounds[1]:
             raise SetupError(f"to_range {(low, high)} does not fit dtype {dtype}, which has {bounds}.")
+        # As pixels have it: rounded to integers, or to the precision of the dtype.
+        new_range = tuple(map(round if dtype.kind != "f" else lambda v: float(dtype.type(v)), (low, high)))
         self.set_output(
             meta.replace(
                 dtype=dtype,
-                value_range=(low, high),
+                value_range=new_range,
                 semantics="intensities",
                 ram_per_pixel=ram_per_pixel(meta, dtype, 4 * self._working_dtype().itemsize),
             )
         )
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        (low, high), (new_low, new_high) = self._source_range(self.image.meta), self._target_range()
-        values = self.image.read(roi).astype(self._working_dtype())
-        np.clip(values, low, high, out=values)
+        new_low, new_high = self._target_range()
         # To 0..1 first: both ends then become the ends of the new range exactly.
-        values -= low
-        values /= high - low
-        values *= new_high - new_low
-        values += new_low
-        convert(values, out, "clip")
+        values = self._as_fractions(self.image.read(roi))
+        result = (1 - values) * new_low
+        result += values * new_high
+        np.clip(result, new_low, new_high, out=result)
+        convert(result, out, "clip")
+
+    def _as_fractions(self, image: Any) -> Any:
+        """Return where in the range pixels are: 0 at or below its lower end, 1 at or above the upper one."""
+        low, high = self._source_range(self.image.meta)
+        dtype = self._working_dtype()
+        if image.dtype.kind in "iu" and image.dtype.itemsize == 8:
+            # Exactly: float64 cannot tell neighbours beyond 2**53 apart.
+            bounds = np.iinfo(image.dtype)
+            least, most = max(ceil(low), bounds.min), min(floor(high), bounds.max)
+            if least <= most:
+                steps = np.clip(image, least, most).astype(np.uint64) - np.uint64(least % 2**64)
+                fractions = (steps.astype(dtype) + float(least - low)) / float(high - low)
+                return np.where(
+                    is_above(image, high, or_equal=True), 1, np.where(image < least, 0, fractions)
+                )
+        values = image.astype(dtype)
+        np.clip(values, low, high, out=values)
+        if isfinite(high - low):
+            values -= low
+            values /= high - low
+        else:
+            values = (values / 2 - low / 2) / (high / 2 - low / 2)
+        return values
 
     def _source_range(self, meta: ArrayMeta) -> tuple[float, float]:
         low, high = self.from_range.value or meta.value_range or (0, 0)
-        if low < high and isfinite(high - low):
+        if low < high and isfinite(low) and isfinite(high):
             return low, high
         if meta.dtype.kind in "ui":
             return _usual_range(meta.dtype)
@@ -126,4 +155,8 @@ class OpRescaleRange(OpPointwise):
         return self.to_range.value or _usual_range(np.dtype(self.dtype.value))
 
     def _working_dtype(self) -> np.dtype[Any]:
-        return np.result_type(self.image.meta.dtype, np.dtype(self.dtype.value), np.float32)
+        ends = np.array([*self._source_range(self.image.meta), *self._target_range()], np.float64)
+        with np.errstate(over="ignore"):
+            exact = bool((ends.astype(np.float32) == ends).all())
+        dtype = np.result_type(self.image.meta.dtype, np.dtype(self.dtype.value), np.float32)
+        return dtype if exact else np.promote_types(dtype, np.float64)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import floor, isnan
+from math import isnan
 from typing import Any
 
 import numpy as np
 from lazyflow_core import ParameterSlot, Roi
+from lazyflow_core.utility import is_above
 
 from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
 
@@ -23,7 +24,8 @@ class OpThreshold(OpPointwise):
     image : InputSlot, any axes, any real dtype
     level : ParameterSlot[float]
         In the unit of the pixels. A pixel equal to it is *not* marked, nor is one that is NaN. Compared
-        exactly with integers; with floating point after rounding the level to the image's dtype.
+        exactly with integers; with floating point after rounding the level to the image's dtype, unless that
+        has no such numbers: only infinity is above 70000 in float16.
 
     Outputs
     -------
@@ -78,15 +80,4 @@ class OpThreshold(OpPointwise):
         )
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        image = self.image.read(roi)
-        level: Any = self.level.value
-        if image.dtype.kind in "ui":
-            # Not as floats: those cannot tell 2**53 from 2**53 + 1. Above the level is above its floor.
-            bounds = np.iinfo(image.dtype)
-            if not bounds.min <= level < bounds.max:
-                out[...] = level < bounds.min
-                return
-            level = floor(level)
-        with np.errstate(over="ignore"):
-            level = image.dtype.type(level) if image.dtype.kind != "b" else level
-        np.greater(image, level, out=out, casting="unsafe")
+        is_above(self.image.read(roi), self.level.value, out=out)

@@ -1,9 +1,13 @@
 """Cast, rescale and functions: every conversion has one stated result."""
 
 import math
+from fractions import Fraction
+from math import isinf
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lazyflow_core import ArrayMeta, Graph
 from lazyflow_core.errors import ExecuteError, ParameterError, SetupError
 
@@ -210,3 +214,90 @@ def test_a_name_that_is_none_and_a_callable_that_does_not_fit_are_refused():
         OpPixelFunction(graph=Graph(), image=image, function=lambda pixels: pixels.nonsense)
     with pytest.raises(SetupError, match="not such an array"):
         OpPixelFunction(graph=Graph(), image=image, function=lambda pixels: 3)
+
+
+RANGES = {
+    "u1": (0, 255),
+    "i1": (-128, 127),
+    "u2": (0, 65535),
+    "i4": (-90, 90),
+    "u8": (0, 2**64 - 1),
+    "f2": (-10.0, 10.0),
+    "f4": (-3.0, 88.0),
+    "f8": (0.1, 700.0),
+}
+
+
+@pytest.mark.parametrize("dtype", RANGES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_promised_range_holds_to_the_last_digit_in_the_dtype_of_the_pixels(name, dtype):
+    low, high = RANGES[dtype]
+    image = np.concatenate([np.array([low, high], dtype), np.linspace(low, high, 501)[1:-1].astype(dtype)])[
+        None
+    ]
+    function = OpPixelFunction(graph=Graph(), function=name)
+    function.image.assign(image, ArrayMeta(image.shape, image.dtype, value_range=(low, high)))
+    promised = function.output.meta.value_range
+    pixels = function.output.read().astype(float)
+    if promised is not None:
+        assert np.all(np.isfinite(promised))
+        assert np.all((promised[0] <= pixels) & (pixels <= promised[1]))
+
+
+def test_what_grows_beyond_float32_and_not_beyond_float64_is_float64_so_that_it_can_be_rescaled():
+    image = np.array([[0, 50, 100, 255]], np.uint8)
+    grown = OpPixelFunction(graph=Graph(), image=image, function="exp")
+    assert grown.output.meta.dtype == np.float64
+    assert np.allclose(grown.output.read(), np.exp(image.astype(float)))
+    grown.image.assign(image, ArrayMeta(image.shape, image.dtype, value_range=(0, 50)))
+    assert grown.output.meta.dtype == np.float32
+    grown.image.assign(image, ArrayMeta(image.shape, image.dtype, value_range=(0, 255)))
+    rescale = OpRescaleRange(graph=grown.graph, image=grown.output)
+    assert rescale.output.read().tolist() == [[0, 0, 0, 255]]
+
+
+@given(
+    st.data(),
+    st.sampled_from(["u1", "i2", "i8", "u8", "f4", "f8"]),
+    st.sampled_from(["u1", "i8", "f4", "f8"]),
+)
+@settings(max_examples=300, deadline=None)
+def test_rescaled_pixels_are_where_fractions_say(data, source, target):
+    draw = data.draw
+    number = st.floats(allow_nan=False, allow_infinity=False, width=64)
+    if source[0] != "f":
+        bounds = np.iinfo(source)
+        number = st.one_of(
+            st.integers(bounds.min, bounds.max),
+            st.integers(0, 1000).map(lambda d: min(bounds.max, max(bounds.min, 2**60 + d))),
+        )
+    low, high = sorted(draw(st.lists(number, min_size=2, max_size=2, unique=True)))
+    pixels = [low, high, *draw(st.lists(number, max_size=4))]
+    with np.errstate(over="ignore"):
+        image = np.array(pixels, source)[None]
+    rescale = OpRescaleRange(graph=Graph(), from_range=(low, high), dtype=target)
+    rescale.image.assign(image, axes="yx")
+    result, (new_low, new_high) = rescale.output.read(), rescale.output.meta.value_range
+    for pixel, new in zip(image[0].tolist(), result[0].tolist(), strict=True):
+        if isinf(pixel):
+            pixel = low if pixel < 0 else high
+        part = (Fraction(pixel) - Fraction(low)) / (Fraction(high) - Fraction(low))
+        part = min(max(part, Fraction(0)), Fraction(1))
+        expected = new_low + part * (Fraction(new_high) - Fraction(new_low))
+        error = abs(Fraction(new) - expected) / (Fraction(new_high) - Fraction(new_low))
+        assert new_low <= new <= new_high
+        # Half a step of an integer, or what float32 leaves.
+        assert error <= (Fraction(51, 100 * 255) if target == "u1" else Fraction(1, 10**6))
+
+
+@pytest.mark.parametrize("target", ["f2", "f4"])
+def test_the_range_of_a_cast_is_that_of_the_rounded_pixels(target):
+    image = np.array([[0.1, 0.7]])
+    cast = OpCast(graph=Graph(), dtype=target)
+    cast.image.assign(image, ArrayMeta((1, 2), "f8", value_range=(0.1, 0.7)))
+    assert cast.output.read()[0].tolist() == list(cast.output.meta.value_range)
+
+
+def test_a_range_that_a_float_dtype_cannot_hold_is_refused():
+    with pytest.raises(SetupError, match="does not fit dtype float32"):
+        OpRescaleRange(graph=Graph(), image=np.zeros((2, 2), "u1"), to_range=(0, 1e300), dtype="float32")

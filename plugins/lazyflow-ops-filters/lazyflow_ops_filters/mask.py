@@ -100,7 +100,8 @@ class OpDistanceTransform(_OpReaching):
     Outputs
     -------
     output : OutputSlot, shape and axes of ``image``, float32
-        0 on the background; infinite where there is none.
+        0 on the background; infinite where there is none. A pixel that is NaN has no distance, NaN, and is no
+        background for the others.
     whole : OutputSlot[numpy.ndarray]
         All of it as one array; without a bound ``output`` is cut from it.
 
@@ -141,7 +142,8 @@ class OpHysteresisThreshold(_OpReaching):
     Inputs
     ------
     low, high : ParameterSlot[float]
-        The thresholds, ``low <= high``; a pixel equal to one is above it.
+        The thresholds, ``low <= high``; a pixel equal to one is above it, one that is NaN never. Compared
+        exactly with integers, with floating point after rounding the threshold to the image's dtype.
     reach : ParameterSlot[float]
         A pixel is selected if a path of at most this many steps leads from it to a pixel above ``high``,
         each step to a neighbour along one axis that is above ``low``. Any region is exact, and needs

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.utility import is_above
 from scipy import ndimage
 
 from lazyflow_ops_filters.kernels.backend import Backend, Job
@@ -224,7 +225,7 @@ class Morphology(_OverFootprint):
 
 @dataclass(frozen=True)
 class DistanceTransform(_OverImage):
-    """Distance of pixels that are not zero to the nearest one that is, at most ``largest``.
+    """Distance of pixels that are not zero to the nearest one that is, at most ``largest``; NaN stays NaN.
 
     Attributes
     ----------
@@ -261,11 +262,15 @@ class DistanceTransform(_OverImage):
             return np.stack(slices, axis) if slices else np.zeros(image.shape, np.float32)
         inside = image != 0
         if inside.all():
-            return np.full(image.shape, self.largest, np.float32)
-        # Slices that are not measured across are further apart than anything.
-        sampling = [p if p is not None else 4 * self.largest + 1 for p in self.pixel]
-        distance = ndimage.distance_transform_edt(inside, sampling=sampling)
-        return np.asarray(np.minimum(distance, self.largest, dtype=np.float32, casting="same_kind"))
+            result = np.full(image.shape, self.largest, np.float32)
+        else:
+            # Slices that are not measured across are further apart than anything.
+            sampling = [p if p is not None else 4 * self.largest + 1 for p in self.pixel]
+            distance = ndimage.distance_transform_edt(inside, sampling=sampling)
+            result = np.minimum(distance, self.largest, dtype=np.float32, casting="same_kind")
+        if image.dtype.kind == "f":
+            result[np.isnan(image)] = np.nan
+        return np.asarray(result)
 
 
 @dataclass(frozen=True)
@@ -300,26 +305,20 @@ class HysteresisThreshold(_OverImage):
         for axis, used in enumerate(self.axes):
             if not used:
                 structure &= ~np.isin(np.indices(structure.shape)[axis], (0, 2))
-        low, high = (_in_dtype(level, image) for level in (self.low, self.high))
-        seeds = image >= high
+        seeds = is_above(image, self.high, or_equal=True)
         if self.reach == 0 or not seeds.any():
             return np.asarray(seeds)
         if self.reach == inf:
-            labels, count = ndimage.label(image >= low, structure)
+            labels, count = ndimage.label(is_above(image, self.low, or_equal=True), structure)
             chosen = np.zeros(count + 1, bool)
             chosen[labels[seeds]] = True
             return np.asarray(chosen[labels])
         return np.asarray(
             # No path is longer than there are pixels.
             ndimage.binary_dilation(
-                seeds, structure, iterations=int(min(self.reach, image.size)), mask=image >= low
+                seeds,
+                structure,
+                iterations=int(min(self.reach, image.size)),
+                mask=is_above(image, self.low, or_equal=True),
             )
         )
-
-
-def _in_dtype(level: float, image: Array) -> Any:
-    """Return a threshold in the precision of the image, in which it is compared; infinite if out of range."""
-    if image.dtype.kind != "f":
-        return level
-    with np.errstate(over="ignore"):
-        return image.dtype.type(level)
