@@ -195,7 +195,7 @@ def _of_images(page: Any, codec: str, stored: np.dtype[Any]) -> Decode:
         if look is not None:
             look(data, most)
         elif not codec.startswith("ccitt"):  # which gets the number of rows and columns
-            return _into(codec, data, largest, native(stored))
+            return _into(codec, data, shape, native(stored))
         found, _, _ = by_tifffile(data, number, **tables)
         return None if found is None else np.asarray(found)
 

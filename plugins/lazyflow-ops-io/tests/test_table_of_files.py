@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -110,6 +111,14 @@ def hdf5(**attributes: Any) -> Callable[[Path], None]:
     return make
 
 
+def hdf5_packed(userblock: int = 0, **options: Any) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with h5py.File(path, "w", userblock_size=userblock) as file:
+            file.create_dataset("raw", data=STACK, chunks=(2, 16, 16), **options)
+
+    return make
+
+
 TAGS = Axes(["t", Axis("y", resolution=0.5), Axis("x", resolution=0.5)]).to_axistags()
 IMAGES = {"tiles": {"tile": (16, 16)}, "deflate": {"compression": "deflate", "rowsperstrip": 7}}
 OME = {"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "in"}}
@@ -146,6 +155,11 @@ CASES: list[tuple[str, str, Callable[[Path], Any], str, str | None, np.ndarray]]
     ("Zarr, names of dimensions", "a.zarr",
      lambda p: zarr.create_array(p, data=STACK, dimension_names=["t", "y", "x"]), "", None, STACK),
     ("Zarr, nothing said", "a.zarr", lambda p: zarr.create_array(p, data=STACK), "", None, STACK),
+    ("Zarr, shards", "a.zarr", lambda p: zarr.create_array(p, data=STACK, chunks=(1, 10, 25), shards=(2, 20, 50)), "", None, STACK),
+    ("Zarr 2, delta and LZ4", "a.zarr", lambda p: zarr.create_array(
+        p, data=STACK, zarr_format=2, filters=[numcodecs.Delta("|u1")], compressors=numcodecs.LZ4()), "", None, STACK),
+    ("HDF5, lzf after a user block", "a.h5", hdf5_packed(userblock=512, compression="lzf"), "", None, STACK),
+    ("HDF5, scale-offset and gzip", "a.h5", hdf5_packed(scaleoffset=0, compression="gzip"), "", None, STACK),
     ("HDF5, ilastik", "a.h5", hdf5(axistags=TAGS, axis_units=json.dumps({"y": "um", "x": "um"})), "", None, STACK),
     ("HDF5, PlantSeg", "a.h5", hdf5(element_size_um=(0.235, 0.15, 0.15)), "", None, STACK),
     ("HDF5, labels of dimensions", "a.h5", hdf5(DIMENSION_LABELS=np.array([b"t", b"y", b"x"])), "", None, STACK),

@@ -296,3 +296,28 @@ def test_links_out_of_the_store_are_refused_whatever_the_codecs(tmp_path, option
         (path / "c").rename(tmp_path / "moved")
         (path / "c").symlink_to(other / "c", target_is_directory=True)
         assert "leads out" in refusal(path)
+
+
+def test_a_link_to_nothing_is_no_missing_chunk(tmp_path):
+    """What is not there has the fill value; a chunk of git-annex that was not fetched has not."""
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=np.ones((4, 4), "u1"), chunks=(2, 2))
+    (path / "c/0/1").unlink()
+    assert read(path)[0, 3] == 0
+    (path / "c/0/1").symlink_to("gone")
+    assert "a link to 'gone', which is not there" in refusal(path)
+    (path / "c/0/1").unlink()
+    (path / "c/0/1").symlink_to("../../../.git/annex/objects/aa/bb/key/key")
+    assert "git annex unlock" in refusal(path)
+    (path / "c/0").rename(tmp_path / "moved")
+    (path / "c/0").symlink_to("gone", target_is_directory=True)
+    assert "a link to 'gone', which is not there" in refusal(path)
+
+
+def test_a_plate_without_groups_of_rows_lists_its_arrays(tmp_path):
+    zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    for well in ("A/1", "B/2"):
+        zarr.create_array(tmp_path / "a.zarr" / well / "0", data=np.ones((2, 2), "u1"), zarr_format=2)
+    assert "2 arrays: A/1/0, B/2/0; give one" in refusal(tmp_path / "a.zarr")
+    (tmp_path / "a.zarr/A/1/0/.zarray").write_text("{")
+    assert (read(tmp_path / "a.zarr") == 1).all()  # a damaged one hides only itself
