@@ -36,7 +36,7 @@ LOSSY = {"jpeg", "webp", "jpegxr"}
 )
 def test_compressions_of_images_are_read_as_tifffile_reads_them(tmp_path, codec, layout):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, COLOURS, photometric="rgb", compression=codec, **LAYOUTS[layout])
+    tifffile.imwrite(path, COLOURS, photometric="rgb", compression=codec, **layout)
     found = read(open_tiff, path)
     np.testing.assert_array_equal(found, tifffile.imread(path))
     if codec not in LOSSY:
