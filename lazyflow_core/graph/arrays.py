@@ -78,7 +78,11 @@ class ArraySlot(Slot):
     @property
     def ready(self) -> bool:
         """Whether it can be asked for pixels."""
-        return self._seen()[1] is not None
+        settled = self.operator.graph.versions.settled
+        state = self._state
+        if state[0] > settled:
+            state = self._seen()
+        return state[1] is not None
 
     def _seen(self) -> State:
         """Return its state in the version that is seen here."""
@@ -100,6 +104,10 @@ class ArraySlot(Slot):
             return cast("State", own.versions.look_up(version, self, "_state"))
         return state
 
+    def first_lacking(self) -> Slot | None:
+        """Return itself, if it is not ready in the newest version."""
+        return self if self._state[1] is None else None
+
     def _unborn(self, field: str, value: Any) -> Any:
         return (0, None, None) if field == "_state" else value
 
@@ -112,9 +120,9 @@ class ArraySlot(Slot):
         NotReadyError
             If nothing is known yet; the text leads to the first culprit.
         """
-        graph, _, _, version, _ = here.get()
+        settled = self.operator.graph.versions.settled
         state = self._state
-        if graph is not self.operator.graph or state[0] > version.number:
+        if state[0] > settled:
             state = self._seen()
         meta = state[1]
         if meta is None:
@@ -287,7 +295,11 @@ class ArraySlot(Slot):
         who began before goes on with what was there. What no longer fits the array by then is clipped. It is
         not called while a lock is held that ``setup_outputs`` or ``propagate_dirty`` take.
         """
-        meta = self._seen()[1]
+        settled = self.operator.graph.versions.settled
+        state = self._state
+        if state[0] > settled:
+            state = self._seen()
+        meta = state[1]
         if meta is None:
             return  # nobody can have computed anything from it
         if roi is None:
@@ -406,9 +418,9 @@ class Output(ArraySlot):
     @property
     def meta(self) -> ArrayMeta:
         """What the array will be; operators assign it in ``setup_outputs``, None for not ready."""
-        graph, _, _, version, _ = here.get()
+        settled = self.operator.graph.versions.settled
         state = self._state
-        if graph is not self.operator.graph or state[0] > version.number:
+        if state[0] > settled:
             state = self._seen()
         meta = state[1]
         if meta is None:

@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 from lazyflow_core.request import Request, RequestEvent, current_request
+from lazyflow_core.request.extension import current_party
 
 __all__ = ["Gate"]
 
@@ -51,7 +52,11 @@ class Gate:
 
     def is_mine(self) -> bool:
         """Whether the caller makes a change right now."""
-        return self._owner is not None and self._owner == _caller()
+        owner = self._owner
+        if owner is None:
+            return False
+        request = current_party().request
+        return owner is request if request is not None else owner == threading.get_ident()
 
 
 def _caller() -> Request[Any] | int:

@@ -14,13 +14,12 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter
 from lazyflow_core.graph.show import operator_html, operator_text, signature_of
 from lazyflow_core.graph.slots import Slot, refuse_copy
 from lazyflow_core.graph.values import Parameter, ValueOutput
-from lazyflow_core.graph.versions import here, place_in, seen
+from lazyflow_core.graph.versions import place_in, seen
 from lazyflow_core.roi import Roi
 from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
-    from lazyflow_core.graph.setup import Setup
 
 __all__ = ["Operator"]
 
@@ -154,7 +153,9 @@ class Operator(metaclass=OperatorType):
     _operators: tuple[Operator, ...]
 
     def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
-        self.__dict__["_born"] = born = cast("Setup", graph.setup).version.number
+        values = self.__dict__
+        setup: Any = graph.setup
+        values["_born"] = born = setup.version.number
         slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
         inputs, parameters, outputs = [], [], []
         for slot in slots.values():
@@ -166,7 +167,7 @@ class Operator(metaclass=OperatorType):
             else:
                 parameters.append(slot)
         # Into the dictionary: __setattr__ guards the slots against everybody else.
-        self.__dict__.update(
+        values.update(
             slots,
             graph=graph,
             parent=parent,
@@ -302,6 +303,18 @@ class Operator(metaclass=OperatorType):
                 return parameter.first_unready()
         return None
 
+    def first_lacking(self) -> Slot | None:
+        """As `first_missing`, of the newest version; for the graph's own code."""
+        for slot in self.inputs:
+            lacking = slot.first_lacking()
+            if lacking is not None and slot.required:
+                return lacking
+        for parameter in self.parameters:
+            lacking = parameter.first_lacking()
+            if lacking is not None:
+                return lacking
+        return None
+
     @property
     def children(self) -> tuple[Operator, ...]:
         """The operators it is made of; empty unless it is composite."""
@@ -318,12 +331,12 @@ class Operator(metaclass=OperatorType):
 
         None where it returned nothing, or the operator cannot work.
         """
-        graph, _, _, version, _ = here.get()
+        versions = self.graph.versions
+        settled = versions.settled
         number, plan = self._planned
-        if graph is self.graph and number <= version.number:
+        if number <= settled:
             return plan
         place = place_in(self.graph)
-        versions = self.graph.versions
         if place is None:
             # In this order, as for slots.
             current = versions.current

@@ -144,7 +144,9 @@ class SlotRequest(Request[Array]):
         self._version = here.get()[3].number
         graph.running.add(self)
         try:
-            return self._compute(None if out is NOTHING else out)
+            if out is NOTHING:
+                out = None
+            return slot.read(self.roi, out) if type(self) is SlotRequest else self._compute(out)
         except ExecuteError as error:
             self._failed = ExecuteError(error.args[0], error.path)
             raise

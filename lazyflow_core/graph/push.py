@@ -207,15 +207,16 @@ class Walk:
                 self._announced.setdefault(slot, []).extend(boxes)
             operator = slot.operator
             if slot.contents == "array":
-                array = cast("ArraySlot", slot)
-                if array._stale is not None:
+                array: Any = slot
+                stale = array._stale
+                if stale is not None:
                     for box in boxes:
-                        array._stale.note(self.version.number, box)
-                    self.outdate(array, boxes)
-            if not slot.feeds_operator:
-                if slot.contents == "value":
-                    self.version.write(slot, "_cell", Cell())
-            elif operator.computed or not operator.outputs:
+                        stale.note(self.version.number, box)
+                    if array._watchers:
+                        self.outdate(array, boxes)
+            elif not slot.feeds_operator:
+                self.version.write(slot, "_cell", Cell())
+            if slot.feeds_operator and (operator.computed or not operator.outputs):
                 self._tell(slot, boxes)
             for follower in slot._downstream:
                 if not follower.level:  # each element of a list is a follower of its own

@@ -180,10 +180,8 @@ class Setup:
         """Write a field of the graph's state, so that it can be taken back. Everything is written here."""
         before = getattr(target, attribute)
         if target._born < self._number:  # else nobody sees a version in which it was another
-            noted = (target, attribute)
-            if noted not in self._notes:
-                self._notes[noted] = before
-        if type(before) is not tuple:
+            self._notes.setdefault((target, attribute), before)
+        if type(before) is not tuple or attribute == "_state":
             self._undo.append((target, attribute, before, -1))
         else:
             key = (id(target), attribute)
@@ -472,7 +470,7 @@ class Setup:
                 self._walk.outdate(slot, None)
         heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
         arrays = [(slot, old, slot._state[1]) for slot, old in heard if isinstance(slot, ArraySlot)]
-        lists = [(m, was) for m, was in self._was_ready.items() if (m.first_unready() is None) != was]
+        lists = [(m, was) for m, was in self._was_ready.items() if (m.first_lacking() is None) != was]
         for slot, old, new in arrays:
             if old is not None and new is None:
                 emit((slot, "ready_changed", ()))
@@ -547,7 +545,7 @@ class Setup:
             self._note_change(multi)
 
     def _set_up(self, operator: Operator) -> None:
-        if operator.first_missing() is not None:
+        if operator.first_lacking() is not None:
             if operator.is_set_up:
                 self.set(operator, "is_set_up", False)
                 self._plan(operator, None)

@@ -13,7 +13,7 @@ from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.pull import reason
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal
-from lazyflow_core.graph.versions import enter, execute_in, here, leave, place_in, seen
+from lazyflow_core.graph.versions import enter, execute_in, leave, place_in, seen
 from lazyflow_core.request import Request, RequestState
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ T = TypeVar("T")
 def seen_value(slot: Parameter[Any] | ValueOutput[Any]) -> Any:
     """Return what a slot has in the version that is seen here: a value, who computes it, or `MISSING`."""
     graph = slot.operator.graph
+    settled = graph.versions.settled
+    number, value = slot._state
+    if number <= settled:
+        return value
     place = place_in(graph)
     if place is None:
         # In this order, as for arrays.
@@ -100,9 +104,9 @@ class Parameter(Slot, Generic[T]):
         GraphError
             When reading a computed value during setup.
         """
-        graph, _, _, version, _ = here.get()
+        settled = self.operator.graph.versions.settled
         number, value = self._state
-        if graph is not self.operator.graph or number > version.number:
+        if number > settled:
             value = self._seen()
         kind = type(value)
         if kind is Missing:
@@ -168,6 +172,10 @@ class Parameter(Slot, Generic[T]):
     def _seen(self) -> Any:
         """Return its value in the version that is seen here."""
         return seen_value(self)
+
+    def first_lacking(self) -> Slot | None:
+        """Return itself, if it is not ready in the newest version."""
+        return self if self._state[1] is MISSING else None
 
     def _unborn(self, field: str, value: Any) -> Any:
         return (0, MISSING) if field == "_state" else value
@@ -265,6 +273,10 @@ class ValueOutput(Slot, Generic[T]):
     def _let_go(self, setup: Setup) -> None:
         setup.set_value(self, MISSING)
         setup.affect(self.operator)
+
+    def first_lacking(self) -> Slot | None:
+        """Return itself, if it is not ready in the newest version."""
+        return self if self._state[1] is MISSING else None
 
     def _unborn(self, field: str, value: Any) -> Any:
         return (0, MISSING) if field == "_state" else value

@@ -125,7 +125,7 @@ class Version:
 class Versions:
     """The versions of one graph that can be read: the current one, and older ones while they are needed."""
 
-    __slots__ = ("_last_number", "_left", "_lock", "_oldest", "abandoned", "current")
+    __slots__ = ("_last_number", "_left", "_lock", "_oldest", "abandoned", "current", "settled")
 
     def __init__(self) -> None:
         #: Held for a few statements; never while something is waited for or somebody else's code runs.
@@ -133,6 +133,10 @@ class Versions:
         #: What everybody sees who begins now. Written under the lock, read without it.
         self.current = Version(0, ALIVE)
         self._oldest = self.current
+        #: Number of the oldest version that is alive, or a smaller one: what was written in it or before is
+        #: seen by everybody. Whoever uses it reads it *before* what it is compared with: a number that is not
+        #: larger then belongs to a change that is complete, or that failed and was put back.
+        self.settled = 0
         #: Touched by whoever makes a change; there is one at a time.
         self._last_number = 0
         #: Versions of snapshots that were garbage collected. Appended by finalizers, taken by changes.
@@ -193,13 +197,35 @@ class Versions:
         """
         with self._lock:
             before = self.current
-            before.duties += duties
+            if duties:
+                before.duties += duties
             before.newer = version
             version.state = ALIVE
             self.current = version
             if before.count:
                 return []
-        return self._bury(before)
+            if before.older is not None:
+                alone = False
+            else:
+                # The usual case, written out: nobody sees an older version, so there is nobody to hand on to.
+                alone = True
+                before.state = DEAD
+                before.newer = version.older = None
+                self._oldest = version
+                self.settled = version.number
+        if not alone:
+            return self._bury(before)
+        before.notes, noted = {}, before.notes
+        del noted  # outside the lock: the last reference of something may go with it
+        watchers = before.watchers
+        todo: list[Callable[[], object]] = []
+        if watchers:
+            before.watchers = None
+            todo += [_Told(watcher.forget, (version.number,)) for watcher in list(watchers)]
+        if before.duties:
+            todo += [_Told(function, argument) for _, function, argument in before.duties]
+            before.duties = []
+        return todo
 
     @staticmethod
     def fail(version: Version) -> None:
@@ -308,6 +334,7 @@ class Versions:
                 newer.older = older
                 if older is None:
                     self._oldest = newer
+                    self.settled = newer.number
                 else:
                     older.newer = newer
                 version.older = version.newer = None
@@ -364,6 +391,8 @@ def run_all(todo: list[Callable[[], object]]) -> None:
 def place_in(graph: Graph) -> Any:
     """Return what is done with a graph here, also around operators of others; None if nothing is."""
     place = here.get()
+    if place[0] is None:
+        return None
     while place is not None and place[0] is not graph:
         place = place[4]
     return place
@@ -390,8 +419,14 @@ def enter(graph: Graph) -> Token[Any]:
         Inside of a change: there is no version yet in which it could be computed.
     """
     place = here.get()
-    inherited, outer = None, None
-    if place[0] is not None:
+    versions = graph.versions
+    if place[0] is None:
+        # The usual case, written out: `Versions.enter`.
+        with versions._lock:
+            version = versions.current
+            version.count += 1
+        outer = None
+    else:
         if place[0] is graph:
             inherited, outer = place[3], place[4]
         else:
@@ -403,7 +438,7 @@ def enter(graph: Graph) -> Token[Any]:
                 "setup_outputs asked for pixels or a computed value, or propagate_dirty did, or a "
                 "transaction did before its end; during a change only meta and given parameters are known."
             )
-    version = graph.versions.enter(inherited)
+        version = versions.enter(inherited)
     return here.set((graph, current_stack(), current_party(), version, outer))
 
 
@@ -416,7 +451,12 @@ def leave(graph: Graph, token: Token[Any]) -> None:
     """End what `enter` began."""
     version = here.get()[3]
     here.reset(token)
-    graph.versions.leave(version)
+    versions = graph.versions
+    with versions._lock:  # `Versions.leave`, written out
+        version.count -= 1
+        if version is versions.current or (version.count and versions._left is None):
+            return
+    versions._tidy(version)
 
 
 def look(graph: Graph, version: Version) -> Token[Any]:
