@@ -247,6 +247,11 @@ class Waiter:
         assert self.verdict is not None
         return self.verdict
 
+    def block_for(self, seconds: float) -> bool:
+        """Block this thread for a while; return whether somebody has decided."""
+        assert self._gate is not None
+        return self._gate.acquire(timeout=seconds)
+
     def block(self) -> None:
         """Block this thread until somebody decided or the time is over."""
         gate = self._gate

@@ -458,6 +458,9 @@ class _Part:
     def describe(self) -> str:
         return f"{self.what} {self.pool.describe()}"
 
+    def _movers(self) -> dict[Request[Any], None]:
+        return self.pool._unfinished
+
     def _wait_dependencies(self) -> tuple[Any, ...]:
         # Room and the next result come from any member, so no single one closes a circle.
         return tuple(self.pool._unfinished) if self.what == ALL else ()

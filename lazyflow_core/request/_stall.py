@@ -22,7 +22,7 @@ __all__ = ["watch"]
 def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
     """Watch a scheduler for two kinds of stalls; log each once, after ``patience`` seconds.
 
-    * A worker runs one workload without a wait: its stack.
+    * A worker runs one workload without a wait: which one, its stack, and who waits for what meanwhile.
     * All workers sleep, and requests that have begun wait without a deadline: who waits for what, and where.
       That may be a circle through something without an owner, or all wait for the world outside.
 
@@ -64,8 +64,17 @@ def _watch(scheduler: ThreadedScheduler, patience: float) -> None:
 def _report_worker(worker: Worker, seconds: float) -> None:
     frame = sys._current_frames().get(worker.thread.ident or 0)
     stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+    # Copies in one step each, and names that are asked for without the mutex: the worker may go on meanwhile.
+    parked = list(worker.parked)
+    running = [fiber.request for fiber in list(worker.fibers) if fiber not in parked]
+    names = ", ".join(request.describe() for request in running if request is not None)
     logger.warning(
-        "%s has been running one workload for %.3g s without a wait:\n%s", worker.thread.name, seconds, stack
+        "%s has been running one workload for %.3g s without a wait: %s\n%swho waits for what meanwhile:\n%s",
+        worker.thread.name,
+        seconds,
+        names or "(just over)",
+        stack,
+        describe_blocked(),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _closing
 from ._cpus import usable_cpu_count
 from ._mutex import mutex
-from ._party import Party
+from ._party import Party, Waiter
 from ._scheduler import Scheduler
 from ._state import Priority, RequestState
 from ._worker import Worker
@@ -95,6 +95,8 @@ class ThreadedScheduler(Scheduler):
         #: A worker has been woken for new work and has not looked yet; it wakes the next one itself if
         #: there is more. Wakes one thread per burst instead of all. Guarded by the mutex.
         self.is_waking = False
+        #: How many requests the workers had begun when a thread that waits found all of them standing still.
+        self.stood_at = -1
         #: Threads start with the first submission.
         self.workers: tuple[Worker, ...] = ()
         self._stall_warning = stall_warning
@@ -123,6 +125,12 @@ class ThreadedScheduler(Scheduler):
         # One of the two sees the other.
         if self.sleepers and not self.is_waking:
             self.wake_one()
+
+    def block_thread(self, waiter: Waiter) -> None:
+        """Block the calling foreign thread until its waiter has a verdict; it may run what it waits for."""
+        from ._help import block_and_help
+
+        block_and_help(self, waiter)
 
     def wake_one(self) -> None:
         """Wake one sleeping worker for new work, unless one is on its way already."""

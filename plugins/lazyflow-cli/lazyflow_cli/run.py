@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+#: Seconds after which standing still is reported: who waits for whom, and what a worker is busy with.
+_STALL_S = 60.0
+
 
 @click.command("run")
 @click.argument("pipeline", metavar="PIPELINE.toml|OPERATOR")
@@ -140,7 +143,7 @@ def _run(
     manager = plugins.default()
     observers = manager.request_observers()
     with (
-        ThreadedScheduler(workers, observers=observers) as scheduler,
+        ThreadedScheduler(workers, observers=observers, stall_warning=_STALL_S) as scheduler,
         Graph(scheduler) as graph,
         contextlib.ExitStack() as stack,
     ):
