@@ -164,6 +164,7 @@ class ArraySlot(Slot):
         RoiBoundsError
             If the region reaches outside the array.
         """
+        __tracebackhide__ = True
         meta = self.meta
         if roi is None:
             roi = meta.roi
@@ -178,6 +179,7 @@ class ArraySlot(Slot):
 
     def __getitem__(self, key: Any) -> SlotRequest:
         """Return a request for a region given by numpy slicing; integers keep their axis."""
+        __tracebackhide__ = True
         return self.request(Roi.from_slicing(key, self.meta.shape))
 
     def read(self, roi: Roi | None = None, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
@@ -206,6 +208,7 @@ class ArraySlot(Slot):
         # Every hop of every pull passes here: what is usual is written out, what is not is called.
         graph, stack, party, version, _ = here.get()
         if graph is not self.operator.graph or stack is not current_stack():
+            __tracebackhide__ = True
             return read_from_outside(self, roi, out)
         number, meta, source = self._state
         if number > version.number:
@@ -244,9 +247,11 @@ class ArraySlot(Slot):
             if result is not None and result is not out:
                 copy_result(result, out, source, roi)
         except ExecuteError as error:
+            __tracebackhide__ = True
             error.add_step(f"{source} {roi}")
             raise
         except Exception as error:
+            __tracebackhide__ = True
             raise ExecuteError(f"{source} {roi}: {reason(error)}") from error
         finally:
             party.depth = depth
@@ -266,6 +271,7 @@ class ArraySlot(Slot):
         )
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
+        __tracebackhide__ = True
         origin = cast(ArraySlot, upstream)
         _, meta, source = origin._state
         setup.set_meta(self, meta, source)
@@ -361,12 +367,14 @@ class Input(ArraySlot):
         ConnectError
             If it is no array, or not what the operator accepts.
         """
+        __tracebackhide__ = True
         source = AssignedArray(array, meta, axes, where=str(self))
         with self.graph.transaction() as setup:
             setup.assign_array(self, source)
 
     def accept(self, value: Any) -> None:
         """Connect a slot or assign an array, whichever it is."""
+        __tracebackhide__ = True
         if isinstance(value, Slot):
             self.connect(value)
         else:

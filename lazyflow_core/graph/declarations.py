@@ -304,6 +304,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         ParameterError
             If it is of another type or not allowed; begins with ``where``.
         """
+        __tracebackhide__ = True
         converted = _convert(value, _alternatives(self.type))
         if converted is _REFUSED:
             raise ParameterError(f"{where}: {shown(value)} is {_article(value)}, not {type_text(self.type)}.")

@@ -65,6 +65,7 @@ class OperatorType(type):
         name: str | None = None,
         **keywords: Any,
     ) -> Any:
+        __tracebackhide__ = True
         if parent is not None:
             graph = getattr(parent, "graph", None)
         if graph is None or not hasattr(graph, "transaction"):
@@ -185,6 +186,7 @@ class Operator(metaclass=OperatorType):
         )
 
     def __init__(self, **slots: Any) -> None:
+        __tracebackhide__ = True
         for key, value in slots.items():
             slot = self.slots.get(key)
             if slot is None or not slot.feeds_operator:

@@ -198,6 +198,7 @@ def watch(request: SlotRequest) -> None:
 
 def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:
     """Compute one region for somebody who is not executing an operator of this graph on this stack."""
+    __tracebackhide__ = True
     graph = slot.operator.graph
     token = enter(graph)
     try:

@@ -64,6 +64,7 @@ class Transaction:
         self._mark: tuple[int, ...] = ()
 
     def __enter__(self) -> Setup:
+        __tracebackhide__ = True
         graph = self._graph
         joined = graph.current_setup()
         if joined is not None and not joined.is_walking:
@@ -88,6 +89,7 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         setup = self._setup
         if setup is None:
             if self._joined is not None:
@@ -211,6 +213,7 @@ class Setup:
 
     def connect(self, slot: Slot, upstream: Slot) -> None:
         """Let ``slot`` take from ``upstream``."""
+        __tracebackhide__ = True
         if slot._upstream is upstream:
             return
         _check_open(slot)
@@ -229,6 +232,7 @@ class Setup:
 
     def assign_array(self, slot: Input, source: AssignedArray) -> None:
         """Let ``slot`` take an array."""
+        __tracebackhide__ = True
         _check_open(slot)
         self._detach(slot)
         self.set_meta(slot, source.meta, source)
@@ -236,6 +240,7 @@ class Setup:
 
     def assign_value(self, parameter: Parameter[Any], value: Any) -> None:
         """Let ``parameter`` have a value, which is known to be of its type."""
+        __tracebackhide__ = True
         _check_open(parameter)
         self._detach(parameter)
         self.set(parameter, "_assigned", True)
@@ -245,6 +250,7 @@ class Setup:
         self, slot: ArraySlot, meta: ArrayMeta | None, source: Output | AssignedArray | None
     ) -> None:
         """Let a slot and all that is connected to it have that meta and source."""
+        __tracebackhide__ = True
         if slot.operator is self.current and not slot.feeds_operator:
             self._outputs_set.add(slot)
         pending = [slot]
@@ -268,6 +274,7 @@ class Setup:
 
         ``value`` is a `ValueOutput` where it is computed, `MISSING` where there is none.
         """
+        __tracebackhide__ = True
         pending = [(slot, value)]
         while pending:
             slot, value = pending.pop()
@@ -360,6 +367,7 @@ class Setup:
 
     def commit(self) -> None:
         """Set up the operators whose inputs changed, then tell everybody downstream what is stale."""
+        __tracebackhide__ = True
         while self._heap:
             rank, _, operator = heapq.heappop(self._heap)
             self._affected.discard(operator)
@@ -545,6 +553,7 @@ class Setup:
             self._note_change(multi)
 
     def _set_up(self, operator: Operator) -> None:
+        __tracebackhide__ = True
         if operator.first_lacking() is not None:
             if operator.is_set_up:
                 self.set(operator, "is_set_up", False)

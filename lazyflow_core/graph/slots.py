@@ -243,6 +243,7 @@ class Slot:
         SetupError
             If an operator downstream refuses what it would get. The graph then answers as before.
         """
+        __tracebackhide__ = True
         self._check_connectable(upstream)
         with self.graph.transaction() as setup:
             setup.connect(self, upstream)
@@ -258,6 +259,7 @@ class Slot:
 
     def accept(self, value: Any) -> None:
         """Connect a slot or assign anything else, whichever ``value`` is."""
+        __tracebackhide__ = True
         raise NotImplementedError
 
     def _check_connectable(self, upstream: Slot) -> None:

@@ -122,6 +122,7 @@ class Parameter(Slot, Generic[T]):
 
     @value.setter
     def value(self, value: T) -> None:
+        __tracebackhide__ = True
         accepted = self.declaration.accept(value, str(self))
         with self.graph.transaction() as setup:
             setup.assign_value(self, accepted)
@@ -145,6 +146,7 @@ class Parameter(Slot, Generic[T]):
 
     def accept(self, value: Any) -> None:
         """Connect a slot or assign a value, whichever it is."""
+        __tracebackhide__ = True
         if isinstance(value, Slot):
             self.connect(value)
         else:
@@ -160,6 +162,7 @@ class Parameter(Slot, Generic[T]):
         check_values_fit(self, upstream)
 
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
+        __tracebackhide__ = True
         setup.set_value(self, cast("Parameter[Any] | ValueOutput[Any]", upstream)._state[1])
 
     def _let_go(self, setup: Setup) -> None:

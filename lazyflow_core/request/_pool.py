@@ -120,6 +120,7 @@ class RequestPool(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        __tracebackhide__ = True
         if error is not None:
             self.cancel()
         try:
@@ -425,10 +426,12 @@ class RequestPool(Generic[T]):
             raise RequestCancelledError(f"{self.describe()} was cancelled and takes no more work")
 
     def _raise_failure(self) -> None:
+        __tracebackhide__ = True
         if self._failed:
             raise waiter_error(self._failed[0], current_party().request)
 
     def _raise_failures(self) -> None:
+        __tracebackhide__ = True
         try:
             self._raise_failure()
         except RequestError as error:
@@ -492,6 +495,7 @@ def gather(*work: Callable[[], T] | Request[T]) -> list[T]:
     >>> gather(lambda: 1, lambda: 2, Request(lambda: 3))
     [1, 2, 3]
     """
+    __tracebackhide__ = True
     if len(work) == 1:
         only = work[0]
         return [(only if isinstance(only, Request) else Request(only)).wait()]

@@ -296,6 +296,7 @@ class Request(RequestCore[T]):
                     pass_on_interrupt(self._outcome)
         if state is FINISHED and self._links is None:
             return self._outcome  # type: ignore[no-any-return]
+        __tracebackhide__ = True
         if not self._is_settled():
             wait_until_delivered(self, party, timeout)
         if self._state is FINISHED:
