@@ -13,11 +13,12 @@ from ._lock import RequestLock
 from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
+from ._unique import Unique
 
 __all__ = ["RequestCondition"]
 
 
-class RequestCondition:
+class RequestCondition(Unique):
     """A condition variable for any number of requests and foreign threads; as `threading.Condition`.
 
     Parameters

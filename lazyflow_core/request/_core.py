@@ -26,6 +26,7 @@ from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
 from ._scheduler import no_scheduler
 from ._state import MOVES_TO, NOTHING, Priority, RequestState
 from ._stop import stop_flags, watched
+from ._unique import Unique
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -60,7 +61,7 @@ class Scope(Protocol):
         """Hear that a request which belongs to this scope has its outcome."""
 
 
-class RequestCore(Generic[T]):
+class RequestCore(Generic[T], Unique):
     """Fields and inner methods of a request; `Request` adds what users call."""
 
     # Slots, not a dict, and few: a million pending requests are 300 MB with 300 bytes each, and the cyclic
@@ -85,6 +86,7 @@ class RequestCore(Generic[T]):
         "_workload",
     )
 
+    _instead = "Send what it is to compute, and make a request of that there."
     #: The right to run what is queued; set by `submit`, taken by deleting it.
     _claimable: bool
     #: How many requests wait for it, one for the next; there once it has waited. See `check_nesting`.

@@ -9,6 +9,7 @@ from lazyflow_core.errors import CancelledError
 from ._mutex import mutex
 from ._party import Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
+from ._unique import Unique
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestEvent"]
 
 
-class RequestEvent:
+class RequestEvent(Unique):
     """A flag to wait for, for requests and foreign threads; as `threading.Event`.
 
     Examples

@@ -6,12 +6,13 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from lazyflow_core.errors import CancelledError
+from lazyflow_core.errors import CancelledError, RequestStateError
 
 from . import _debug
 from ._mutex import mutex
 from ._party import Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
+from ._unique import Unique
 
 __all__ = ["RequestLock", "timeout_of"]
 
@@ -32,7 +33,12 @@ def timeout_of(blocking: bool, timeout: float | None) -> float | None:
     return timeout
 
 
-class RequestLock:
+def _has_ended(owner: Any) -> bool:
+    """Return whether the request or thread that holds a lock is over, callbacks included."""
+    return owner._is_settled() if hasattr(owner, "_is_settled") else not owner.thread.is_alive()
+
+
+class RequestLock(Unique):
     """A lock for requests and foreign threads alike; the interface of `threading.Lock`.
 
     Not re-entrant. Served in the order of arrival: at a release the lock goes straight to the first who
@@ -92,6 +98,8 @@ class RequestLock:
             If the request that calls this was cancelled, also while it waited.
         CircularWaitError
             If the owner waits for the caller.
+        RequestStateError
+            If the owner has ended, or ends meanwhile, without releasing it.
         """
         limit = timeout_of(blocking, timeout)
         party = current_party()
@@ -112,8 +120,13 @@ class RequestLock:
                     return True
                 if limit == 0.0:
                     return False
+                if _has_ended(self._owner):
+                    raise self._owner_is_gone()
                 waiter = Waiter(party, self, limit, shield)
                 self._queue.enter(waiter)
+                owner = self._owner if len(self._queue) == 1 else None
+            # The first who waits has all be told if the owner forgets to release it; see `release`.
+            self._watch(owner)
             verdict = self._queue.park(waiter)
         except BaseException:
             if self._queue.give_up(waiter):
@@ -126,7 +139,24 @@ class RequestLock:
             return True
         if verdict is Verdict.CANCELLED:
             raise CancelledError(f"{host!r} was cancelled")
+        if verdict is Verdict.CLOSED:
+            raise self._owner_is_gone()
         return False
+
+    def _watch(self, owner: Any) -> None:
+        if hasattr(owner, "on_done"):
+            owner.on_done(self._tell_waiters)
+
+    def _tell_waiters(self, ended: Any) -> None:
+        with mutex:
+            if self._owner is ended:
+                self._queue.close()
+
+    def _owner_is_gone(self) -> RequestStateError:
+        return RequestStateError(
+            f"{self.describe()}, which has ended without releasing it. Hold it by a with statement; what one "
+            "takes and another gives back is a RequestSemaphore."
+        )
 
     def release(self) -> None:
         """Give the lock to the first who waits, or set it free.
@@ -146,6 +176,8 @@ class RequestLock:
             self._owner = None if following is None else following.host
             if _debug.checks and following is not None:
                 _debug.checks.acquired(self, following.host)
+            owner = self._owner if len(self._queue) else None
+        self._watch(owner)
 
     def locked(self) -> bool:
         """Return whether somebody holds it."""

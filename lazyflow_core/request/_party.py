@@ -126,7 +126,7 @@ class Fiber(greenlet):
 class ThreadParty:
     """A thread that is no worker, as one that may wait and run requests directly."""
 
-    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread_id", "thread_name", "torn")
+    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread", "thread_id", "thread_name", "torn")
 
     _cancelled = False
     #: A thread of the application's carries nobody's requests.
@@ -139,7 +139,8 @@ class ThreadParty:
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
         self.thread_id = threading.get_ident()
-        self.thread_name = threading.current_thread().name
+        self.thread = threading.current_thread()
+        self.thread_name = self.thread.name
 
     def __repr__(self) -> str:
         return f"<thread {self.thread_name!r}>"

@@ -17,6 +17,7 @@ from ._queue import WaitQueue, check_not_cancelled
 from ._request import Request
 from ._scheduler import Scheduler, default_scheduler, no_scheduler, runs_here
 from ._state import MAX_INLINE_DEPTH, RequestState
+from ._unique import Unique
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,7 +34,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class RequestPool(Generic[T]):
+class RequestPool(Generic[T], Unique):
     """Requests that are waited for together.
 
     Leaving the ``with`` block waits for all members. The first that fails cancels the others; its error is

@@ -82,6 +82,11 @@ class WaitQueue:
         while self.wake_one() is not None:
             pass
 
+    def close(self) -> None:
+        """Tell everybody that there is nothing to wait for any more."""
+        for waiter in list(self._waiters):
+            waiter.decide(Verdict.CLOSED)
+
     def _leave(self, waiter: Waiter) -> None:
         self._waiters.pop(waiter, None)
 

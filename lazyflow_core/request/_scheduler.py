@@ -14,6 +14,7 @@ from lazyflow_core.foreign import is_interrupt, log_error, shown
 
 from ._party import Fiber, Party, Waiter
 from ._state import RequestState
+from ._unique import Unique
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,7 +29,7 @@ logger = logging.getLogger("lazyflow_core")
 EXIT_GRACE = 1.0
 
 
-class Scheduler:
+class Scheduler(Unique):
     """Decides where and when submitted requests run. Base of the three drivers.
 
     A driver overrides `enqueue`, `close`, and where it makes sense `block_thread`.

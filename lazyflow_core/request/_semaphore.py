@@ -11,11 +11,12 @@ from ._lock import timeout_of
 from ._mutex import mutex
 from ._party import Verdict, Waiter, current_party
 from ._queue import WaitQueue, check_not_cancelled
+from ._unique import Unique
 
 __all__ = ["RequestSemaphore"]
 
 
-class RequestSemaphore:
+class RequestSemaphore(Unique):
     """A counter of permits for requests and foreign threads; as `threading.Semaphore`.
 
     Has no owner: one may acquire and another release. So a circle of waits through a semaphore is not found.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _closing
 from ._cpus import usable_cpu_count
+from ._help import block_and_help
 from ._mutex import mutex
 from ._party import Party, Waiter
 from ._scheduler import Scheduler
@@ -128,8 +129,6 @@ class ThreadedScheduler(Scheduler):
 
     def block_thread(self, waiter: Waiter) -> None:
         """Block the calling foreign thread until its waiter has a verdict; it may run what it waits for."""
-        from ._help import block_and_help
-
         block_and_help(self, waiter)
 
     def wake_one(self) -> None:
