@@ -122,7 +122,13 @@ def in_a_pool(graph):
 
 
 def timed_out(graph):
-    Request(RequestEvent().wait).submit().wait(timeout=0)
+    event = RequestEvent()
+    request = Request(event.wait).submit()
+    try:
+        request.wait(timeout=0)
+    finally:
+        event.set()
+        request.cancel()
 
 
 MISTAKES = [made, made_without_meta, made_with_a_child, of_a_wrong_type, of_a_wrong_name, no_array, connected]

@@ -382,7 +382,11 @@ def with_a_future(make):
 def timed_out(make):
     big = make()  # noqa: F841
     RequestEvent().wait(timeout=0)
-    Request(RequestEvent().wait).submit().wait(timeout=0)
+    child = Request(RequestEvent().wait).submit()
+    try:
+        child.wait(timeout=0)
+    finally:
+        child.cancel()
 
 
 def leaving(make):
