@@ -9,6 +9,7 @@ import itertools
 import threading
 import weakref
 from contextvars import Context, copy_context
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,18 @@ from lazyflow_core.errors import (
     RoiBoundsError,
     SetupError,
 )
-from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot, ParameterSlot, StaleBoxes, versions
+from lazyflow_core.graph import (
+    Graph,
+    InputSlot,
+    Operator,
+    OutputSlot,
+    ParameterSlot,
+    StaleBoxes,
+    push,
+    setup,
+    values,
+    versions,
+)
 from lazyflow_core.request import Request, RequestEvent, RequestPool, RequestState, ThreadedScheduler
 from lazyflow_core.roi import Roi
 from lazyflow_core.utility import plan_blocks, process_blocks, stream_blocks
@@ -516,14 +528,15 @@ def test_old_versions_keep_what_they_need_and_nothing_longer(graph):
 def test_a_thousand_changes_beside_one_execution_keep_no_more_than_one(graph):
     held = OpHeld(graph=graph, image=IMAGE)
     op = OpPlanned(graph=graph, image=IMAGE)
-    listed = OpListed(graph=graph, image=IMAGE, others=[op.output])
+    other = OpAdd(graph=graph, image=IMAGE)
+    listed = OpListed(graph=graph, image=IMAGE, others=[other.output])
     request = held.hold()
     kept = set()
     for number in range(300):
         op.amount.value = number
         op.image.assign(np.zeros((3, 4 + number % 3)))
         OpAdd(graph=graph, image=op.output).close()
-        listed.others.append(op.output)
+        listed.others.append(other.output)
         listed.others.remove(1)
         if number > 10:
             kept.add(graph.versions.describe())
@@ -887,3 +900,126 @@ def test_a_change_that_waits_for_another_one_inside_a_request_frees_its_worker()
             changes[0].wait()
         changes[1].wait()
         assert op.amount.value == 5
+
+
+# ---------------------------------------------------------------------------------------- have they teeth?
+
+
+def write_then_note(self, target, attribute, value):
+    before = getattr(target, attribute)
+    setattr(target, attribute, value)
+    self._undo.append((target, attribute, before, -1))
+    if target._born < self._number:
+        self._notes.setdefault((target, attribute), before)
+
+
+def show_before_the_walk(self):
+    all_versions = self.graph.versions
+    before, all_versions.current = all_versions.current, self.version
+    try:
+        run_walk(self)
+    finally:
+        all_versions.current = before
+
+
+run_walk = push.Walk.run
+publish = versions.Versions.publish
+
+
+def drop_at_once(self, version, duties=()):
+    return publish(self, version) + [partial(function, argument) for _, function, argument in duties]
+
+
+def drop_twice(self, version, duties=()):
+    return publish(self, version, [*duties, *duties])
+
+
+def give_numbers_again(self):
+    self._last_number = self.current.number
+    return make(self)
+
+
+make = versions.Versions.make
+
+
+class LaterWins(dict):
+    """Notes of which the later one stays."""
+
+    def setdefault(self, key, value):
+        self[key] = value
+        return value
+
+
+class VersionOfLaterNotes(versions.Version):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.notes = LaterWins()
+
+
+def enter_any_version(self):
+    return versions.enter(self.slot.graph)
+
+
+def look_up_nothing(self, version, target, field):
+    return getattr(target, field)
+
+
+def tell_what_is_there_now(self):
+    for slot, old in self._before.items():
+        if slot.contents == "array" and slot._state[1] != old:
+            slot.emit("meta_changed")
+        if slot.contents == "value" and slot._state[1] != old:
+            slot.emit("value_changed")
+    self._walk.notify()
+
+
+PLANTED = {
+    "a note after the value": (setup.Setup, "set", write_then_note, [
+        test_what_a_field_was_is_noted_before_it_is_written,
+    ]),
+    "a version that is visible before the walk": (push.Walk, "run", show_before_the_walk, [
+        test_a_version_is_not_current_before_every_cache_downstream_has_been_told,
+    ]),
+    "a plan that is dropped in use": (versions.Versions, "publish", drop_at_once, [
+        test_old_versions_keep_what_they_need_and_nothing_longer,
+        test_closing_an_operator_returns_at_once_and_releases_it_when_it_is_left,
+    ]),
+    "a plan that is dropped twice": (versions.Versions, "publish", drop_twice, [
+        test_old_versions_keep_what_they_need_and_nothing_longer,
+        test_closing_an_operator_returns_at_once_and_releases_it_when_it_is_left,
+    ]),
+    "a number that is given again": (versions.Versions, "make", give_numbers_again, [
+        test_the_number_of_a_version_that_failed_is_not_given_again,
+    ]),
+    "a later note that wins": (versions, "Version", VersionOfLaterNotes, [
+        test_each_of_several_old_versions_sees_what_was_there_whichever_ends_first,
+    ]),
+    "a value cell without version": (versions.Version, "write", setattr, [
+        test_a_computed_value_is_that_of_the_version_whoever_asks_first,
+    ]),
+    "a shared value in any version": (values.ValueRequest, "_enter", enter_any_version, [
+        test_a_shared_value_is_computed_in_a_version_of_somebody_who_waits_for_it,
+    ]),
+    "subscribers that are told what is there now": (setup.Setup, "notify", tell_what_is_there_now, [
+        test_subscribers_are_told_what_their_own_change_made,
+    ]),
+    "a box that is not clipped": (push, "fitting", lambda slot, roi: (True, roi), [
+        test_a_box_that_no_longer_fits_is_clipped_and_one_that_never_did_is_refused,
+    ]),
+    "an outsider who sees what is newest": (versions.Versions, "look_up", look_up_nothing, [
+        test_during_a_setup_everybody_else_sees_the_graph_as_it_was,
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "test"), [(n, t) for n, (*_, tests) in PLANTED.items() for t in tests])
+def test_a_planted_fault_is_found(graph, fault, test, monkeypatch):
+    where, name, planted, _ = PLANTED[fault]
+    if planted is VersionOfLaterNotes:
+        graph.versions.current.notes = LaterWins()
+    monkeypatch.setattr(where, name, planted)
+    arguments = {"monkeypatch": monkeypatch} if "monkeypatch" in test.__code__.co_varnames else {}
+    # Whatever the fault makes fail: a comparison, an error of our own, a wait without end.
+    with pytest.raises(BaseException):  # noqa: B017
+        test(graph, **arguments)
+    monkeypatch.undo()

@@ -11,7 +11,7 @@ from contextvars import Context
 import numpy as np
 import pytest
 from cache_cases import OpCounting, OpHalves, OpScaled
-from lazyflow_core import Graph, Request, Roi
+from lazyflow_core import Graph, Request, Roi, StaleBoxes
 from lazyflow_core.errors import CancelledError, ExecuteError, RequestCancelledError, RequestError
 from lazyflow_core.request import (
     RequestEvent,
@@ -22,6 +22,7 @@ from lazyflow_core.request import (
     gather,
 )
 
+from lazyflow_ops_cache import block_cache, store
 from lazyflow_ops_cache.block_cache import OpBlockCache
 from lazyflow_ops_cache.memory import memory_manager
 
@@ -336,6 +337,71 @@ def test_a_shared_block_whose_maker_was_cancelled_before_it_began_is_taken_only_
         blocking.wait()
         assert np.array_equal(second.wait(), pixels[:2] + 1)
         assert np.array_equal(cache.output.read(), 5 * (pixels + 1))
+
+
+def since_ever(self, key, version):
+    return 0, span(self, key, version)[1]
+
+
+def for_ever(self, key, version):
+    return span(self, key, version)[0], None
+
+
+span = store.BlockStore._span
+
+PLANTED = {
+    "a shared block taken across versions": (
+        block_cache._BlockRequest,
+        "holds_in",
+        lambda self, version: True,
+        test_a_shared_block_whose_maker_was_cancelled_before_it_began_is_taken_only_where_it_holds,
+        (),
+    ),
+    "a claim without version": (
+        store,
+        "_holds",
+        lambda since, until, version: True,
+        test_a_setup_leaves_the_blocks_under_way_to_those_who_began_before,
+        ("scheduler",),
+    ),
+    "a hit on a block of another version": (
+        store.BlockStore,
+        "_span",
+        since_ever,
+        test_an_old_execution_gets_no_block_of_a_newer_version,
+        ("scheduler",),
+    ),
+    "an old result that is kept for new": (
+        store.BlockStore,
+        "_span",
+        for_ever,
+        test_what_began_between_the_walk_and_its_version_is_not_taken_for_new,
+        ("scheduler", "parameter"),
+    ),
+    "old blocks that go at once": (
+        StaleBoxes,
+        "is_seen_before",
+        False,
+        test_old_blocks_stay_for_old_executions_and_go_with_the_last_of_them,
+        ("scheduler", "budget"),
+    ),
+    "old blocks that nobody drops": (
+        store.BlockStore,
+        "_forget_old",
+        lambda self, left: None,
+        test_old_blocks_stay_for_old_executions_and_go_with_the_last_of_them,
+        ("scheduler", "budget"),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(fault, scheduler, budget, monkeypatch):
+    where, name, planted, test, arguments = PLANTED[fault]
+    monkeypatch.setattr(where, name, planted)
+    known = {"scheduler": scheduler, "budget": budget}
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        test(*[known.get(each, each) for each in arguments])
 
 
 def in_nowhere(function):
