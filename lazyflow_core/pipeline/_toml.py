@@ -148,6 +148,8 @@ def find_lines(text: str) -> dict[Keys, int]:
             else:
                 table = keys
             lines.setdefault(table, number)
+            for end in range(1, len(keys)):  # [smooth.extra] begins [smooth], too
+                lines.setdefault(keys[:end], number)
         elif match := _KEY.match(line):
             keys = _parts(match[1])
             for end in range(1, len(keys) + 1):
@@ -172,7 +174,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
+    return tuple(part[1:-1] if part[0] in "\"'" else part for part in _PART.findall(dotted))
 
 
 def write_toml(data: Mapping[str, Any]) -> str:

@@ -332,7 +332,7 @@ class _Metadata:
 
 def _lines(text: str, of: _Metadata, faults: list[Fault]) -> Iterator[tuple[str, str, str]]:
     """Give group, name and target of the entry points that are for us; note what cannot be understood."""
-    from configparser import ConfigParser, MissingSectionHeaderError, ParsingError
+    from configparser import ConfigParser, Error, MissingSectionHeaderError, ParsingError
 
     parser = ConfigParser(delimiters=("=",), interpolation=None, strict=False, default_section="")
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # names keep their capitals
@@ -348,8 +348,10 @@ def _lines(text: str, of: _Metadata, faults: list[Fault]) -> Iterator[tuple[str,
     except MissingSectionHeaderError as error:
         note(f"has no section before line {error.lineno}; nothing of it is used", _AGAIN)
     except ParsingError as error:  # raised when all else has been read
-        number, line = error.errors[0]
+        number, line = (getattr(error, "errors", None) or [("", str(error))])[0]
         note(f"has a line {number} that is no 'name = target': {line}", _AGAIN)
+    except Error as error:
+        note(f"cannot be understood: {sentence(error)}", _AGAIN)
     for group in (OPERATOR_GROUP, PLUGIN_GROUP):
         for entry, value in parser.items(group) if parser.has_section(group) else ():
             match = _TARGET.fullmatch(value.strip())

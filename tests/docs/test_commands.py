@@ -229,6 +229,22 @@ def test_the_options_in_the_table_of_commands_are_those_of_the_commands():
             assert not wrong, f"lazyflow {name}: `{span}`"
 
 
+def leaves(command, name=""):
+    """Yield name and command of everything that can be called."""
+    if not isinstance(command, click.Group):
+        yield name.strip(), command
+        return
+    with click.Context(command) as context:
+        for inner in command.list_commands(context):
+            yield from leaves(command.get_command(context, inner), f"{name} {inner}")
+
+
+def test_all_commands_but_those_named_know_json():
+    ours = [(n, c) for n, c in leaves(cli) if c.callback.__module__.startswith("lazyflow_cli.")]
+    without = {name for name, command in ours if "--json" not in options_of(command)}
+    assert without == {"demo", "plugins new"}
+
+
 def test_the_options_of_run_are_all_in_its_table():
     section = (ROOT / "docs/cli.md").read_text("utf-8").partition("## run")[2]
     listed = set(re.findall(r"`(--[a-z]+)", section))

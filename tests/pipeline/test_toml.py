@@ -120,6 +120,11 @@ def test_lines_inside_of_values_begin_nothing():
     }
 
 
+def test_a_table_that_only_its_inner_table_names_has_the_line_of_that():
+    sentence, _ = mistake("# a comment\n[smooth.extra]\nsigma = 1\n")
+    assert sentence.startswith("pipeline:2 [smooth]: the step names no operator")
+
+
 @pytest.mark.parametrize("text", ["ovule.toml", "folder/my pipeline.toml", "cells.h5", "a=b.toml"])
 def test_a_path_as_a_text_is_told_how_to_read_the_file(text):
     sentence, _ = mistake(text)
