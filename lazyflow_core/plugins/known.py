@@ -15,6 +15,7 @@ DISTRIBUTION_OF_NAMESPACE: Final = {
     "cli": "lazyflow-cli",
     "filters": "lazyflow-ops-filters",
     "io": "lazyflow-ops-io",
+    "learning": "lazyflow-ops-learning",
 }
 
 DISTRIBUTION_OF_SUFFIX: Final = dict.fromkeys(

@@ -104,6 +104,10 @@ def desk(tmp_path, monkeypatch):
         save("pyramid.zarr", (40, 60), "yx", dataset="0")
         save("pyramid.zarr", (20, 30), "yx", dataset="1")
     shutil.copy(desk / "examples/ovule.toml", desk / "examples/pipeline.toml")
+    ilastik = ROOT / "plugins/lazyflow-ops-learning/tests/data/nuclei3d"
+    shutil.copy(ilastik / "nuclei3d.ilp", desk / "project.ilp")
+    (desk / "images").mkdir()
+    shutil.copy(ilastik / "nuclei3d.h5", desk / "images/cells.h5")
     site = tmp_path / "site"
     with chdir(tmp_path):
         acme = new_plugin("acme", tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from lazyflow_core.plugins import default as manager
 from lazyflow_core.plugins import list_operators
 
-for _name in ("array", "cache", "filters", "io"):
+for _name in ("array", "cache", "filters", "io", "learning"):
     pytest.importorskip(f"lazyflow_ops_{_name}")
 pytest.importorskip("lazyflow_cli")
 
@@ -28,4 +28,5 @@ def test_the_command_tries_every_installed_operator():
     assert done.returncode == 0, done.stderr
     cases = json.loads(done.stdout)["cases"]
     assert {case["operator"] for case in cases} == CASES.keys()
-    assert {check["status"] for case in cases for check in case["checks"]} == {"passed"}
+    checks = [check for case in cases for check in case["checks"]]
+    assert all(c["status"] == "passed" or c["detail"] == "it has no array output" for c in checks)

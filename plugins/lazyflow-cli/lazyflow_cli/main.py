@@ -145,7 +145,8 @@ def _judge(error: BaseException) -> tuple[str, int]:
             )
         if isinstance(error, click.UsageError) and error.ctx is not None:
             hint = f" See {error.ctx.command_path} --help."
-        return message + hint, ExitCode.MISTAKE
+        # Commands of plugins say by click's own means whose turn it is; its general 1 is a mistake here.
+        return message + hint, max(error.exit_code, ExitCode.MISTAKE)
 
     from lazyflow_core import errors
 
@@ -153,6 +154,10 @@ def _judge(error: BaseException) -> tuple[str, int]:
         return str(error), ExitCode.MISTAKE
     if isinstance(error, errors.PluginError):
         return str(error), ExitCode.PLUGIN
+    if isinstance(error, errors.TargetExistsError):
+        return str(error), ExitCode.OUTPUT
+    if isinstance(error, errors.FormatError):
+        return str(error), ExitCode.INPUT
     if isinstance(error, errors.LazyflowError):
         return str(error), ExitCode.FAILED
     return f"{type(error).__name__}: {error} (--traceback tells where.)", ExitCode.FAILED

@@ -1,0 +1,1 @@
+"""Projects of ilastik: read with h5py alone, and computed with operators of ours."""

@@ -1,0 +1,396 @@
+"""``lazyflow ilastik``: what is in a project, running it on images, and turning it into a pipeline file."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from lazyflow_core.utility import Progress
+
+    from lazyflow_ops_learning.ilastik.pipeline import Recipe
+    from lazyflow_ops_learning.ilastik.project import Project
+
+__all__ = ["command"]
+
+
+@click.group("ilastik", no_args_is_help=False, invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Run the projects of ilastik, without ilastik."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+# ------------------------------------------------------------------------------------------------------ info
+
+
+@command.command("info")
+@click.argument("project", metavar="PROJECT.ilp")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
+def info_command(project: str, as_json: bool) -> None:
+    """Say what is in a project: images, features, classes, strokes and classifiers."""
+    from lazyflow_ops_learning.ilastik.project import read_project
+
+    found = read_project(project)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(_facts(found), ensure_ascii=False, indent=2))
+        return
+    click.echo(f"{found.path.name}: {found.workflow}, saved by ilastik {found.version}")
+    for number, lane in enumerate(found.lanes):
+        if not lane.axes and not lane.path and not lane.dataset:
+            click.echo(f"  image {number}: none")
+            continue
+        where = lane.path or "inside the project"
+        sides = ", ".join(f"{key}={n}" for key, n in zip(lane.axes, lane.shape, strict=False))
+        click.echo(
+            f"  image {number}: {where}{', ' + lane.dataset if lane.path and lane.dataset else ''} ({sides})"
+        )
+    for number, stage in enumerate(found.stages):
+        if len(found.stages) > 1:
+            click.echo(f"  stage {number + 1}")
+        entries = ", ".join(
+            f"{name} {' '.join(f'{scale:g}' + ' (2d)' * flat for scale, flat in scales)}"
+            for name, scales in _by_feature(stage.selection).items()
+        )
+        click.echo(f"  features: {entries or 'none'}")
+        painted = _painted(stage)
+        classes = ", ".join(f"{name} ({painted[i]} pixels)" for i, name in enumerate(stage.label_names))
+        click.echo(f"  classes: {classes or 'none'}")
+        trees = "not trained" if stage.forest is None else f"{stage.forest.tree_count} trees"
+        columns = "" if stage.forest is None else f" on {stage.forest.feature_count} columns"
+        click.echo(f"  classifier: {trees}{columns}")
+
+
+def _by_feature(selection: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[float, bool]]]:
+    table: dict[str, list[tuple[float, bool]]] = {}
+    for feature, scale, *flat in selection:
+        table.setdefault(feature, []).append((scale, bool(flat)))
+    return table
+
+
+def _painted(stage: Any) -> list[int]:
+    """Return how many pixels of each class were painted."""
+    import numpy as np
+
+    counts = np.zeros(256, np.int64)
+    for block in stage.labels:
+        counts += np.bincount(block.labels.ravel(), minlength=256)
+    return [int(n) for n in counts[1 : len(stage.label_names) + 1]]
+
+
+def _facts(project: Project) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "workflow": project.workflow,
+        "ilastik": project.version,
+        "images": [
+            {"path": lane.path, "dataset": lane.dataset, "axes": lane.axes, "shape": list(lane.shape)}
+            for lane in project.lanes
+        ],
+        "stages": [
+            {
+                "features": [list(entry) for entry in stage.selection],
+                "classes": list(stage.label_names),
+                "painted": _painted(stage),
+                "trees": 0 if stage.forest is None else stage.forest.tree_count,
+                "columns": 0 if stage.forest is None else stage.forest.feature_count,
+            }
+            for stage in project.stages
+        ],
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- run
+
+
+class _OutputError(click.ClickException):
+    """Something cannot be written."""
+
+    exit_code = 5  # as of `lazyflow run`
+
+
+class _Target(NamedTuple):
+    image: str
+    dataset: str
+    export: str
+    path: str
+
+
+_recipe_option = click.option(
+    "--recipe",
+    type=click.Choice(["auto", "ilastik", "ilastik-vigra"]),
+    default="auto",
+    show_default=True,
+    help="How features are computed: as ilastik with fastfilters, or as one that lacks it. 'auto' takes what "
+    "suits the project's own strokes best.",
+)
+
+
+@command.command("run")
+@click.argument("project", metavar="PROJECT.ilp")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--output",
+    "-o",
+    default="{folder}/{stem}_{export}.h5",
+    show_default=True,
+    metavar="PATTERN",
+    help="Where results go: {folder}, {stem} and {export} are replaced. The ending chooses the format.",
+)
+@click.option(
+    "--export",
+    "-e",
+    "exports",
+    multiple=True,
+    metavar="NAME",
+    help="probabilities (the default), segmentation, uncertainty, features or labels; of autocontext also "
+    "probabilities_1 … and probabilities_all. May be given several times.",
+)
+@click.option("--dtype", type=click.Choice(["float32", "uint8"]), default="float32", help="Of probabilities.")
+@click.option(
+    "--axes", default="", metavar="KEYS", help="Axes of the images where their files do not say, e.g. zyx."
+)
+@click.option(
+    "--dataset", "dataset_out", default="", metavar="NAME", help="Name of the array in the results."
+)
+@_recipe_option
+@click.option("--overwrite", is_flag=True, help="Replace results that exist, once the new ones are complete.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first image that fails.")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Blocks computed at a time.")
+@click.option("--memory", metavar="SIZE", help="Memory for blocks being computed, such as 1GiB.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+def run_command(
+    project: str,
+    images: Sequence[str],
+    output: str,
+    exports: Sequence[str],
+    dtype: str,
+    axes: str,
+    dataset_out: str,
+    recipe: str,
+    overwrite: bool,
+    fail_fast: bool,
+    workers: int | None,
+    memory: str | None,
+    quiet: bool,
+) -> None:
+    """Run a project on images, as ilastik does without a window.
+
+    An image is a file, a pattern such as 'images/*.tif', or a file and an array in it, as in
+    a.h5/volume/data. Results have the axes of their image, the channel axis last. Each appears when it is
+    complete, or not at all.
+    """
+    from lazyflow_core.errors import LazyflowError
+    from lazyflow_core.request import ThreadedScheduler
+    from lazyflow_core.utility import parse_bytes
+
+    from lazyflow_ops_learning.ilastik.project import read_project
+
+    found = read_project(project)
+    memory_bytes = None if memory is None else parse_bytes(memory)
+    targets = list(_targets(found, images, output, exports or ("probabilities",)))
+    _check_targets(targets, overwrite)
+    chosen = _chosen(found, recipe, [target.image for target in targets])
+    if not quiet:
+        click.echo(f"features: {chosen.name}; {chosen.why}.", err=True)
+    failed: list[str] = []
+    # One scheduler for all images: threads are made once.
+    with ThreadedScheduler(workers) if workers else _shared() as scheduler:
+        for target in targets:
+            try:
+                _run(
+                    found, chosen, target, scheduler, dtype, axes, dataset_out, overwrite, memory_bytes, quiet
+                )
+            except (LazyflowError, _OutputError) as error:
+                if fail_fast or len(targets) == 1:
+                    raise
+                click.echo(f"{target.image}: {_sentence(error)}", err=True)
+                failed.append(target.image)
+    if failed:
+        raise click.ClickException(f"{len(failed)} of {len(targets)} results failed: {', '.join(failed)}.")
+
+
+class _shared:
+    """The scheduler of the process, which is not ours to close."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def _targets(
+    project: Project, images: Sequence[str], pattern: str, exports: Sequence[str]
+) -> Iterator[_Target]:
+    from lazyflow_core.errors import FormatError
+    from lazyflow_core.words import near_miss, possible
+
+    from lazyflow_ops_learning.ilastik.pipeline import export_names
+    from lazyflow_ops_learning.ilastik.project import split_dataset
+
+    names = export_names(project)
+    for export in exports:
+        if export not in names:
+            raise click.UsageError(
+                f"--export {export!r} is nothing that this project gives{near_miss(export, names)}"
+                f"{possible('It gives', names)}"
+            )
+    for given in images:
+        path, dataset = (given, "") if os.path.exists(given) else split_dataset(given)
+        matches = [path] if os.path.exists(path) else sorted(glob.glob(path))
+        if not matches:
+            raise FormatError(f"there is no image {given!r}.")
+        for match in matches:
+            image = Path(match)
+            stem = image.name.removesuffix(
+                "".join(image.suffixes[-2:]) if ".ome." in image.name else image.suffix
+            )
+            for export in exports:
+                try:
+                    target = pattern.format(folder=str(image.parent), stem=stem, export=export)
+                except (KeyError, IndexError, ValueError) as error:
+                    raise click.UsageError(
+                        f"--output {pattern!r}: {error} cannot be replaced; "
+                        "{folder}, {stem} and {export} can."
+                    ) from None
+                yield _Target(match, dataset, export, target)
+
+
+def _check_targets(targets: Sequence[_Target], overwrite: bool) -> None:
+    """Refuse targets that are written twice, are images, or are there already; before any work."""
+    from lazyflow_core.errors import TargetExistsError
+    from lazyflow_core.utility import overlap
+
+    written: dict[str, _Target] = {}
+    for target in targets:
+        place = os.path.realpath(target.path)
+        if place in written:
+            other = written[place]
+            raise click.UsageError(
+                f"{target.export} of {target.image} and {other.export} of {other.image} would both be "
+                f"written to {target.path!r}; use {{stem}}, {{folder}} and {{export}} in --output."
+            )
+        written[place] = target
+    for target in targets:
+        for image in {each.image for each in targets}:
+            if overlap(target.path, image) is not None:
+                raise _OutputError(f"{target.path!r} would be written where the image {image!r} is read.")
+        if os.path.lexists(target.path) and not overwrite:
+            raise TargetExistsError(f"{target.path!r} exists; replace it by --overwrite.")
+        folder = os.path.dirname(target.path) or "."
+        if not os.path.isdir(folder):
+            raise _OutputError(f"{target.path!r} cannot be written: there is no folder {folder!r}.")
+
+
+def _chosen(project: Project, recipe: str, images: Sequence[str] = ()) -> Recipe:
+    from lazyflow_ops_learning.ilastik.pipeline import Recipe, choose_recipe
+
+    return choose_recipe(project, images) if recipe == "auto" else Recipe(recipe, {}, "as you said")
+
+
+def _run(
+    project: Project,
+    recipe: Recipe,
+    target: _Target,
+    scheduler: Any,
+    dtype: str,
+    axes: str,
+    dataset: str,
+    overwrite: bool,
+    memory_bytes: int | None,
+    quiet: bool,
+) -> None:
+    from lazyflow_core import Graph, open_writer
+    from lazyflow_core.errors import FormatError, StorageError
+    from lazyflow_core.utility import export, format_bytes
+
+    from lazyflow_ops_learning.ilastik.pipeline import build_project, export_slot, open_image
+
+    with Graph(scheduler=scheduler) as graph:
+        image = open_image(graph, target.image, target.dataset, axes)
+        built = build_project(project, graph, image, recipe.name)
+        if dtype != "float32":
+            built[-1].predict.dtype.value = dtype
+        slot = export_slot(project, graph, built, image, target.export, _lane_of(project, target))
+        try:
+            writer = open_writer(target.path, slot.meta, dataset=dataset or None, overwrite=overwrite)
+        except (FormatError, StorageError) as error:
+            raise _OutputError(str(error)) from error
+        show = _progress(target.path) if not quiet and sys.stderr.isatty() else None
+        result = export(slot, writer, memory_bytes=memory_bytes, on_progress=show)
+    if not quiet:
+        click.echo(
+            f"wrote {target.path}: {target.export} of {target.image}, {result.meta}, "
+            f"{format_bytes(result.bytes_stored)} in {result.seconds:.1f} s",
+            err=True,
+        )
+
+
+def _lane_of(project: Project, target: _Target) -> int | None:
+    """Return the number of the project's image that a file is; None if it is none of them."""
+    from lazyflow_core.utility import overlap
+
+    from lazyflow_ops_learning.ilastik.pipeline import lane_source
+
+    for number, lane in enumerate(project.lanes):
+        path, dataset = lane_source(project, lane, [target.image])
+        same = dataset.strip("/") == target.dataset.strip("/") or not target.dataset
+        if os.path.exists(path) and overlap(path, target.image) == "is" and same:
+            return number
+    return None
+
+
+def _progress(path: str) -> Any:
+    def show(progress: Progress) -> None:
+        share = progress.pixels / max(progress.pixels_total, 1)
+        end = "\n" if progress.blocks == progress.blocks_total else ""
+        click.echo(f"\r{path}: {share:4.0%}, {progress.seconds:.0f} s{end}", nl=False, err=True)
+
+    return show
+
+
+def _sentence(error: BaseException) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return " ".join(str(error.args[0] if error.args else cause).split())
+
+
+# --------------------------------------------------------------------------------------------------- convert
+
+
+@command.command("convert")
+@click.argument("project", metavar="PROJECT.ilp")
+@click.option("--output", "-o", required=True, metavar="FILE.toml", help="The pipeline file to write.")
+@click.option(
+    "--image", default="", metavar="IMAGE", help="What it reads; default the first image of the project."
+)
+@click.option("--axes", default="", metavar="KEYS", help="Axes of the image where its file does not say.")
+@_recipe_option
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+def convert_command(project: str, output: str, image: str, axes: str, recipe: str, overwrite: bool) -> None:
+    """Write a project as a pipeline file and forest files beside it, for 'lazyflow run' and to go on from."""
+    from lazyflow_core.errors import StorageError
+
+    from lazyflow_ops_learning.ilastik.convert import convert_project
+    from lazyflow_ops_learning.ilastik.project import read_project, split_dataset
+
+    found = read_project(project)
+    chosen = _chosen(found, recipe, [split_dataset(image)[0]] if image else ())
+    click.echo(f"features: {chosen.name}; {chosen.why}.", err=True)
+    try:
+        paths = convert_project(found, chosen, Path(output), image=image, axes=axes, overwrite=overwrite)
+    except StorageError as error:
+        raise _OutputError(str(error)) from error
+    for path in paths:
+        click.echo(f"wrote {path}", err=True)

@@ -1,0 +1,37 @@
+"""What the learning operators tell the core about themselves. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lazyflow_core.plugins import Check, hookimpl
+
+LAZYFLOW_API = (1, 0)
+
+
+@hookimpl
+def lazyflow_doctor() -> Iterator[Check]:
+    """Say which predictor runs on this machine."""
+    from lazyflow_ops_learning.native import native_predictor, why_not_native
+
+    native = native_predictor()
+    if native is not None:
+        yield Check("learning: native predictor", True, f"C++ for {native.isa}", "")
+    else:
+        hint = "optional, several times faster than numpy: install gcc or clang, then this package again"
+        yield Check("learning: native predictor", None, why_not_native(), hint)
+
+
+@hookimpl
+def lazyflow_conformance_cases() -> str:
+    """Name the cases on which users may try our operators."""
+    return "lazyflow_ops_learning.conformance:CASES"
+
+
+@hookimpl
+def lazyflow_cli_commands(group: Any) -> None:
+    """Add ``lazyflow ilastik``."""
+    from lazyflow_ops_learning.ilastik.command import command
+
+    group.add_command(command)
