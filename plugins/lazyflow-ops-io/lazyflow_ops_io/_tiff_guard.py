@@ -96,8 +96,7 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
         seen.add(place)
         if len(seen) > _MOST_PAGES:
             raise FormatError(f"{path!r} has more than {_MOST_PAGES} pages.")
-        file.seek(place)
-        counted = file.read(layout.number_bytes)
+        counted = _read(file, size, place, layout.number_bytes)
         entries = struct.unpack(layout.number, counted)[0] if len(counted) == layout.number_bytes else 0
         end = place + layout.number_bytes + entries * layout.entry_bytes + layout.offset_bytes
         if not entries or end > size:
@@ -118,12 +117,11 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
                     "more than the file has."
                 )
             if tag == _SUBIFDS:
-                todo += [(offset, True) for offset in _offsets(file, layout, kind, count, value)]
+                todo += [(offset, True) for offset in _offsets(file, size, layout, kind, count, value)]
             elif tag in _OTHERS:
-                todo += [(offset, False) for offset in _offsets(file, layout, kind, 1, value)]
+                todo += [(offset, False) for offset in _offsets(file, size, layout, kind, 1, value)]
             elif tag == _DESCRIPTION:
-                file.seek(*struct.unpack(layout.offset, value))
-                text = file.read(long)
+                text = _read(file, size, *struct.unpack(layout.offset, value), long)
                 if b"<?xml" in text[:100] or b"<OME" in text[:1000]:
                     descriptions.append(text)
         if image and not ({_WIDTH, _LENGTH} <= tags and (_STRIP_OFFSETS in tags or _TILE_OFFSETS in tags)):
@@ -135,15 +133,22 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
     return Directories(pages, tuple(descriptions))
 
 
-def _offsets(file: BinaryIO, layout: _Layout, kind: int, count: int, value: bytes) -> list[int]:
+def _read(file: BinaryIO, size: int, place: int, count: int) -> bytes:
+    """Return bytes at a place, fewer or none where the file ends before."""
+    if place >= size:  # it may be larger than any file can be
+        return b""
+    file.seek(place)
+    return file.read(count)
+
+
+def _offsets(file: BinaryIO, size: int, layout: _Layout, kind: int, count: int, value: bytes) -> list[int]:
     """Return the offsets that a tag holds, those that are 0 left out."""
     letter = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
     if letter is None:
         return []
     form = f"{layout.order}{count}{letter}"
     if struct.calcsize(form) > len(value):
-        file.seek(*struct.unpack(layout.offset, value))
-        value = file.read(struct.calcsize(form))
+        value = _read(file, size, *struct.unpack(layout.offset, value), struct.calcsize(form))
     if len(value) < struct.calcsize(form):
         return []
     return [n for n in struct.unpack_from(form, value) if n]

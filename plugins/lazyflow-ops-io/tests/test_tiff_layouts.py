@@ -275,6 +275,20 @@ def test_a_page_without_an_image_is_refused_however_many_follow(tmp_path):
     assert "page 1 is no image" in refusal(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("place", [10**6, 2**63 - 1, 2**63, 2**64 - 1])
+def test_a_page_beyond_the_end_of_a_big_file_is_refused_in_words(tmp_path, place):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, bigtiff=True)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    struct.pack_into("<Q", data, 8, place)
+    (tmp_path / "a.tif").write_bytes(data)
+    assert "page 1 is described beyond its end" in refusal(tmp_path / "a.tif")
+
+
+def test_an_image_that_is_larger_than_its_file_is_refused_in_words(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", [PIXELS.tobytes()], 60000, 60000)
+    assert "expected 3600000008" in refusal(path) or "beyond its end" in refusal(path)
+
+
 def test_tags_that_claim_the_file_again_and_again_are_refused(tmp_path):
     path = write_tiff(tmp_path / "a.tif", STRIPS, 20, 30, rows=8)
     data = path.read_bytes()
