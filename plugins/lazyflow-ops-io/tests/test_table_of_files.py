@@ -77,7 +77,8 @@ def put_image(root: Path, key: str, version: str, data: np.ndarray, keys: str, *
     attributes = {"ome": {"version": version, **content}} if form == 3 else content
     group = zarr.create_group(root, path=key, zarr_format=form, attributes=attributes)
     for level, pixels in (("0", data), ("1", data[..., ::2, ::2])):
-        group.create_array(level, data=pixels, chunks=pixels.shape)
+        # In two steps for the oldest zarr-python that is promised.
+        group.create_array(level, shape=pixels.shape, dtype=pixels.dtype, chunks=pixels.shape)[...] = pixels
 
 
 def ome_zarr(version: str, *, labels: bool = False) -> Callable[[Path], None]:
