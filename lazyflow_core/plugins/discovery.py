@@ -244,8 +244,10 @@ def _by_name(faults: list[Fault]) -> dict[str, list[_Metadata]]:
     for copies in found.values():
         if len(copies) > 1:
             # lib64 is often a link to lib, and a folder may be on the path twice.
-            copies[:] = {os.path.realpath(copy.shown): copy for copy in reversed(copies)}.values()
-            copies.reverse()
+            different: dict[str, _Metadata] = {}
+            for copy in copies:
+                different.setdefault(os.path.realpath(copy.shown), copy)
+            copies[:] = different.values()
             place = copies[0].folder
             copies.sort(key=lambda copy: (copy.folder != place, not copy.is_there(), copy.age()))
     return found

@@ -172,6 +172,20 @@ def test_a_stale_copy_that_hides_what_is_offered_is_shown(good, monkeypatch):
     assert metadata_checks()["copies of acme"].detail.startswith(f"0.1 in {good.folder / 'src'}")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need permission there")
+def test_the_first_folder_on_the_path_is_used_and_a_link_to_it_is_no_copy(good, monkeypatch):
+    for place, module in (("lib", "acme_ops"), ("later", "other_ops")):
+        text = LINES.replace("acme_ops", module)
+        info(good.folder / place, "acme-1.0.dist-info", metadata=about(), entries=text)
+    (good.folder / "lib64").symlink_to("lib")
+    places = [str(good.folder / name) for name in ("lib64", "later", "lib")]
+    monkeypatch.setattr(sys, "path", [*places, *sys.path])
+    discovery.forget()
+    (spec,) = [s for s in PluginManager().operators() if s.id == "acme.thing"]
+    assert spec.target == "acme_ops:OpPass"
+    assert metadata_checks()["copies of acme"].detail.count(" in ") == 2
+
+
 def test_what_pip_left_behind_is_not_used(good, told):
     info(good.folder, "~cme-1.0.dist-info", metadata=about(), entries=LINES)
     assert told() == (["good.pass_on"], [])
