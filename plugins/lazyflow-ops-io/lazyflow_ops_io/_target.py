@@ -11,6 +11,7 @@ import secrets
 import stat
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ _MANY_FILES = 1000
 
 #: More names than anybody removes before they are locked.
 _ATTEMPTS = 100
+
+#: How long others are waited for that begin or name a target in the same folder.
+_PATIENCE_S = 10.0
+_LOOK_AGAIN_S = 0.002
 
 #: What brings over what is to stay: given what has the name and what is to get it, returns what gets it.
 Finish = Callable[[Path, Path], Path]
@@ -335,19 +340,35 @@ class _Lock:
 def _only_one_in(folder: Path) -> Iterator[None]:
     """Let one thread of one process at a time begin or name targets in a folder, where locks allow it.
 
-    Held for moments: what takes long is done before.
+    Held for moments: what takes long is done before. Whoever holds it for longer has been stopped, or is the
+    child of a process that did, and is not waited for: without it two that begin the same target at once may
+    both be refused, and nothing worse.
     """
     fd = -1
     with _one_here:
         if fcntl is not None:
             with contextlib.suppress(OSError):  # a folder that cannot be looked into, or not be locked
                 fd = os.open(folder, os.O_RDONLY)
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                _wait_for_lock(fd)
         try:
             yield
         finally:
             if fd >= 0:
                 os.close(fd)
+
+
+def _wait_for_lock(fd: int) -> None:
+    """Lock a folder, or give up after a while; raises OSError where there are no such locks."""
+    until = time.monotonic() + _PATIENCE_S
+    while fcntl is not None:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
 
 
 def _state(path: Path) -> tuple[int, ...] | None:

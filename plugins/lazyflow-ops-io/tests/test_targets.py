@@ -256,16 +256,16 @@ def test_what_is_being_written_is_refused_to_a_second_writer(storage, tmp_path):
 
 
 class FirstLock:
-    """The system's locks; something happens before the first one that does not wait."""
+    """The system's locks; something happens before the first one of something in a folder."""
 
-    def __init__(self, before):
-        self.before = before
+    def __init__(self, folder, before):
+        self.folder, self.before = folder, before
 
     def __getattr__(self, name):
         return getattr(_target_fcntl, name)
 
     def flock(self, fd, how):
-        if how & _target_fcntl.LOCK_NB and self.before is not None:
+        if self.before is not None and not os.path.samestat(os.fstat(fd), self.folder.stat()):
             before, self.before = self.before, None
             before(fd)
         return _target_fcntl.flock(fd, how)
@@ -284,7 +284,7 @@ def _is_taken():
 @pytest.mark.parametrize("how", ["removed", "locked"])
 def test_what_others_took_for_left_behind_is_begun_anew(storage, tmp_path, monkeypatch, how):
     """Between making a temporary and locking it, a cleaner of another process may take it."""
-    lock = FirstLock(lambda fd: _remove_all(tmp_path) if how == "removed" else _is_taken())
+    lock = FirstLock(tmp_path, lambda fd: _remove_all(tmp_path) if how == "removed" else _is_taken())
     monkeypatch.setattr("lazyflow_ops_io._target.fcntl", lock)
     path = tmp_path / f"a{storage.suffix}"
     with begin(storage, path) as writer:
@@ -297,11 +297,28 @@ def test_what_others_took_for_left_behind_is_begun_anew(storage, tmp_path, monke
 
 
 @pytest.mark.skipif(_target_fcntl is None, reason="there are no such locks")
+def test_a_folder_that_somebody_keeps_locked_is_not_waited_for(storage, tmp_path, monkeypatch):
+    """As the child does of a process that forked in the moment it held the lock."""
+    monkeypatch.setattr("lazyflow_ops_io._target._PATIENCE_S", 0.0)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    _target_fcntl.flock(fd, _target_fcntl.LOCK_EX)
+    path = tmp_path / f"a{storage.suffix}"
+    try:
+        storage.write(path, DATA)
+        with begin(storage, path, overwrite=True), pytest.raises(StorageError, match="written already"):
+            begin(storage, path, overwrite=True)
+    finally:
+        os.close(fd)
+    np.testing.assert_array_equal(storage.read(path)[0], DATA)
+
+
+@pytest.mark.skipif(_target_fcntl is None, reason="there are no such locks")
 def test_what_is_always_taken_is_refused(storage, tmp_path, monkeypatch):
     real = _target_fcntl.flock
 
     def flock(fd, how):
-        return _is_taken() if how & _target_fcntl.LOCK_NB else real(fd, how)
+        of_folder = os.path.samestat(os.fstat(fd), tmp_path.stat())
+        return real(fd, how) if of_folder else _is_taken()
 
     monkeypatch.setattr(_target_fcntl, "flock", flock)
     with pytest.raises(StorageError, match="removed by another program"):
