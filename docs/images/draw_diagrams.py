@@ -88,6 +88,58 @@ def arrows_of_the_graph():
     return picture(width, 552, "Pull goes upstream as requests, push goes downstream as dirty regions", parts)
 
 
+def versions_of_the_graph():
+    """Two versions side by side: who began before the change, and who begins after it."""
+    left, width, lane = 250, 740, 92
+    change = left + 250
+    rows = (
+        ("an export", left + 40, left + 590, 7, "every block of it is of version 7"),
+        ("a tile", left + 130, left + 330, 7, "pixels of then; who asked hears dirty"),
+        ("the slider", change - 26, change, None, "sigma = 2; it waits for nobody"),
+        ("the tile again", change + 40, change + 190, 8, "the new pixels, beside the export"),
+    )
+    top = 128
+    bottom = top + len(rows) * lane - 30
+    parts = [
+        text(40, 46, "versions", 22, TEXT, "start", 700),
+        text(
+            160, 46, "a change makes the next one; whoever began before goes on in theirs", 15, FAINT, "start"
+        ),
+        box(left, 72, change - left, bottom - 72, PULL, "none", 8, "fill-opacity='0.07'"),
+        box(change, 72, left + width - change, bottom - 72, PUSH, "none", 8, "fill-opacity='0.07'"),
+        text((left + change) / 2, 98, "version 7 is current", 14, PULL),
+        text((change + left + width) / 2, 98, "version 8 is current", 14, PUSH),
+        f"<path d='M{change} 72 V{bottom}' stroke='{PUSH}' stroke-width='2' stroke-dasharray='5 5'/>",
+    ]
+    for i, (name, begin, end, version, sentence) in enumerate(rows):
+        y = top + i * lane
+        color = PULL if version == 7 else PUSH
+        parts += [
+            text(left - 24, y + 23, name, 16, TEXT, "end"),
+            box(begin, y, end - begin, 34, color, color, 6, "fill-opacity='0.38'"),
+            text(change + 12, y + 52, sentence, 13, FAINT, "start"),
+        ]
+        if version is not None:
+            parts.append(text(begin + 34, y + 23, f"sees {version}", 14))
+    gone = left + 590
+    parts += [
+        f"<path d='M{gone} {top + 40} V{bottom + 8}' stroke='{FAINT}' stroke-dasharray='2 5'/>",
+        text(
+            left + width,
+            bottom + 28,
+            "the last one who sees 7 ends: its plans and arrays go",
+            13,
+            FAINT,
+            "end",
+        ),
+        arrow(left, bottom + 52, left + width, bottom + 52, FAINT),
+        text(left + width, bottom + 74, "time", 13, FAINT, "end"),
+    ]
+    return picture(
+        1040, bottom + 92, "A change makes a version; who began before sees the old one to the end", parts
+    )
+
+
 def house():
     """The storeys of the core; who stands on whom. Beside it the distributions."""
     storeys = (
@@ -143,7 +195,11 @@ def house():
     return picture(1020, bottom + 68, "The layers of the core, and the distributions beside it", parts)
 
 
-DIAGRAMS = {"pull_and_push.svg": arrows_of_the_graph, "house.svg": house}
+DIAGRAMS = {
+    "pull_and_push.svg": arrows_of_the_graph,
+    "house.svg": house,
+    "versions.svg": versions_of_the_graph,
+}
 
 if __name__ == "__main__":
     for name, draw in DIAGRAMS.items():

@@ -287,14 +287,17 @@ class Versions:
         older = self.alive()[:-1]
         if not older:
             return ""
-        executions = sum(v.count - v.snapshots for v in older)
         snapshots = sum(v.snapshots for v in older)
-        return (
-            f"{len(older)} older {'version is' if len(older) == 1 else 'versions are'} still seen, by "
-            f"{executions} executions and {snapshots} snapshots; kept for them: "
-            f"{sum(len(v.notes) for v in older)} fields, "
-            f"{sum(len(v.duties) for v in older)} plans and closed operators."
+        by = _counted(
+            (sum(v.count for v in older) - snapshots, "execution"),
+            (snapshots, "snapshot"),
         )
+        kept = _counted(
+            (sum(len(v.notes) for v in older), "old field"),
+            (sum(len(v.duties) for v in older), "old plan or closed operator"),
+        )
+        what = "1 older version is" if len(older) == 1 else f"{len(older)} older versions are"
+        return f"{what} still seen, by {by or 'nobody any more'}; kept for that: {kept or 'nothing'}"
 
     # ---------------------------------------------------------------------------------------------- the end
 
@@ -359,6 +362,15 @@ class Versions:
             todo += [_Told(watcher.forget, left) for watcher in watchers]
         todo += [_Told(function, argument) for _, function, argument in due]
         return todo
+
+
+def _counted(*counts: tuple[int, str]) -> str:
+    """Return e.g. ``"2 executions, 1 snapshot"``; leaves out what there is none of."""
+    return ", ".join(
+        f"{number} {what}" if number == 1 else f"{number} {what.replace(' or', 's or')}s"
+        for number, what in counts
+        if number
+    )
 
 
 class _Told:

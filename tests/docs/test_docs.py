@@ -18,6 +18,7 @@ PAGES = [
     "README.md",
     "docs/application.md",
     "docs/graph.md",
+    "docs/editing.md",
     "docs/notebook.md",
     "docs/overview.md",
     "docs/tutorial.md",

@@ -515,7 +515,8 @@ def test_old_versions_keep_what_they_need_and_nothing_longer(graph):
     assert [plan["dropped"] for plan in planned.made] == [0, 1]  # nobody who is left saw the second one
     assert planned.released == 0
     text = graph.describe().splitlines()[-1]
-    assert text.startswith("(1 older version is still seen, by 1 executions and 0 snapshots; kept for them: ")
+    assert text.startswith("(1 older version is still seen, by 1 execution; kept for that: ")
+    assert "2 old plans or closed operators" in text
     held.go_on.set()
     assert np.array_equal(request.wait(), IMAGE + 1)
     gc.collect()
