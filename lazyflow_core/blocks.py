@@ -10,11 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from types import EllipsisType
+from typing import Final
 
 from lazyflow_core.errors import RoiError
+from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 
-__all__ = ["BlockGrid", "choose_block_shape"]
+__all__ = ["PIECE", "BlockGrid", "choose_block_shape", "pieces"]
+
+#: Pixels that numpy works on at a time: a few milliseconds, and little beside the cost of a call.
+PIECE: Final = 1 << 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +177,35 @@ def choose_block_shape(
         else:
             block[axis] = longer
     return tuple(block)
+
+
+def pieces(shape: Sequence[int], size: int = PIECE) -> Iterator[tuple[slice | EllipsisType, ...]]:
+    """Yield keys that cut an array into pieces of about ``size`` pixels, with a `checkpoint` before each.
+
+    What is done to a whole array by numpy cannot be stopped; done piece by piece it goes on for a few
+    milliseconds after its request was cancelled, however large the array. Pieces follow each other in memory.
+
+    Examples
+    --------
+    >>> list(pieces((2, 3)))
+    [(Ellipsis,)]
+    >>> for key in pieces((5, 1000), size=2000):
+    ...     print(key[0])
+    slice(0, 2, None)
+    slice(2, 4, None)
+    slice(4, 5, None)
+    """
+    if prod(shape) <= max(size, 1):
+        checkpoint()
+        yield (...,)
+        return
+    row = prod(shape[1:])
+    if row > size:
+        for i in range(shape[0]):
+            for key in pieces(shape[1:], size):
+                yield (slice(i, i + 1), *key)
+        return
+    step = size // row
+    for start in range(0, shape[0], step):
+        checkpoint()
+        yield (slice(start, min(start + step, shape[0])),)

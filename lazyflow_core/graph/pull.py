@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
+from lazyflow_core.blocks import PIECE, pieces
 from lazyflow_core.errors import (
     CircularWaitError,
     ConnectError,
@@ -109,7 +110,7 @@ class AssignedArray:
         region = np.asarray(self.array[roi.slicing])
         if out is None:
             return region
-        np.copyto(out, region)
+        copy_pixels(out, region)
         return out
 
 
@@ -298,7 +299,16 @@ def copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
             f"{slot.operator.name}.execute returned shape {array.shape}, dtype {array.dtype}; expected shape "
             f"{out.shape}, dtype {out.dtype} for {roi}. Write into `out`, or return such an array."
         )
-    np.copyto(out, array)
+    copy_pixels(out, array)
+
+
+def copy_pixels(out: Array, source: Array) -> None:
+    """Copy an array piece by piece, so that it can be stopped."""
+    if out.size <= PIECE:
+        np.copyto(out, source)
+        return
+    for key in pieces(out.shape):
+        np.copyto(out[key], source[key])
 
 
 def reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ It can be asked to stop from its first line on, so nothing else is imported here
 
 import sys
 
-from lazyflow_cli._signals import Stopped, stoppable
+from lazyflow_cli._signals import EXIT_CODES, Stopped, end_now, stoppable
 
 __all__ = ["main"]
 
@@ -19,7 +19,11 @@ def main() -> None:
             main()
     except Stopped as stop:  # while the command was imported, or at its very end
         print(f"lazyflow: stopped by {stop}.", file=sys.stderr)
-        sys.exit(stop.exit_code)
+        end_now(stop.exit_code)
+    except SystemExit as end:
+        if end.code not in EXIT_CODES:
+            raise
+        end_now(end.code)
 
 
 if __name__ == "__main__":

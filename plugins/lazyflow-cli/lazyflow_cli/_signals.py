@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, NoReturn
 
-__all__ = ["Stopped", "stoppable"]
+__all__ = ["EXIT_CODES", "Stopped", "end_now", "stoppable"]
+
+_NUMBERS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+#: What a shell reports for processes that such signals ended.
+EXIT_CODES: Final = frozenset(128 + number for number in _NUMBERS)
 
 #: How long the main thread may overlook a signal before it is knocked at again.
 _PATIENCE_S: Final = 0.05
+
+#: How long removing what is partial may keep somebody who wants out.
+_LEAVING_S: Final = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,16 +37,21 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(told: str = "") -> Iterator[list[Callable[[], object]]]:
     """Raise `Stopped` at the first SIGINT, SIGTERM or SIGHUP; leave the process at the second.
 
-    The first one cancels what is computed and removes partial files, which may take a moment; whoever asks
-    twice wants out, whatever is left behind.
+    The first one cancels what is computed and removes partial files, which may take a moment. Whoever asks
+    twice wants out: only what was entered into the list that this gives is called before.
+
+    Parameters
+    ----------
+    told
+        What to write to standard error at the first one.
     """
+    leaving: list[Callable[[], object]] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield leaving
         return
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     heard = 0
 
     # One handler for both: a second signal may come in before the first line of the first one has run.
@@ -43,15 +59,51 @@ def stoppable() -> Iterator[None]:
         nonlocal heard
         heard += 1
         if heard > 1:
-            os._exit(128 + signum)
+            _leave(leaving, 128 + signum)
+        if told:
+            with contextlib.suppress(OSError):
+                # Not by `print`, which may be what was interrupted.
+                os.write(2, f"{told}\n".encode())
         raise Stopped(signum)
 
     with contextlib.ExitStack() as stack:
-        for number in numbers:
+        for number in _NUMBERS:
             stack.callback(signal.signal, number, signal.signal(number, stop))
         if hasattr(signal, "pthread_kill"):
             stack.enter_context(_knocking(lambda: heard))
-        yield
+        yield leaving
+
+
+def end_now(code: int) -> NoReturn:
+    """End the process as the interpreter does, without taking its modules apart: that takes half a second."""
+    try:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    finally:
+        os._exit(code)
+
+
+def _leave(last: list[Callable[[], object]], code: int) -> NoReturn:
+    """Call what is to be called, for a limited time, and end the process.
+
+    In another thread: this one may have been interrupted while it held whatever these need.
+    """
+    is_done = _thread.allocate_lock()
+    is_done.acquire()
+
+    def call() -> None:
+        for function in list(last):
+            with contextlib.suppress(BaseException):
+                function()
+        is_done.release()
+
+    try:
+        _thread.start_new_thread(call, ())
+        is_done.acquire(timeout=_LEAVING_S)
+    finally:
+        os._exit(code)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,11 +93,11 @@ def command(
     """Run a pipeline file and write what it exports; or one operator on files.
 
     Everything is checked before anything is computed. Targets appear when they are complete, or not at all.
-    Ctrl-C stops and removes what is partial.
+    Ctrl-C stops and removes what is partial; a second one leaves at once.
     """
     done: list[str] = []
     try:
-        with stoppable():
+        with stoppable("stopping; again to leave at once") as leaving:
             described = _described(pipeline, settings, inputs, outputs, exports)
             description = described.with_overrides(roi=roi)
             report: Report = PlainReport()
@@ -107,7 +107,7 @@ def command(
                 report = JsonReport()
             elif sys.stderr.isatty():
                 report = TerminalReport()
-            _run(description, report, done, overwrite, preview, workers, memory)
+            _run(description, report, done, overwrite, preview, workers, memory, leaving)
     except Stopped as stop:
         kept = f"written before: {', '.join(done)}" if done else "nothing was written"
         raise Failure(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
@@ -121,6 +121,7 @@ def _run(
     preview: Path | None,
     workers: int | None,
     memory: str | None,
+    leaving: list[Callable[[], object]],
 ) -> None:
     from lazyflow_core import plugins
     from lazyflow_core.errors import FormatError, StorageError
@@ -158,6 +159,7 @@ def _run(
             for item in group:
                 writers.append(open_writer(item, manager, overwrite))
                 stack.callback(writers[-1].abort)
+                leaving.append(writers[-1].abort)
                 for text in getattr(writers[-1], "notes", ()):
                     report.say(
                         "note", f"note: {shown_path(item.path)}: {text}.", path=str(item.path), note=text

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.blocks import pieces
 
 __all__ = ["POLICIES", "check_dtype", "convert", "converted_range"]
 
@@ -53,6 +54,11 @@ def convert(source: Array, out: Array, overflow: str) -> None:
     >>> out
     array([  0,   0,   0,   3, 255], dtype=uint8)
     """
+    for key in pieces(out.shape):
+        _convert(source[key], out[key], overflow)
+
+
+def _convert(source: Array, out: Array, overflow: str) -> None:
     if out.dtype.kind == "b":
         np.copyto(out, (source != 0) & (source == source))  # NaN differs from itself
     elif out.dtype.kind == "f":

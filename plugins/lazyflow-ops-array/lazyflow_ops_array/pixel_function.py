@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
+from lazyflow_core.blocks import pieces
 from lazyflow_core.errors import SetupError
 
 from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
@@ -126,8 +127,13 @@ class OpPixelFunction(OpPointwise):
             )
         )
 
-    def execute(self, slot: Any, roi: Roi, out: Any) -> Array:
-        return self._apply(self.image.read(roi))
+    def execute(self, slot: Any, roi: Roi, out: Any) -> Array | None:
+        image = self.image.read(roi)
+        if not isinstance(self.function.value, str):
+            return self._apply(image)
+        for key in pieces(out.shape):
+            out[key] = self._apply(image[key])
+        return None
 
     def _apply(self, pixels: Array) -> Array:
         function = self.function.value

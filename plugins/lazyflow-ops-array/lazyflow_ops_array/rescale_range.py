@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
+from lazyflow_core.blocks import pieces
 from lazyflow_core.errors import SetupError
 from lazyflow_core.utility import is_above
 
@@ -110,12 +111,14 @@ class OpRescaleRange(OpPointwise):
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
         new_low, new_high = self._target_range()
-        # To 0..1 first: both ends then become the ends of the new range exactly.
-        values = self._as_fractions(self.image.read(roi))
-        result = (1 - values) * new_low
-        result += values * new_high
-        np.clip(result, new_low, new_high, out=result)
-        convert(result, out, "clip")
+        image = self.image.read(roi)
+        for key in pieces(out.shape):
+            # To 0..1 first: both ends then become the ends of the new range exactly.
+            values = self._as_fractions(image[key])
+            result = (1 - values) * new_low
+            result += values * new_high
+            np.clip(result, new_low, new_high, out=result)
+            convert(result, out[key], "clip")
 
     def _as_fractions(self, image: Any) -> Any:
         """Return where in the range pixels are: 0 at or below its lower end, 1 at or above the upper one."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from lazyflow_core import ParameterSlot, Roi
+from lazyflow_core.blocks import pieces
 from lazyflow_core.utility import is_above
 
 from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
@@ -80,4 +81,6 @@ class OpThreshold(OpPointwise):
         )
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
-        is_above(self.image.read(roi), self.level.value, out=out)
+        image, level = self.image.read(roi), self.level.value
+        for key in pieces(out.shape):
+            is_above(image[key], level, out=out[key])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.request import checkpoint
 
 __all__ = ["symmetric_eigenvalues"]
 
@@ -53,6 +54,7 @@ def symmetric_eigenvalues(tensor: Sequence[Array], out: Sequence[Array | None]) 
     solve = _SOLVERS[len(tensor)]
     # In pieces, so that the intermediates stay small and in the processor's cache.
     for start in range(0, flat[0].size, _CHUNK):
+        checkpoint()
         part = slice(start, start + _CHUNK)
         values = solve(*(a[part].astype(np.float64) for a in flat))
         for result, value in zip(results, values, strict=False):

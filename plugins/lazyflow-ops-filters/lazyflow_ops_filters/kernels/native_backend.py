@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from lazyflow_core.blocks import pieces
 from lazyflow_core.request import run_stoppable
 
 from lazyflow_ops_filters.kernels import filters as f
@@ -223,7 +224,7 @@ class NativeBackend(Backend):
         part = job.grown(footprint.radius)
         data, out, item = job.image[part.region], job.out, job.image.itemsize
         if not _is_of_rows(data):
-            data = np.ascontiguousarray(data)
+            data = _copied(data, data.dtype)
         if not _is_of_rows(out):
             out = np.empty(out.shape, out.dtype)
         lead = 3 - data.ndim
@@ -259,7 +260,7 @@ class NativeBackend(Backend):
             stop.append(s.stop - first)
         data, size = job.image[tuple(cut)], call.dtype.itemsize
         if not _is_of(call.dtype, data) or data.strides[-1] != size:
-            data = np.ascontiguousarray(data, dtype=call.dtype)
+            data = _copied(data, call.dtype)
         lead = 3 - data.ndim
         ones, zeros = (1,) * lead, (0,) * lead
         image = (
@@ -305,7 +306,8 @@ class NativeBackend(Backend):
             prod(job.shape) * call.count < _BRIEF,
         )
         for out, target in copies:
-            out[...] = target
+            for key in pieces(out.shape):
+                out[key] = target[key]
         return code != _NOT_FINITE
 
 
@@ -315,6 +317,14 @@ def _call(work: Callable[[int], int], is_brief: bool) -> int:
     if code == _NO_MEMORY:
         raise MemoryError("the native filter kernels found no memory for their intermediates")
     return code
+
+
+def _copied(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a copy that lies in one piece of memory."""
+    copy = np.empty(array.shape, dtype)
+    for key in pieces(array.shape):
+        copy[key] = array[key]
+    return copy
 
 
 def _is_of(dtype: np.dtype[Any], array: Array) -> bool:

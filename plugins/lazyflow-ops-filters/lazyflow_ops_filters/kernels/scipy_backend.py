@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy
+from lazyflow_core.blocks import pieces
 from scipy.ndimage import correlate1d
 
 from lazyflow_ops_filters.kernels.backend import (
@@ -22,6 +23,9 @@ from lazyflow_ops_filters.kernels.filters import Filter
 __all__ = ["ScipyBackend"]
 
 Array = npt.NDArray[Any]
+
+#: Pixels times weights that scipy works on between two looks for a cancellation: some milliseconds.
+_PASS_TAPS = 1 << 22
 
 
 class ScipyBackend(Backend):
@@ -62,8 +66,14 @@ class ScipyBackend(Backend):
         for axis, weights in enumerate(kernels):
             if weights is None:
                 continue
-            output = out if in_place else precision
-            data = correlate1d(data, weights, axis, output=output, mode=SCIPY_MODES[border])
+            output = out if in_place else np.empty(data.shape, precision)
+            # Cut along the other axes, of which a pass knows nothing.
+            others = data.shape[:axis] + data.shape[axis + 1 :]
+            for key in pieces(others, _PASS_TAPS // (len(weights) * max(1, data.shape[axis]))):
+                if len(key) > axis:
+                    key = (*key[:axis], slice(None), *key[axis:])
+                correlate1d(data[key], weights, axis, output=output[key], mode=SCIPY_MODES[border])
+            data = output
             if not in_place:
                 kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
                 data = data[(slice(None),) * axis + (kept,)]
