@@ -42,7 +42,7 @@ class Check:
     reports_fail: bool = False
 
 
-_MODULES: Final = ("setup", "pull", "push", "concurrency", "lifetime")
+_MODULES: Final = ("setup", "pull", "push", "concurrency", "stopping", "lifetime")
 
 _checks: dict[str, Check] = {}
 

@@ -4,12 +4,13 @@ import concurrent.futures
 import functools
 import random
 import threading
+import time
 
 import numpy as np
 
 from lazyflow_core.errors import LazyflowError
 from lazyflow_core.graph import InputSlot, Operator, OutputSlot, ParameterSlot, StaleBoxes
-from lazyflow_core.request import Request, RequestEvent
+from lazyflow_core.request import Request, RequestEvent, checkpoint
 from lazyflow_core.roi import Roi
 
 HALO = 1
@@ -418,6 +419,28 @@ class OpSwallowsCancel(OpGood):
             out[...] = 0
 
 
+class OpNeverLooks(OpGood):
+    """Takes an eighth of a second for a large region, and looks for no cancellation."""
+
+    work_s = 0.125
+
+    def execute(self, slot, roi, out):
+        super().execute(slot, roi, out)
+        end = time.thread_time() + self.work_s * min(roi.size / (1 << 18), 1)
+        while time.thread_time() < end:
+            self.pause()
+
+    def pause(self):
+        pass
+
+
+class OpLooksOften(OpNeverLooks):
+    """Takes as long, but comes to a checkpoint now and then: no fault."""
+
+    def pause(self):
+        checkpoint()
+
+
 class OpKeepsLock(OpGood):
     """Does not release its lock when it is cancelled."""
 
@@ -582,6 +605,7 @@ MUTANTS = {
     OpGeneration: "sees_one_version",
     OpSwallowsCancel: "cancel_safety",
     OpKeepsLock: "cancel_safety",
+    OpNeverLooks: "stops_soon",
     OpHalfWritten: "cancel_safety",
     OpSwallowsErrors: "error_transparency",
     OpHidesCause: "error_transparency",

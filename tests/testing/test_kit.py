@@ -13,6 +13,7 @@ from .mutants import (
     OpGood,
     OpIsRemembered,
     OpKeepsLock,
+    OpLooksOften,
     OpRemembersPixels,
     OpRemembersVersions,
     OpWithPlan,
@@ -42,7 +43,7 @@ def tidy():
     LEFT_BEHIND.clear()
 
 
-@pytest.mark.parametrize("operator", [OpGood, OpAsksItself, OpWithPlan, OpRemembersVersions])
+@pytest.mark.parametrize("operator", [OpGood, OpAsksItself, OpWithPlan, OpRemembersVersions, OpLooksOften])
 def test_a_correct_operator_passes_every_check(operator):
     results = check_operator(case_of(operator))
     assert [r.name for r in results] == [c.name for c in all_checks()]
