@@ -463,15 +463,21 @@ def test_arrays_that_are_added_at_once_all_stay(tmp_path, names, version, is_the
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a child at a chosen moment")
 @pytest.mark.parametrize(
-    ("name", "gone", "old"),
-    [("mask", [], None), ("labels/mask/0", [], None), ("raw", ["raw"], OLD), ("s0", ["s0", "s1"], OLD)],
+    ("name", "gone", "old", "every"),
+    [
+        ("mask", [], None, 1),
+        ("s0", ["s0", "s1"], OLD, 7),
+        pytest.param("s0", ["s0", "s1"], OLD, 1, marks=pytest.mark.stress),
+        pytest.param("labels/mask/0", [], None, 1, marks=pytest.mark.stress),
+        pytest.param("raw", ["raw"], OLD, 1, marks=pytest.mark.stress),
+    ],
 )
-def test_a_store_that_gets_an_array_is_whole_whenever_the_process_ends(store, name, gone, old, tmp_path):
+def test_a_store_that_gets_an_array_is_whole_whenever_the_process_ends(store, name, gone, old, every):
     step = 0
     while killed_at(step, lambda: create_zarr(str(store), META, dataset=name, overwrite=True)):
         check_the_store(store, *gone)
         old_or_new(lambda: get(open_zarr, store, name), old=old, new=NEW)
-        step += 1
+        step += every
     assert step > 10
     check_the_store(store, *gone)
     np.testing.assert_array_equal(get(open_zarr, store, name), NEW)
