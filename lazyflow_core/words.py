@@ -73,14 +73,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def shown(value: object) -> str:
+def short(value: object) -> str:
     """Return how a value is written, cut where it is long; of one that cannot be written, its class.
 
     Examples
     --------
-    >>> shown([1, "a"]), len(shown("x" * 1000))
+    >>> short([1, "a"]), len(short("x" * 1000))
     ("[1, 'a']", 200)
-    >>> shown(10**5000)  # Python refuses to write so many digits
+    >>> short(10**5000)  # Python refuses to write so many digits
     '<int>'
     """
     try:

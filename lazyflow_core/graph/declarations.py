@@ -22,7 +22,7 @@ from lazyflow_core.graph.multi import MultiInput, MultiOutput, MultiParameter, M
 from lazyflow_core.graph.slots import Slot
 from lazyflow_core.graph.values import Parameter, ValueOutput
 from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.words import near_miss, shown
+from lazyflow_core.words import near_miss, short
 
 if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
@@ -307,18 +307,18 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         __tracebackhide__ = True
         converted = _convert(value, _alternatives(self.type))
         if converted is _REFUSED:
-            raise ParameterError(f"{where}: {shown(value)} is {_article(value)}, not {type_text(self.type)}.")
+            raise ParameterError(f"{where}: {short(value)} is {_article(value)}, not {type_text(self.type)}.")
         if self.choices is not None and converted not in self.choices:
             hint = near_miss(str(converted), map(str, self.choices))
             raise ParameterError(
-                f"{where}: {shown(value)} is not one of {', '.join(map(repr, self.choices))}{hint}"
+                f"{where}: {short(value)} is not one of {', '.join(map(repr, self.choices))}{hint}"
             )
         if self.range is not None and not all(_within(number, self.range) for number in _numbers(converted)):
             raise ParameterError(f"{where}: {value!r} is outside {_range_text(self.range)}.")
         if self.check is not None:
             complaint = self.check(converted)
             if complaint:
-                raise ParameterError(f"{where}: {shown(value)} {complaint.rstrip('.')}.")
+                raise ParameterError(f"{where}: {short(value)} {complaint.rstrip('.')}.")
         return cast(T, converted)
 
     def admits(self, type_: Any) -> bool:
@@ -350,7 +350,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         if self.range is not None:
             parts.append(_range_text(self.range))
         if self.has_default or not level:
-            parts.append(f"default {shown(self.default)}" if self.has_default else "required")
+            parts.append(f"default {short(self.default)}" if self.has_default else "required")
         return ", ".join(parts)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.graph import Operator, OutputSlot, ParameterSlot
 from lazyflow_core.graph.declarations import type_text
-from lazyflow_core.words import near_miss, possible, shown
+from lazyflow_core.words import near_miss, possible, short
 
 __all__ = ["Link", "connection_of", "connections_of", "in_order", "link_in", "link_of", "slots_of"]
 
@@ -38,7 +38,7 @@ def connections_of(
         return (connection_of(where, value, classes),)
     if level > 1 or not isinstance(value, list | tuple):
         raise PipelineError(
-            f"{where} = {shown(value)} is not a list of connections; this input slot takes several, "
+            f"{where} = {short(value)} is not a list of connections; this input slot takes several, "
             'such as ["first.output", "second.output"].'
         )
     return tuple(connection_of(f"{where}[{i}]", each, classes) for i, each in enumerate(value))
@@ -49,10 +49,10 @@ def connection_of(where: str, value: Any, classes: Mapping[str, type[Operator]])
     name, dot, slot = value.partition(".") if isinstance(value, str) else ("", "", "")
     if not (name and dot and slot):
         raise PipelineError(
-            f"{where} = {shown(value)} is not a connection; an input slot takes 'step.slot', "
+            f"{where} = {short(value)} is not a connection; an input slot takes 'step.slot', "
             "such as 'volume.output'."
         )
-    where = f"{where} = {shown(value)}"
+    where = f"{where} = {short(value)}"
     outputs = slots_of(_class_of(where, name, classes), OutputSlot)
     arrays = {key: output for key, output in outputs.items() if output.value_type is None}
     if slot not in arrays:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import PipelineError
 from lazyflow_core.pipeline._toml import Keys, find_lines, read_toml, write_toml
-from lazyflow_core.words import near_miss, possible, printable, shown
+from lazyflow_core.words import near_miss, possible, printable, short
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Graph
@@ -394,7 +394,7 @@ def _step_from(name: str, table: Any, origin: Origin) -> Step:
         )
     if not (isinstance(operator, str) and _ID.fullmatch(operator)):
         raise PipelineError(
-            f"{origin.where(name, 'operator')}: operator = {shown(operator)} is not the id of an operator, "
+            f"{origin.where(name, 'operator')}: operator = {short(operator)} is not the id of an operator, "
             "such as 'filters.gaussian_smoothing'; a pipeline cannot name modules or classes."
         )
     return Step(name, operator, {key: value for key, value in table.items() if key != "operator"})
@@ -406,7 +406,7 @@ def _exports_from(tables: Any, origin: Origin) -> list[Export]:
             f"{origin.where('export')}: exports have double brackets, [[export]]: there may be many."
         )
     if not (isinstance(tables, list | tuple) and all(isinstance(table, Mapping) for table in tables)):
-        raise PipelineError(f"{origin.where('export')}: exports are tables: [[export]], not {shown(tables)}.")
+        raise PipelineError(f"{origin.where('export')}: exports are tables: [[export]], not {short(tables)}.")
     exports = []
     for number, table in enumerate(tables):
         for key in ("slot", "path"):
@@ -419,7 +419,7 @@ def _exports_from(tables: Any, origin: Origin) -> list[Export]:
         for key in _EXPORT_KEYS:
             if key in table and not (isinstance(table[key], str) and table[key]):
                 raise PipelineError(
-                    f"{origin.where('export', number, key)}: {key} = {shown(table[key])} is not a text; "
+                    f"{origin.where('export', number, key)}: {key} = {short(table[key])} is not a text; "
                     f"write {key} in quotes."
                 )
         exports.append(_export_from(table))

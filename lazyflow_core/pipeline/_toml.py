@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from lazyflow_core.errors import PipelineError
-from lazyflow_core.words import printable, shown
+from lazyflow_core.words import printable, short
 
 __all__ = ["Keys", "find_lines", "read_table", "read_toml", "write_toml"]
 
@@ -227,5 +227,5 @@ def _value(value: Any) -> str:
         case Mapping():
             return "{" + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + "}"
     raise PipelineError(
-        f"TOML has no way to write {shown(value)}; a pipeline holds numbers, texts, bools and lists."
+        f"TOML has no way to write {short(value)}; a pipeline holds numbers, texts, bools and lists."
     )
