@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pytest
 
 from lazyflow_core import plugins
-from lazyflow_core.graph import Graph, Operator
+from lazyflow_core.graph import Graph, Operator, arrays, push, values
+from lazyflow_core.graph.versions import MAKING, here, place_in
 from lazyflow_core.plugins import discovery
 from lazyflow_core.request import (
     InlineScheduler,
@@ -110,8 +112,12 @@ def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     and on their classes. Waiting for a lock is a fault if whoever holds it is a request that is suspended, or
     if it takes a second; a few statements of another thread are none. A request that wants a lock which its
     own thread holds would wait forever: it raises instead.
+
+    Such a lock also tells if ``mark_dirty`` is called while it is held, and a change of the graph takes it,
+    in ``setup_outputs`` or ``propagate_dirty``: each of the two would wait for the other.
     """
     found: list[str] = []
+    locks: weakref.WeakSet[_WatchedLock] = weakref.WeakSet()
 
     def complain(what: str) -> None:
         stack = "".join(traceback.format_stack(limit=8)[:-2])
@@ -127,6 +133,18 @@ def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         monkeypatch.setattr(owner, name, watched)
 
+    def watched_lock(lock: Any) -> _WatchedLock:
+        made = _WatchedLock(lock, complain)
+        locks.add(made)
+        return made
+
+    def marking(slot: Any, roi: Any) -> None:
+        if not _in_a_change(slot.graph):
+            for lock in list(locks):
+                if lock.is_mine():
+                    lock.marked_under = "".join(traceback.format_stack(limit=8)[:-1])
+        mark_dirty(slot, roi)
+
     def watch_locks(name: str) -> None:
         make = getattr(threading, name)
 
@@ -134,21 +152,29 @@ def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             maker = str(sys._getframe(1).f_globals.get("__name__"))
             # Those of the framework are held for a few statements; conditions, events, queues are seen above.
             ours = maker in ("threading", "queue") or maker.startswith("lazyflow_core.request")
-            return make() if ours else _WatchedLock(make(), complain)
+            return make() if ours else watched_lock(make())
 
         monkeypatch.setattr(threading, name, made)
 
     for owner in _authors_code():
         for name, value in list(vars(owner).items()):
             if isinstance(value, _LOCKS):
-                monkeypatch.setattr(owner, name, _WatchedLock(value, complain))
+                monkeypatch.setattr(owner, name, watched_lock(value))
     watch(time, "sleep")
     watch(threading.Thread, "join")
     watch(threading.Condition, "wait")
     watch_locks("Lock")
     watch_locks("RLock")
+    mark_dirty = push.mark_dirty
+    monkeypatch.setattr(arrays, "mark_dirty", marking)
+    monkeypatch.setattr(values, "mark_dirty", marking)
     yield
     assert not found, f"a worker was blocked {len(found)} times, first by {found[0]}"
+    for lock in locks:
+        assert lock.marked_under is None or not lock.taken_in_change, (
+            "mark_dirty was called while a lock was held that setup_outputs or propagate_dirty take, so that "
+            f"each waits for the other:\n{lock.marked_under}"
+        )
 
 
 _LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
@@ -167,6 +193,9 @@ class _WatchedLock:
         self._holder: tuple[int, Request[Any] | None] | None = None
         #: How often it complained.
         self.complaints = 0
+        #: Where ``mark_dirty`` was called while it was held, and whether a change of a graph took it.
+        self.marked_under: str | None = None
+        self.taken_in_change = False
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         got: bool = self._lock.acquire(False)
@@ -174,7 +203,12 @@ class _WatchedLock:
             got = self._wait(timeout) if _on_worker() else self._lock.acquire(True, timeout)
         if got:
             self._holder = (threading.get_ident(), current_request())
+            self.taken_in_change = self.taken_in_change or _in_a_change(None)
         return got
+
+    def is_mine(self) -> bool:
+        """Whether the caller holds it."""
+        return self._holder == (threading.get_ident(), current_request())
 
     def _wait(self, timeout: float) -> bool:
         thread, request = self._holder or (0, None)
@@ -205,6 +239,12 @@ class _WatchedLock:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lock, name)
+
+
+def _in_a_change(graph: Graph | None) -> bool:
+    """Whether this is called by a change of that graph, or of any."""
+    version = here.get()[3] if graph is None else (place_in(graph) or (None,) * 4)[3]
+    return version is not None and version.state is MAKING
 
 
 def _authors_code() -> Iterator[Any]:

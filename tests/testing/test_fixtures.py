@@ -32,6 +32,42 @@ def test_a_graph_comes_on_every_scheduler(run):
     result.assert_outcomes(passed=3)
 
 
+def test_mark_dirty_under_a_lock_that_a_change_takes_fails_the_test(run):
+    result = run(
+        """
+        import threading
+        import numpy as np
+        import pytest
+        from lazyflow_core.graph import Graph
+        from lazyflow_core.roi import Roi
+        from lazyflow_core.testing import OpPassThrough
+
+        class OpStore(OpPassThrough):
+            def __init__(self, **slots):
+                self.lock = threading.Lock()
+                super().__init__(**slots)
+
+            def receive(self, slot, roi, data):
+                with self.lock:
+                    self.output.mark_dirty(roi)
+
+        class OpLocksBoth(OpStore):
+            def propagate_dirty(self, slot, roi):
+                with self.lock:
+                    self.output.mark_dirty(roi)
+
+        @pytest.mark.parametrize("kind", [OpStore, OpLocksBoth])
+        def test_it(kind):
+            with Graph() as graph:
+                op = kind(graph=graph, image=np.zeros(4))
+                op.image.assign(np.ones(4))
+                op.image[0] = 1
+        """
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*mark_dirty was called while a lock was held that setup_outputs or*"])
+
+
 def test_a_worker_that_blocks_fails_the_test_and_one_that_is_suspended_does_not(run):
     result = run(
         """
