@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from functools import wraps
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 __all__ = [
     "cause_of",
     "class_name",
+    "contextmanager",
     "context_of",
     "is_a",
     "is_interrupt",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _fields: Any = BaseException.__dict__
 _name_of: Any = type.__dict__["__name__"]
@@ -204,3 +208,59 @@ class logged:
             return False
         log_error(self._logger, self._message, *self._arguments, error=error)
         return True
+
+
+def contextmanager(function: Callable[P, Iterator[T]]) -> Callable[P, Scope[T]]:
+    """Make a context manager of a generator, as `contextlib.contextmanager` does.
+
+    That one assigns to the exception that passes through, which a frozen one refuses: it would be lost.
+
+    Examples
+    --------
+    >>> @contextmanager
+    ... def announced(what):
+    ...     print("begin", what)
+    ...     yield what
+    ...     print("end")
+    >>> with announced("work"):
+    ...     pass
+    begin work
+    end
+    """
+
+    @wraps(function)
+    def enter(*arguments: P.args, **keywords: P.kwargs) -> Scope[T]:
+        generator: Any = function(*arguments, **keywords)
+        return Scope(generator)
+
+    return enter
+
+
+class Scope(Generic[T]):
+    """What a function under `contextmanager` returns, to be entered once."""
+
+    def __init__(self, generator: Generator[T, None, None]) -> None:
+        self._generator = generator
+
+    def __enter__(self) -> T:
+        return next(self._generator)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> bool | None:
+        try:
+            if error is None:
+                next(self._generator)
+            else:
+                self._generator.throw(error)
+        except StopIteration as end:
+            return end is not error
+        except BaseException as raised:
+            # A StopIteration comes out of a generator as the cause of a RuntimeError.
+            if error is None or (raised is not error and cause_of(raised) is not error):
+                raise
+            if raised is not error and not is_a(error, StopIteration):
+                raise
+            set_traceback(error, where)
+            return False
+        raise RuntimeError("a context manager goes on after its yield")

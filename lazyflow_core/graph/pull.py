@@ -218,7 +218,9 @@ def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:
         if not np.can_cast(given.dtype, meta.dtype, "same_kind") and not np.array_equal(array, given):
             raise ValueError(f"{given.dtype} values that {meta.dtype} cannot hold")
     except (ValueError, TypeError) as error:
-        raise ResultError(f"{slot} {roi}: the data do not fit an array of {meta}: {error}.") from error
+        raise ResultError(
+            f"{slot} {roi}: the data do not fit an array of {meta}: {text_of(error)}."
+        ) from error
     graph = slot.graph
     with Snapshot(graph):  # what is known of the slot is the same from the check to the last line of receive
         pending = [slot]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.graph.cells import MISSING, Cell, Missing
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.pull import reason

@@ -17,12 +17,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import GraphError
-from lazyflow_core.foreign import logged
+from lazyflow_core.foreign import contextmanager, logged
 from lazyflow_core.request import RequestEvent
 from lazyflow_core.request.extension import Party, current_party, current_stack
 

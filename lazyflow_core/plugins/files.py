@@ -7,13 +7,12 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lazyflow_core.errors import FormatError, LazyflowError, NoReaderError, PluginError, StorageError
-from lazyflow_core.foreign import sentence
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
 from lazyflow_core.plugins.loading import is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec

@@ -6,12 +6,11 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PluginError
-from lazyflow_core.foreign import sentence
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config
 from lazyflow_core.plugins.loading import (

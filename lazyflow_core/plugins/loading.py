@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import CancelledError, PluginError
-from lazyflow_core.foreign import sentence
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins.config import Config
 from lazyflow_core.words import near_miss
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from lazyflow_core.errors import CircularWaitError, RequestStateError
+from lazyflow_core.foreign import contextmanager
 
 from ._mutex import mutex
 from ._party import Fiber, Party, Waiter, current_fiber

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.testing.case import Case
 from lazyflow_core.testing.registry import LEVEL, Check, all_checks
 from lazyflow_core.testing.trial import NO_ARRAYS, CheckFailed, CheckSkipped, Trial
@@ -16,7 +16,7 @@ from lazyflow_core.testing.trial import NO_ARRAYS, CheckFailed, CheckSkipped, Tr
 __all__ = ["CheckResult", "Session", "check_operator"]
 
 
-@contextlib.contextmanager
+@contextmanager
 def _reports() -> Iterator[list[str]]:
     """Collect what the graph reports instead of raising, such as a propagate_dirty that failed."""
     found: list[str] = []
@@ -25,7 +25,7 @@ def _reports() -> Iterator[list[str]]:
         if record.levelno < logging.ERROR:
             return True
         error = record.exc_info[1] if record.exc_info else None
-        found.append(record.getMessage() + (f" {type(error).__name__}: {error}" if error else ""))
+        found.append(record.getMessage() + (f" {sentence(error)}" if error else ""))
         return False
 
     logger = logging.getLogger("lazyflow_core")
@@ -111,7 +111,7 @@ class Session:
         except CheckFailed as failed:
             return self._ended(check, "failed", str(failed), begin)
         except Exception as error:
-            return self._ended(check, "failed", f"{type(error).__name__}: {error}", begin)
+            return self._ended(check, "failed", f"{sentence(error)}", begin)
         return self._ended(check, "passed", trial.remark, begin)
 
     def _ended(

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from lazyflow_core.errors import LazyflowError, TargetExistsError
+from lazyflow_core.foreign import sentence
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins import PluginManager, ReaderSpec, WriterSpec
 from lazyflow_core.plugins.discovery import OPERATOR_GROUP, OPERATOR_ID, entry_points
@@ -136,7 +137,7 @@ def _description_faults(spec: ReaderSpec | WriterSpec) -> list[str]:
         if not callable(load_target(spec.target, spec.id)):
             faults.append(f"{spec.id!r}: {spec.target} cannot be called.")
     except Exception as error:
-        faults.append(f"{spec.id!r}: {spec.target} cannot be imported: {type(error).__name__}: {error}")
+        faults.append(f"{spec.id!r}: {spec.target} cannot be imported: {sentence(error)}")
     return faults
 
 
@@ -166,7 +167,7 @@ def _round_trip_faults(manager: PluginManager, writer: WriterSpec, readers: set[
                 pass
             return _reading_faults(manager, path, writer.id, pixels, meta) if writer.id in readers else []
     except (LazyflowError, OSError) as error:
-        return [f"{writer.id!r} cannot write and read {meta}: {type(error).__name__}: {error}"]
+        return [f"{writer.id!r} cannot write and read {meta}: {sentence(error)}"]
 
 
 def _reading_faults(manager: PluginManager, path: str, id: str, pixels: Any, meta: ArrayMeta) -> list[str]:

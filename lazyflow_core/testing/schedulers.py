@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.request import RequestCondition, RequestEvent, SeededScheduler, describe_blocked
 from lazyflow_core.request._waitgraph import parked
 
@@ -151,6 +151,6 @@ def explore(
                 scenario(scheduler)
         except Exception as error:
             how = f"{strategy}, {len(scheduler.trace)} steps"
-            raise AssertionError(f"seed {seed} fails ({how}): {type(error).__name__}: {error}") from error
+            raise AssertionError(f"seed {seed} fails ({how}): {sentence(error)}") from error
         traces.add(tuple(scheduler.trace))
     return len(traces)

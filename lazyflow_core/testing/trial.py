@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.graph import Graph, Input, Operator, Output, Slot
 from lazyflow_core.graph.multi import leaves
 from lazyflow_core.request import InlineScheduler, Scheduler

@@ -13,11 +13,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 
 from lazyflow_core.errors import ParameterError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes
 
 __all__ = ["BUDGET_VARIABLE", "Account", "Holding", "MemoryLedger", "memory_ledger", "tick"]

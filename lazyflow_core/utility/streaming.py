@@ -10,7 +10,6 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid, choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestError, RequestTimeoutError, RoiBoundsError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.graph import ArraySlot, Snapshot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request, RequestPool, RequestSemaphore

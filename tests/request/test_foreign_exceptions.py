@@ -4,10 +4,12 @@ import contextlib
 import dataclasses
 import gc
 import logging
+import re
 import sys
 import threading
 import traceback
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -298,6 +300,59 @@ def test_logging_any_exception_gives_one_record_with_its_place(make, caplog):
     (record,) = caplog.records
     assert "it failed" in record.getMessage()
     assert "raise make()" in logging.Formatter().format(record)
+
+
+@hostile
+def test_any_exception_passes_through_a_context_manager_as_it_is(make):
+    ended = []
+
+    @foreign.contextmanager
+    def scope():
+        try:
+            yield 7
+        finally:
+            ended.append(1)
+
+    error = make()
+    with pytest.raises(BaseException) as caught, scope() as seven:
+        raise error
+    assert caught.value is error
+    assert (seven, ended) == (7, [1])
+
+
+def test_a_context_manager_may_end_or_replace_what_passes_through():
+    @foreign.contextmanager
+    def scope(replacement):
+        try:
+            yield
+        except ValueError as error:
+            if replacement is not None:
+                raise replacement from error
+
+    with scope(None):
+        raise ValueError("over")
+    with pytest.raises(KeyError) as caught, scope(KeyError("other")):
+        raise ValueError("broken")
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(StopIteration), scope(None):
+        raise StopIteration
+
+
+def test_nothing_of_ours_uses_what_assigns_to_exceptions_of_others():
+    root = Path(foreign.__file__).parents[1]
+    sources = [*root.glob("lazyflow_core/**/*.py"), *root.glob("plugins/*/lazyflow_*/**/*.py")]
+    wrong = [
+        f"{path.relative_to(root)}: {words}"
+        for path in sources
+        if path.name != "foreign.py"
+        for words in ("contextlib.contextmanager", ".with_traceback(", "_logger.exception(")
+        if words in path.read_text()
+    ]
+    wrong += [
+        path.name for path in sources if re.search("from contextlib import .*contextm", path.read_text())
+    ]
+    assert len(sources) > 100
+    assert wrong == []
 
 
 def test_a_handler_that_raises_costs_nobody_anything(caplog):

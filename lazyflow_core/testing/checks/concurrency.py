@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestError, RequestTimeoutError
+from lazyflow_core.foreign import shown, text_of
 from lazyflow_core.request import (
     Request,
     RequestState,
@@ -170,9 +171,14 @@ def error_transparency(trial: Trial) -> None:
                     break  # it asks fewer times
                 tried += 1
                 if raised is None:
-                    trial.fail(f"{slot}: read {k} of {name} raised {error!r}, but the request gave a result.")
+                    trial.fail(
+                        f"{slot}: read {k} of {name} raised {shown(error)}, but the request gave a result."
+                    )
                 if error not in _causes(raised):
-                    trial.fail(f"{slot}: {name} raised {error!r}, but what arrived is {raised!r} without it.")
+                    trial.fail(
+                        f"{slot}: {name} raised {shown(error)}, but what arrived is {shown(raised)} "
+                        "without it."
+                    )
                 trial.expect_part(slot, slot.meta.roi, slot.read(), f" after {name} failed once")
     if not tried:
         trial.skip("no request reads an input")
@@ -292,7 +298,8 @@ def _cancel_at(trial: Trial, bench: Bench, name: str, after: int) -> bool:
         )
     except (RequestCancelledError, RequestError) as error:
         trial.fail(
-            f"{slot}: after a request was cancelled at read {after} of {name} the next one fails: {error}"
+            f"{slot}: after a request was cancelled at read {after} of {name} the next one fails: "
+            f"{text_of(error)}"
         )
     trial.expect_part(
         slot, slot.meta.roi, np.asarray(found), f" after a request was cancelled at read {after}"

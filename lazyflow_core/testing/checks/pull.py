@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import LazyflowError
+from lazyflow_core.foreign import text_of
 from lazyflow_core.graph import Output
 from lazyflow_core.roi import Roi
 from lazyflow_core.testing.case import InputArray
@@ -66,8 +67,8 @@ def input_unchanged(trial: Trial) -> None:
                 try:
                     found = slot.read(roi)
                 except LazyflowError as error:
-                    if "read-only" in str(error):
-                        trial.fail(f"{slot} {roi} writes into an input: {error}")
+                    if "read-only" in text_of(error):
+                        trial.fail(f"{slot} {roi} writes into an input: {text_of(error)}")
                     raise
                 for name, given in arrays.items():
                     if given.pixels.tobytes() != originals[name].tobytes():

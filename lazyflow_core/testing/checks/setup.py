@@ -15,6 +15,7 @@ import numpy as np
 
 from lazyflow_core.axes import Axes
 from lazyflow_core.errors import GraphError, LazyflowError, SetupError
+from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.graph import Operator, ParameterSlot, ValueOutput
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import InlineScheduler
@@ -208,7 +209,7 @@ def plans_are_dropped_once(trial: Trial) -> None:
             trial.fail(f"{name}: a plan was dropped {times} times; only the graph calls drop.")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _changing(trial: Trial, kind: Any) -> Iterator[Bench]:
     """Give an operator of another class after each change of the case was refused once and made once."""
     case = replace(trial.case, operator=kind)
@@ -328,4 +329,4 @@ def _expect_same_as_new(trial: Trial, content: dict[str, InputArray]) -> None:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) if isinstance(error, LazyflowError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LazyflowError) else sentence(error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from enum import IntEnum
 
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.words import printable
 
 __all__ = ["ExitCode", "Failure", "failing", "one_line", "table"]
@@ -32,7 +32,7 @@ class Failure(Exception):
         self.code = code
 
 
-@contextlib.contextmanager
+@contextmanager
 def failing(code: ExitCode, *errors: type[Exception]) -> Iterator[None]:
     """Turn errors of these classes into a `Failure` with that code."""
     try:

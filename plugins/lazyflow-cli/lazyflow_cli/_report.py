@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from lazyflow_core.foreign import contextmanager
 
 from lazyflow_cli._failure import one_line
 from lazyflow_cli._text import speed_text
@@ -28,7 +28,7 @@ class QuietReport:
     def say(self, event: str, text: str, **facts: Any) -> None:
         """Tell one thing: ``text`` to people, ``event`` and ``facts`` to programs."""
 
-    @contextlib.contextmanager
+    @contextmanager
     def progress(self, label: str) -> Iterator[Any]:
         """Give a function that takes a `Progress`; ``label`` says of what."""
         yield lambda progress: None
@@ -44,7 +44,7 @@ class JsonReport(QuietReport):
         """Write the facts."""
         click.echo(json.dumps({"event": event, **facts}))
 
-    @contextlib.contextmanager
+    @contextmanager
     def progress(self, label: str) -> Iterator[Any]:
         """Write an object per tenth."""
         yield _per_tenth(
@@ -66,7 +66,7 @@ class PlainReport(QuietReport):
         """Write the text."""
         click.echo(one_line(text), err=event != "written")
 
-    @contextlib.contextmanager
+    @contextmanager
     def progress(self, label: str) -> Iterator[Any]:
         """Write a line per tenth."""
         yield _per_tenth(
@@ -77,7 +77,7 @@ class PlainReport(QuietReport):
 class TerminalReport(PlainReport):
     """The same lines, and a bar that moves."""
 
-    @contextlib.contextmanager
+    @contextmanager
     def progress(self, label: str) -> Iterator[Any]:
         """Show a bar with speed and remaining time, and remove it at the end."""
         from rich.console import Console

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, NoReturn
 
+from lazyflow_core.foreign import contextmanager
+
 __all__ = ["EXIT_CODES", "Stopped", "end_now", "stoppable"]
 
 _NUMBERS: Final = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -36,7 +38,7 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + signum
 
 
-@contextlib.contextmanager
+@contextmanager
 def stoppable(told: str = "") -> Iterator[list[Callable[[], object]]]:
     """Raise `Stopped` at the first SIGINT, SIGTERM or SIGHUP; leave the process at the second.
 
@@ -106,7 +108,7 @@ def _leave(last: list[Callable[[], object]], code: int) -> NoReturn:
         os._exit(code)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _knocking(heard: Callable[[], int]) -> Iterator[None]:
     """Wake the main thread until it has heard of as many signals as arrived.
 

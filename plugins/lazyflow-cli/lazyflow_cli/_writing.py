@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+
+from lazyflow_core.foreign import contextmanager
 
 from lazyflow_cli._failure import ExitCode, Failure, failing
 from lazyflow_cli._text import pixel_text, shown_path, speed_text, time_text
@@ -83,7 +84,7 @@ def open_writer(item: BuiltExport, manager: Any, overwrite: bool) -> Writer:
     return writer
 
 
-@contextlib.contextmanager
+@contextmanager
 def _how_to_overwrite() -> Iterator[None]:
     """Add to the complaint about a target that exists how this command is told to replace it."""
     from lazyflow_core.errors import TargetExistsError
@@ -164,7 +165,7 @@ def write(
         )
 
 
-@contextlib.contextmanager
+@contextmanager
 def blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
     """Turn what fails while computing into a `Failure`: is input, output or operator to blame?"""
     from lazyflow_core.errors import ExecuteError, FormatError, RequestError, StorageError

@@ -149,6 +149,7 @@ def _judge(error: BaseException) -> tuple[str, int]:
         return message + hint, max(error.exit_code, ExitCode.MISTAKE)
 
     from lazyflow_core import errors
+    from lazyflow_core.foreign import sentence
 
     if isinstance(error, errors.PipelineError | errors.UnknownOperatorError):
         return str(error), ExitCode.MISTAKE
@@ -160,7 +161,7 @@ def _judge(error: BaseException) -> tuple[str, int]:
         return str(error), ExitCode.INPUT
     if isinstance(error, errors.LazyflowError):
         return str(error), ExitCode.FAILED
-    return f"{type(error).__name__}: {error} (--traceback tells where.)", ExitCode.FAILED
+    return f"{sentence(error)} (--traceback tells where.)", ExitCode.FAILED
 
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
 from lazyflow_core.blocks import pieces
 from lazyflow_core.errors import SetupError
+from lazyflow_core.foreign import shown
 
 from lazyflow_ops_array.base import OpPointwise, check_real, ram_per_pixel
 
@@ -115,7 +116,7 @@ class OpPixelFunction(OpPointwise):
         try:
             probe = self._apply(np.ones((1,) * meta.ndim, meta.dtype))
         except Exception as error:
-            raise SetupError(f"function failed on one pixel of {meta.dtype}: {error!r}.") from error
+            raise SetupError(f"function failed on one pixel of {meta.dtype}: {shown(error)}.") from error
         if not isinstance(probe, np.ndarray) or probe.shape != (1,) * meta.ndim or probe.dtype.hasobject:
             raise SetupError(f"function returned {probe!r} for an array of one pixel, not such an array.")
         self.set_output(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lazyflow_core.errors import FormatError, StorageError
+from lazyflow_core.foreign import class_name, text_of
 
 __all__ = ["MAX_CHUNK_BYTES", "check_declared", "checked_dtype", "foreign_errors", "listed", "one_line"]
 
@@ -81,7 +82,7 @@ class foreign_errors:
 
 def one_line(error: BaseException) -> str:
     """Return the text of an exception as one short printable sentence."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(text_of(error).split()) or class_name(error)
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     if len(text) > 300:
         text = text[:297] + "..."
@@ -143,5 +144,5 @@ def _errno(error: BaseException) -> int:
     """Return the error number behind an exception, 0 if there is none."""
     if not isinstance(error, OSError):
         return 0
-    found = _ERRNO_IN_TEXT.search(str(error))
+    found = _ERRNO_IN_TEXT.search(text_of(error))
     return error.errno or (int(found[1]) if found else 0)

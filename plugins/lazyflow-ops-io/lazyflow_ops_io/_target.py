@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lazyflow_core.errors import StorageError, TargetExistsError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import check_unread
 
@@ -336,7 +337,7 @@ class _Lock:
     __del__ = release  # of a writer that was dropped
 
 
-@contextlib.contextmanager
+@contextmanager
 def _only_one_in(folder: Path) -> Iterator[None]:
     """Let one thread of one process at a time begin or name targets in a folder, where locks allow it.
 

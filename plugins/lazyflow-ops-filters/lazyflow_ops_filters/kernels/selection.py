@@ -10,6 +10,7 @@ import os
 from functools import cache
 
 from lazyflow_core.errors import ParameterError
+from lazyflow_core.foreign import sentence
 
 from lazyflow_ops_filters.kernels.backend import Backend
 
@@ -84,7 +85,7 @@ def _load(name: str) -> Backend | str:
         return VigraBackend()
     # Not only ImportError: a vigra that was built for another numpy raises SystemError.
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return sentence(error)
 
 
 def _ask_plugins(name: str) -> Backend | str:

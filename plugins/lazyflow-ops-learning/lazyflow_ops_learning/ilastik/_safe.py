@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import FormatError, StorageError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.utility import format_bytes
 
 __all__ = ["ProjectFile"]
