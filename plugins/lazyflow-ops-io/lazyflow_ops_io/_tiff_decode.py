@@ -103,8 +103,9 @@ def decoder_of(path: str, page: Any, stored: np.dtype[Any]) -> Decode:
         raise FormatError(f"{path!r} has fewer pixels of colour than of brightness, which is not read here.")
     mirrored = page.fillorder == 2
 
-    def row_bytes(shape: tuple[int, ...]) -> int:
-        return -(-shape[-2] * shape[-1] * bits // 8)
+    def bytes_of(shape: tuple[int, ...]) -> int:
+        depth, length, width, samples = shape
+        return depth * length * (-(-width * samples * bits // 8))
 
     def decode(
         data: bytes, shape: tuple[int, ...], largest: tuple[int, ...], number: int
@@ -112,8 +113,8 @@ def decoder_of(path: str, page: Any, stored: np.dtype[Any]) -> Decode:
         if mirrored:
             data = _MIRRORED[np.frombuffer(data, np.uint8)].tobytes()
         # The last strip of a page may be shorter than the others, or as long.
-        needed = prod(shape[:-2]) * row_bytes(shape)
-        most = prod(largest[:-2]) * row_bytes(largest)
+        needed = bytes_of(shape)
+        most = bytes_of(largest)
         try:
             found = unpack(data, most, True)
         except RuntimeError:  # of Zstandard that does not say its size, which has to be right

@@ -156,6 +156,13 @@ class TiffReader(ArrayReader):
         #: Stored shape of a segment; the last strip of a page may be shorter.
         self._segment = segment[1:]
         self._rows = None if page.is_tiled else page.imagelength
+        here = set(self._five.values())
+        #: The part of a segment that is in the array; None for all of it.
+        self._lacks: tuple[slice, ...] | None = tuple(
+            slice(None) if i in here or segment[i] == 1 else slice(1) for i in range(1, 5)
+        )
+        if self._lacks == (slice(None),) * 4:
+            self._lacks = None
         self._decode = decoder_of(path, page, stored)
         self._nodata = page.nodata
         self._file = raw
@@ -208,13 +215,12 @@ class TiffReader(ArrayReader):
 
         A page of one row can have tiles of 16, of which one is meant.
         """
-        five = pixels[np.newaxis]
-        here = set(self._five.values())
-        five = five[tuple(slice(None) if i in here else slice(1) for i in range(5))]
+        if self._lacks is not None:
+            pixels = pixels[self._lacks]
         shape = [1] * len(self._shape)
         for i, which in self._five.items():
-            shape[i] = five.shape[which]
-        return five.reshape(shape)
+            shape[i] = pixels.shape[which - 1] if which else 1
+        return pixels.reshape(shape)
 
     def _release(self) -> None:
         self._file.close()
