@@ -9,8 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from lazyflow_core.utility import Holding, MemoryLedger, format_bytes, memory_ledger, tick
-from lazyflow_core.utility.ledger import BUDGET_VARIABLE
+from lazyflow_core.utility import BUDGET_VARIABLE, Holding, MemoryLedger, format_bytes, memory_ledger, tick
 
 __all__ = ["BUDGET_VARIABLE", "Block", "MemoryManager", "Packed", "memory_manager", "tick"]
 
