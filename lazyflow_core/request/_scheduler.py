@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._request import Request
 
-__all__ = ["Scheduler", "default_scheduler", "no_scheduler", "runs_here"]
+__all__ = ["Scheduler", "default_scheduler", "no_scheduler", "open_schedulers", "runs_here"]
 
 logger = logging.getLogger("lazyflow_core")
 
@@ -159,10 +159,14 @@ def default_scheduler() -> Scheduler:
         return _default
 
 
+def open_schedulers() -> list[Scheduler]:
+    """Return all schedulers of this process that have not closed."""
+    return [scheduler for scheduler in list(_schedulers) if scheduler.is_alive]
+
+
 def _close_all_at_exit() -> None:
-    for scheduler in list(_schedulers):
-        if scheduler.is_alive:
-            scheduler.close(EXIT_GRACE)
+    for scheduler in open_schedulers():
+        scheduler.close(EXIT_GRACE)
 
 
 def _forget_parent_process() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _closing
 from ._cpus import usable_cpu_count
+from ._exit import watch_the_end
 from ._help import block_and_help
 from ._mutex import mutex
 from ._party import Party, Waiter
@@ -170,6 +171,7 @@ class ThreadedScheduler(Scheduler):
             for worker in workers:
                 worker.others = tuple(other for other in workers if other is not worker)
             self.workers = workers
+        watch_the_end()
         for worker in workers:
             worker.thread.start()
         if self._stall_warning is not None:

@@ -333,3 +333,49 @@ def test_what_a_frozen_collector_does_not_see_is_not_left_dangling():
             gc.collect()
         """
     )
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "threading.Thread(target=request.wait).start()",
+        "ThreadPoolExecutor(1).submit(request.wait)",
+        "threading.Thread(target=lock.acquire).start()",
+        "threading.Thread(target=lambda: gather(never.wait, never.wait)).start()",
+        "threading.Thread(target=request.future().result).start()",
+    ],
+)
+def test_a_thread_that_waits_for_what_nobody_will_bring_does_not_keep_the_interpreter(wait):
+    done = run(
+        f"""
+        from concurrent.futures import ThreadPoolExecutor
+        never, begun, lock = RequestEvent(), threading.Event(), RequestLock()
+        def work():
+            with lock:
+                begun.set()
+                never.wait()
+        request = Request(work).submit()
+        begun.wait()
+        {wait}
+        print("main is over", flush=True)
+    """,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "main is over"
+
+
+def test_a_thread_that_goes_on_after_the_main_thread_may_wait_for_requests():
+    done = run(
+        """
+        import time
+        def later():
+            threading.main_thread().join()
+            for k in range(3):
+                print(Request(lambda: k).submit().wait(), flush=True)
+                print(RequestEvent().wait(timeout=0.7), flush=True)
+        Request(lambda: 1).submit().wait()
+        threading.Thread(target=later).start()
+    """,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["0", "False", "1", "False", "2", "False"]
