@@ -23,9 +23,20 @@ from lazyflow_ops_filters.kernels.filters import PRECISIONS, Filter
 from lazyflow_ops_filters.kernels.selection import AUTO, get_backend
 from lazyflow_ops_filters.units import PIXEL, in_pixels
 
-__all__ = ["OpFilter", "OpGaussianFilter", "Plan", "backend_slot", "check_sigma", "precision_slot"]
+__all__ = [
+    "COMPUTED_BY",
+    "OpFilter",
+    "OpGaussianFilter",
+    "Plan",
+    "backend_slot",
+    "check_sigma",
+    "precision_slot",
+]
 
 Sigma = float | tuple[float, ...]
+
+#: Key of ``meta.extra`` for which kernels computed the pixels: builds round differently.
+COMPUTED_BY = "filters.computed_by"
 
 
 def check_sigma(value: Sigma) -> str | None:
@@ -158,6 +169,13 @@ class Plan:
         return tuple(result)
 
 
+def _with(before: str, backend: Backend) -> str:
+    """Return whose kernels computed an image, after those that computed what it is made from."""
+    here = backend.describe()
+    here = here if here.startswith(backend.name) else f"{backend.name} ({here})"
+    return here if before in ("", here) else f"{before}, {here}"
+
+
 def _longer(shape: tuple[int, ...], axis: int, factor: int) -> tuple[int, ...]:
     return (*shape[:axis], shape[axis] * factor, *shape[axis + 1 :])
 
@@ -177,7 +195,8 @@ class OpFilter(Operator):
     -------
     output : OutputSlot, shape and axes of ``image``
         With several results per pixel the channel axis is that much longer, or a new one in front of the
-        spatial axes.
+        spatial axes. ``meta.extra["filters.computed_by"]`` names the kernels and their build, which decide
+        how results are rounded.
 
     Regions
     -------
@@ -371,6 +390,7 @@ class OpFilter(Operator):
             max_block=largest,
             channel_names=names,
             ram_per_pixel=self._ram_per_pixel(plan),
+            extra={**meta.extra, COMPUTED_BY: _with(meta.extra.get(COMPUTED_BY, ""), plan.backend)},
         )
 
     def _ram_per_pixel(self, plan: Plan) -> float:

@@ -110,6 +110,11 @@ class OpDistanceTransform(_OpReaching):
     With a bound as in `OpFilter`. Without, all at once: the image, 8 bytes per pixel of the result, and 56
     bytes per pixel of one frame while it is measured.
 
+    Stopping
+    --------
+    With a bound in pieces of at least 65536 pixels, eight times as wide as the halo. Without, nobody can stop
+    scipy while it measures a frame, or a slice: a cancelled request ends after it.
+
     All else as in `OpFilter`.
     """
 
@@ -161,6 +166,10 @@ class OpHysteresisThreshold(_OpReaching):
     ------
     With a bound as in `OpFilter`. Without, all at once: the image, 2 bytes per pixel of the result, and 16
     bytes per pixel of one frame while its objects are found.
+
+    Stopping
+    --------
+    As in `OpDistanceTransform`: without a bound a cancelled request ends after the frame.
 
     All else as in `OpFilter`.
     """

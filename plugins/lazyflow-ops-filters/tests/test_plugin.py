@@ -114,3 +114,21 @@ def test_doctor_says_what_auto_means_and_why(monkeypatch):
     refused = next(lazyflow_doctor())
     assert not refused.ok
     assert "'nonsense' cannot be used" in refused.detail
+
+
+def test_the_meta_says_which_kernels_of_which_build_compute():
+    import numpy as np
+    from lazyflow_core import Graph
+
+    from lazyflow_ops_filters.neighborhood import OpMedian
+    from lazyflow_ops_filters.smoothing import OpGaussianSmoothing
+
+    builds = {name: detail for name, problem, detail in k.describe_backends() if not problem}
+    with Graph() as graph:
+        for name, detail in builds.items():
+            smooth = OpGaussianSmoothing(graph=graph, image=np.zeros((9, 9)), sigma=1.0, backend=name)
+            said = smooth.output.meta.extra["filters.computed_by"]
+            assert said == (detail if detail.startswith(name) else f"{name} ({detail})")
+            twice = OpMedian(graph=graph, image=smooth.output, radius=1, backend="scipy")
+            again = twice.output.meta.extra["filters.computed_by"]
+            assert again == (said if name == "scipy" else f"{said}, {builds['scipy']}")

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lazyflow_core.axes import Axes
+from lazyflow_core.blocks import pieces
 from lazyflow_core.errors import AxesError, ResultError, RoiBoundsError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins.files import AXES_GUESSED, NOTES
+from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import note_closed, note_open
@@ -141,7 +143,9 @@ class MappedReader(ArrayReader):
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         assert self._pixels is not None
-        out[...] = self._pixels[roi.slicing]
+        pixels = self._pixels[roi.slicing]
+        for key in pieces(out.shape):
+            out[key] = pixels[key]
 
     def _release(self) -> None:
         self._pixels = None  # the mapping ends with its last reference
@@ -318,6 +322,7 @@ def copy_chunks(
         )
     every = slice(None)
     for index, there, here in zip(product(*numbers), product(*targets), product(*sources), strict=True):
+        checkpoint()
         part = out[there]
         rows = load(index, here[0], part)
         if rows is None:

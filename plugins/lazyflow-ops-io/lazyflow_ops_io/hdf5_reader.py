@@ -21,6 +21,7 @@ import numpy.typing as npt
 from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_packed
@@ -196,6 +197,7 @@ class Hdf5Reader(ArrayReader):
         for index in product(
             *(range(a // c, -(-b // c)) for a, b, c in zip(roi.start, roi.stop, self._chunks, strict=True))
         ):
+            checkpoint()
             place = self._place(index)
             if place is not None:
                 offset, count, left_out = place

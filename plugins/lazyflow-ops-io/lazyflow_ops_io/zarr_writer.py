@@ -17,6 +17,7 @@ import numpy as np
 from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
 from lazyflow_ops_io._border import foreign_errors
@@ -160,6 +161,7 @@ class ZarrWriter(ArrayWriter):
 
     def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
         for part in self._grid.touching(roi):
+            checkpoint()
             chunk = data[part.relative_to(roi).slicing]
             if chunk.shape != self.step:
                 whole = np.zeros(self.step, self._stored)  # chunks at the end of the array are stored whole
