@@ -73,12 +73,12 @@ class ArraySlot(Slot):
         #: What went stale since somebody asked first, for requests that want to know; see `SlotRequest`.
         self._stale: StaleBoxes | None = None
         #: Requests that give up when their region goes stale.
-        self._watchers: weakref.WeakSet[SlotRequest] | None = None
+        self._watchers: dict[weakref.ref[SlotRequest], None] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether it can be asked for pixels."""
-        settled = self.operator.graph.versions.settled
+        settled = self._versions.settled
         state = self._state
         if state[0] > settled:
             state = self._seen()
@@ -104,6 +104,12 @@ class ArraySlot(Slot):
             return cast("State", own.versions.look_up(version, self, "_state"))
         return state
 
+    def remember_stale(self) -> None:
+        """Remember from now on what goes stale."""
+        with self.operator.graph.versions.lock:  # of two who ask first, one
+            if self._stale is None:
+                self._stale = StaleBoxes(self.operator.graph)
+
     def first_lacking(self) -> Slot | None:
         """Return itself, if it is not ready in the newest version."""
         return self if self._state[1] is None else None
@@ -120,7 +126,7 @@ class ArraySlot(Slot):
         NotReadyError
             If nothing is known yet; the text leads to the first culprit.
         """
-        settled = self.operator.graph.versions.settled
+        settled = self._versions.settled
         state = self._state
         if state[0] > settled:
             state = self._seen()
@@ -301,7 +307,7 @@ class ArraySlot(Slot):
         who began before goes on with what was there. What no longer fits the array by then is clipped. It is
         not called while a lock is held that ``setup_outputs`` or ``propagate_dirty`` take.
         """
-        settled = self.operator.graph.versions.settled
+        settled = self._versions.settled
         state = self._state
         if state[0] > settled:
             state = self._seen()
@@ -426,7 +432,7 @@ class Output(ArraySlot):
     @property
     def meta(self) -> ArrayMeta:
         """What the array will be; operators assign it in ``setup_outputs``, None for not ready."""
-        settled = self.operator.graph.versions.settled
+        settled = self._versions.settled
         state = self._state
         if state[0] > settled:
             state = self._seen()

@@ -156,6 +156,7 @@ class Operator(metaclass=OperatorType):
     def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
         values = self.__dict__
         setup: Any = graph.setup
+        values["graph"] = graph
         values["_born"] = born = setup.version.number
         slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
         inputs, parameters, outputs = [], [], []
@@ -170,7 +171,6 @@ class Operator(metaclass=OperatorType):
         # Into the dictionary: __setattr__ guards the slots against everybody else.
         values.update(
             slots,
-            graph=graph,
             parent=parent,
             name=name or type(self).__name__,
             rank=1,

@@ -29,7 +29,6 @@ from lazyflow_core.errors import (
     RoiError,
 )
 from lazyflow_core.foreign import class_name, is_a, text_of
-from lazyflow_core.graph.stale import StaleBoxes
 from lazyflow_core.graph.versions import Snapshot, enter, here, leave, seen
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Priority, Request
@@ -132,7 +131,7 @@ class SlotRequest(Request[Array]):
         self.slot = slot
         self.roi = roi
         if slot._stale is None:
-            slot._stale = StaleBoxes(slot.operator.graph)
+            slot.remember_stale()
         #: Number of the version it sees; None before it begins.
         self._version: int | None = None
         #: What the operators say of a failure; the request itself keeps only the root cause.
@@ -193,8 +192,9 @@ def watch(request: SlotRequest) -> None:
     """Let a request give up when its region goes stale before it is done."""
     slot = request.slot
     if slot._watchers is None:
-        slot._watchers = weakref.WeakSet()
-    slot._watchers.add(request)
+        slot._watchers = {}
+    watchers = slot._watchers
+    watchers[weakref.ref(request, lambda gone: watchers.pop(gone, None))] = None
 
 
 def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Array:

@@ -177,9 +177,11 @@ class Walk:
     def outdate(self, slot: ArraySlot, boxes: list[Roi] | None) -> None:
         """Let those requests of a slot give up that want to when one of the boxes, or anything, is stale."""
         if slot._watchers:
+            # A list of them at once: others may begin to watch meanwhile.
+            requests = [request for reference in list(slot._watchers) if (request := reference())]
             self._outdated += [
                 request
-                for request in slot._watchers
+                for request in requests
                 if boxes is None or any(box.intersects(request.roi) for box in boxes)
             ]
 
@@ -219,7 +221,7 @@ class Walk:
             if slot.feeds_operator and (operator.computed or not operator.outputs):
                 self._tell(slot, boxes)
             for follower in slot._downstream:
-                if not follower.level:  # each element of a list is a follower of its own
+                if not follower._level:  # each element of a list is a follower of its own
                     pending.append((follower, boxes))
 
     def _visit(self, operator: Operator) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
@@ -72,14 +72,14 @@ class Transaction:
             return joined
         place = place_in(graph)
         if place is not None:
-            if place[1] is not None:
-                raise GraphError(
-                    "the graph cannot be changed from inside execute; change it before or after."
-                )
             if place[3].state is MAKING:
                 raise GraphError(
                     "the graph cannot be changed from inside propagate_dirty or propagate_change, or by what "
                     "a change started and waits for; let setup_outputs do it, or change it afterwards."
+                )
+            if place[1] is not None:
+                raise GraphError(
+                    "the graph cannot be changed from inside execute; change it before or after."
                 )
         graph.gate.enter()
         setup = self._setup = graph.setup = Setup(graph)
@@ -261,13 +261,17 @@ class Setup:
             if same_meta and old_source is source:
                 continue
             self._before.setdefault(slot, old_meta)
-            self._note_readiness(slot._container)
+            if slot._container is not None:
+                self._note_readiness(slot._container)
             if not same_meta and slot.feeds_operator:
                 if meta is not None:
                     cast("Input", slot).check_contract(meta, slot._upstream)
                 self.affect(slot.operator)
             self.set(slot, "_state", (self._number, meta, source))
-            pending += cast("Iterator[ArraySlot]", singles(slot._downstream))
+            follower: Any
+            for follower in slot._downstream:
+                if not follower._level:
+                    pending.append(follower)
 
     def set_value(self, slot: Parameter[Any] | ValueOutput[Any], value: Any) -> None:
         """Let a slot and all that is connected to it have a value, each in its own type.
@@ -473,10 +477,14 @@ class Setup:
     def _collect_emissions(self) -> None:
         """Find out what subscribers are told, from the version they are told of."""
         emit = self._emissions.append
-        for slot in self._before:
-            if isinstance(slot, ArraySlot) and slot._watchers and slot._state[1] != self._before[slot]:
+        heard = []
+        for slot, old in self._before.items():
+            if slot._signals is not None:
+                heard.append((slot, old))
+            if isinstance(slot, ArraySlot) and slot._watchers and slot._state[1] != old:
                 self._walk.outdate(slot, None)
-        heard = [(slot, old) for slot, old in self._before.items() if slot._signals is not None]
+        if not (heard or self._was_ready or self._events):
+            return
         arrays = [(slot, old, slot._state[1]) for slot, old in heard if isinstance(slot, ArraySlot)]
         lists = [(m, was) for m, was in self._was_ready.items() if (m.first_lacking() is None) != was]
         for slot, old, new in arrays:

@@ -87,6 +87,7 @@ class Slot:
         "_index",
         "_signals",
         "_upstream",
+        "_versions",
         "operator",
         "rank",
     )
@@ -95,6 +96,8 @@ class Slot:
     feeds_operator: ClassVar[bool] = True
     #: What it carries; slots of different contents do not connect.
     contents: ClassVar[Literal["array", "value"]] = "array"
+    #: 0 unless it is a list; for loops over all slots, where a property would be a call each.
+    _level: int = 0
     #: What to call for its contents, for error messages.
     _contents_hint: ClassVar[str] = "slot.read() and slot.as_array()"
     #: Attributes that it is asked for and does not have, and what is meant.
@@ -112,6 +115,8 @@ class Slot:
         self._declaration: Any = declaration
         #: Number of the version that it came with; of an element of a list its own.
         self._born: int = operator._born
+        #: Those of its graph, at hand for whoever looks whether what is there is seen by everybody.
+        self._versions = operator.graph.versions
         #: Made when somebody subscribes; most slots of most graphs have none.
         self._signals: dict[str, SlotSignal] | None = None
         # The next four are written by the setup transaction only.
@@ -140,7 +145,7 @@ class Slot:
     @property
     def level(self) -> int:
         """0 for a slot, 1 for a list of slots, 2 for a list of lists, …"""
-        return 0
+        return self._level
 
     @property
     def graph(self) -> Graph:

@@ -29,7 +29,7 @@ T = TypeVar("T")
 def seen_value(slot: Parameter[Any] | ValueOutput[Any]) -> Any:
     """Return what a slot has in the version that is seen here: a value, who computes it, or `MISSING`."""
     graph = slot.operator.graph
-    settled = graph.versions.settled
+    settled = slot._versions.settled
     number, value = slot._state
     if number <= settled:
         return value
@@ -104,7 +104,7 @@ class Parameter(Slot, Generic[T]):
         GraphError
             When reading a computed value during setup.
         """
-        settled = self.operator.graph.versions.settled
+        settled = self._versions.settled
         number, value = self._state
         if number > settled:
             value = self._seen()

@@ -124,11 +124,11 @@ class Version:
 class Versions:
     """The versions of one graph that can be read: the current one, and older ones while they are needed."""
 
-    __slots__ = ("_last_number", "_left", "_lock", "_oldest", "abandoned", "current", "settled")
+    __slots__ = ("_last_number", "_left", "_oldest", "abandoned", "current", "lock", "settled")
 
     def __init__(self) -> None:
         #: Held for a few statements; never while something is waited for or somebody else's code runs.
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         #: What everybody sees who begins now. Written under the lock, read without it.
         self.current = Version(0, ALIVE)
         self._oldest = self.current
@@ -147,7 +147,7 @@ class Versions:
 
     def enter(self, inherited: Version | None, *, snapshot: bool = False) -> Version:
         """Begin to see a version: that of whoever started this, while it is alive; else the current one."""
-        with self._lock:
+        with self.lock:
             version = self.current
             if inherited is not None and inherited.count:
                 version = inherited
@@ -158,7 +158,7 @@ class Versions:
 
     def leave(self, version: Version, *, snapshot: bool = False) -> None:
         """End what `enter` began; what nobody needs any more goes."""
-        with self._lock:
+        with self.lock:
             version.count -= 1
             if snapshot:
                 version.snapshots -= 1
@@ -169,7 +169,7 @@ class Versions:
     def enter_one_where(self, fits: Callable[[Version], bool]) -> Version | None:
         """Begin to see the newest living version that fits; return None if there is none."""
         for version in reversed(self.alive()):
-            with self._lock:
+            with self.lock:
                 if version is not self.current and not version.count:
                     continue
                 version.count += 1
@@ -194,7 +194,7 @@ class Versions:
 
         ``duties`` are for when nobody sees the version before it any more.
         """
-        with self._lock:
+        with self.lock:
             before = self.current
             if duties:
                 before.duties += duties
@@ -236,7 +236,7 @@ class Versions:
 
     def look_up(self, version: Version | None, target: Any, field: str) -> Any:
         """Return what a field is in a version; None, or one that is gone, for the current one."""
-        with self._lock:
+        with self.lock:
             if version is None or version.state is DEAD:
                 version = self.current
             # The field first: what is in it was noted before it was written.
@@ -256,7 +256,7 @@ class Versions:
     def alive(self) -> list[Version]:
         """Return the versions that are seen or can be, the oldest first."""
         found = []
-        with self._lock:
+        with self.lock:
             version: Version | None = self._oldest
             while version is not None:
                 if version.state is ALIVE:
@@ -267,7 +267,7 @@ class Versions:
     def wait_for_executions(self) -> None:
         """Wait until nothing executes in an older version than the current one."""
         while True:
-            with self._lock:
+            with self.lock:
                 version: Version | None = self._oldest
                 while version is not self.current and version is not None:
                     if version.count > version.snapshots:
@@ -301,7 +301,7 @@ class Versions:
     # ---------------------------------------------------------------------------------------------- the end
 
     def _tidy(self, version: Version) -> None:
-        with self._lock:
+        with self.lock:
             event = None
             if version.count == version.snapshots:
                 event, self._left = self._left, None
@@ -314,13 +314,13 @@ class Versions:
     def _bury(self, version: Version) -> list[Callable[[], object]]:
         """Hand on what a version noted, in pieces; return what is to be done then, outside of any lock."""
         dropped: list[Any] = []
-        with self._lock:
+        with self.lock:
             if version.state is DEAD or version.count or version is self.current:
                 return []
             version.state = DEAD
         notes = version.notes
         while True:
-            with self._lock:
+            with self.lock:
                 # The neighbour is asked anew each time: it may have been buried itself meanwhile.
                 older = version.older
                 for _ in range(min(_PIECE, len(notes))):
@@ -433,7 +433,7 @@ def enter(graph: Graph) -> Token[Any]:
     versions = graph.versions
     if place[0] is None:
         # The usual case, written out: `Versions.enter`.
-        with versions._lock:
+        with versions.lock:
             version = versions.current
             version.count += 1
         outer = None
@@ -463,16 +463,26 @@ def leave(graph: Graph, token: Token[Any]) -> None:
     version = here.get()[3]
     here.reset(token)
     versions = graph.versions
-    with versions._lock:  # `Versions.leave`, written out
+    with versions.lock:  # `Versions.leave`, written out
         version.count -= 1
         if version is versions.current or (version.count and versions._left is None):
             return
     versions._tidy(version)
 
 
+#: Stands for the stack where operators execute further up but a version was looked at in between: what is
+#: asked begins anew, and nothing may be changed.
+_FURTHER_UP: Final = object()
+
+
 def look(graph: Graph, version: Version) -> Token[Any]:
     """See a version of a graph from here on, without executing; ``here.reset`` ends it."""
-    return here.set((graph, None, None, version, around(graph)))
+    place = here.get()
+    if place[0] is None:  # the usual case
+        return here.set((graph, None, None, version, None))
+    place = place_in(graph)
+    stack = None if place is None or place[1] is None else _FURTHER_UP
+    return here.set((graph, stack, None, version, around(graph)))
 
 
 def seen(graph: Graph, target: Any, field: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PipelineError
@@ -24,6 +25,12 @@ def describe_graph(graph: Graph, registry: Any = None) -> tuple[Step, ...]:
 
         registry = plugins.default()
     ids = _ids(registry)
+    # Others may change the graph meanwhile; inside of a change of our own what is there is ours.
+    with graph.snapshot() if graph.current_setup() is None else nullcontext():
+        return _steps(graph, ids)
+
+
+def _steps(graph: Graph, ids: dict[str, str]) -> tuple[Step, ...]:
     names = _names(graph)
     steps, sources = {}, {}
     for operator, name in names.items():

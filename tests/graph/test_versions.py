@@ -844,9 +844,16 @@ def test_a_change_inside_execute_or_propagate_dirty_is_an_error_at_once(graph, c
                 elsewhere(lambda: context.run(setattr, self.amount, "value", 9))
             self.amount.value = 9
 
+    class OpChangesInASnapshot(OpAdd):
+        def execute(self, slot, roi, out):
+            with graph.snapshot():
+                assert np.array_equal(self.image.read(), IMAGE)
+                self.amount.value = 9
+
     op = OpChanges(graph=graph, image=IMAGE)
-    with pytest.raises(ExecuteError, match="cannot be changed from inside execute"):
-        op.output.read()
+    for wrong in (op, OpChangesInASnapshot(graph=graph, image=IMAGE)):
+        with pytest.raises(ExecuteError, match="cannot be changed from inside execute"):
+            wrong.output.read()
     for change in (op.image.mark_dirty, lambda: op.image.assign(IMAGE + 1)):
         change()
         assert "cannot be changed from inside propagate_dirty" in str(caplog.records[-1].exc_info[1])
