@@ -21,7 +21,7 @@ def main() -> None:
         print(f"lazyflow: stopped by {stop}.", file=sys.stderr)
         end_now(stop.exit_code)
     except SystemExit as end:
-        if end.code not in EXIT_CODES:
+        if not isinstance(end.code, int) or end.code not in EXIT_CODES:
             raise
         end_now(end.code)
 

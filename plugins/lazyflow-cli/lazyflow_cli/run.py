@@ -324,7 +324,8 @@ def _check_places(description: Pipeline, built: BuiltPipeline, preview: Path | N
     sources = [
         (Path(value), f"what {name} reads")
         for name, operator in built.operators.items()
-        if "path" in operator.slots and isinstance(value := operator.slots["path"].value, str)
+        if "path" in operator.slots
+        and isinstance(value := getattr(operator.slots["path"], "value", None), str)
     ]
     for path, what in (*targets, *sources, (file, "the pipeline file")):
         found = overlap(preview, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import numpy as np
@@ -84,7 +85,7 @@ class MemoryManager:
         self._account = self.ledger.account("cache.blocks")
 
     @property
-    def lock(self) -> threading.RLock:  # type: ignore[valid-type]
+    def lock(self) -> AbstractContextManager[bool]:
         """The lock of the ledger."""
         return self.ledger.lock
 

@@ -99,7 +99,8 @@ class BlockStore(Generic[C]):
     def find_or_claim(self, key: Key, claimant: C, version: int = 0) -> Block | C:
         """Return the block of a version, else who computes it, else ``claimant``, who claims it now."""
         with self._manager.lock:
-            for block in (self.blocks.get(key), *self._old.get(key, ())):
+            kept: tuple[Block | None, ...] = (self.blocks.get(key), *self._old.get(key, ()))
+            for block in kept:
                 if block is not None and _holds(block.since, block.until, version):
                     return block
             claims = self._claims.setdefault(key, [])

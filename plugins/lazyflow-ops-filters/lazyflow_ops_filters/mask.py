@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, prod
 from typing import Any
 
@@ -56,9 +56,7 @@ class _OpReaching(OpFilter):
         result.flags.writeable = False
         # The slot keeps it; the ledger must not keep the slot. Essential, since any block needs all of it.
         forget = weakref.WeakMethod(slot.forget)
-        account.keep_as_long_as(
-            result, Holding(result.nbytes, lambda holding: (forget() or bool)(), essential=True)
-        )
+        account.keep_as_long_as(result, Holding(result.nbytes, lambda _: _call(forget()), essential=True))
         return result
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
@@ -194,3 +192,9 @@ class OpHysteresisThreshold(_OpReaching):
         if not low <= high:
             raise SetupError(f"low={low:g} must not be above high={high:g}.")
         return HysteresisThreshold(low, high, self.reach.value, tuple(map(self.filters, axes)))
+
+
+def _call(function: Callable[[], object] | None) -> None:
+    """Call what a weak reference led to, if it is still there."""
+    if function is not None:
+        function()

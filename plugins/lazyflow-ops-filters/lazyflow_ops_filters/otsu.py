@@ -168,4 +168,4 @@ class OpOtsuThreshold(Operator):
 def _finite(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the finite numbers of a block in float64, or wider."""
     finite = block[np.isfinite(block)]
-    return finite.astype(np.promote_types(finite.dtype, np.float64))
+    return np.asarray(finite, np.promote_types(finite.dtype, np.float64))

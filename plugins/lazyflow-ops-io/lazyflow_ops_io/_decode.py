@@ -83,9 +83,9 @@ def check_packed(count: int, size: int) -> int:
 
 def _streams(begin: Callable[[], Any], data: Any, size: int, less: bool) -> Any:
     """Unpack one stream after another, at most one byte more than expected."""
-    stream = begin()
+    stream: Any = begin()
     found = stream.decompress(data, size + 1)
-    if len(found) < size and getattr(stream, "unused_data", b""):
+    if len(found) < size and getattr(stream, "unused_data", None):
         # Several streams in a row, which gzip and bzip2 allow: in pieces, so that what is left over of one
         # stream is copied once, not once for each stream.
         whole, parts = 0, []
@@ -128,7 +128,7 @@ def unlzma(data: Any, size: int, less: bool = False) -> Any:
 
 def zstd(data: Any, size: int, less: bool = False) -> Any:
     """Unpack one frame of Zstandard; one that does not say its size must have ``size`` exactly."""
-    from numcodecs import zstd as codec  # type: ignore[import-untyped]  # has no py.typed
+    from numcodecs import zstd as codec
 
     says = _zstd_content(data)
     out = np.empty(size if says is None else _says("Zstandard", says, size, less), np.uint8)
@@ -209,7 +209,7 @@ def unshuffle(data: Any, itemsize: int) -> Any:
 
 def check_fletcher32(data: Any) -> Any:
     """Return the data before the checksum that HDF5's fletcher32 filter appends, if it is right."""
-    from numcodecs.fletcher32 import Fletcher32  # type: ignore[import-untyped]  # has no py.typed
+    from numcodecs.fletcher32 import Fletcher32
 
     if len(data) < 4:
         raise ValueError(f"a chunk of {len(data)} bytes has no checksum")

@@ -210,7 +210,9 @@ def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...]]:
     size = attributes.get(_ELEMENT_SIZE, attributes.get(_ELEMENT_SIZE.upper()))
     if axes is None or guessed:
         axes = usual_axes(shape)
-        guessed = not (np.size(size) == len(shape) and axes.keys in ("zyx", "yx"))  # it has this order
+        guessed = not (
+            size is not None and np.size(size) == len(shape) and axes.keys in ("zyx", "yx")
+        )  # it has this order
     axes = _with_element_size(axes, size)
     names = _json_list(attributes.get(_CHANNEL_NAMES))
     channels = [shape[i] for i in axes.of_kind("channel")]

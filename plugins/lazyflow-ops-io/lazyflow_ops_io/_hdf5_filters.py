@@ -201,7 +201,7 @@ def _look(code: int, values: Values, data: Any, size: int | None) -> None:
 def _of_hdf5plugin() -> frozenset[int]:
     """Return the filters that the package hdf5plugin brings to HDF5; importing it registers them."""
     try:
-        import hdf5plugin  # type: ignore[import-untyped, import-not-found]  # optional, has no py.typed
+        import hdf5plugin
     except ImportError:
         return frozenset()
     return frozenset(hdf5plugin.FILTERS[name] for name in hdf5plugin.get_config().registered_filters)

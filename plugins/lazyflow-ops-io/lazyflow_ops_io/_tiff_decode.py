@@ -63,7 +63,7 @@ _MIRRORED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)), bitorder=
 def _imagecodecs() -> Any:
     """Return imagecodecs, None if it is not installed."""
     try:
-        import imagecodecs  # type: ignore[import-not-found, import-untyped]  # optional
+        import imagecodecs
     except ImportError:
         return None
     return imagecodecs

@@ -121,7 +121,7 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
             elif tag in _OTHERS:
                 todo += [(offset, False) for offset in _offsets(file, size, layout, kind, 1, value)]
             elif tag == _DESCRIPTION:
-                text = _read(file, size, *struct.unpack(layout.offset, value), long)
+                text = _read(file, size, struct.unpack(layout.offset, value)[0], long)
                 if b"<?xml" in text[:100] or b"<OME" in text[:1000]:
                     descriptions.append(text)
         if image and not ({_WIDTH, _LENGTH} <= tags and (_STRIP_OFFSETS in tags or _TILE_OFFSETS in tags)):
@@ -148,7 +148,7 @@ def _offsets(file: BinaryIO, size: int, layout: _Layout, kind: int, count: int, 
         return []
     form = f"{layout.order}{count}{letter}"
     if struct.calcsize(form) > len(value):
-        value = _read(file, size, *struct.unpack(layout.offset, value), struct.calcsize(form))
+        value = _read(file, size, struct.unpack(layout.offset, value)[0], struct.calcsize(form))
     if len(value) < struct.calcsize(form):
         return []
     return [n for n in struct.unpack_from(form, value) if n]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -163,7 +164,7 @@ def parse_3(
             permutation = _permutation(path, configuration.get("order"), len(stored_shape))
             back = tuple(np.argsort(permutation).tolist())
             stored_shape = tuple(stored_shape[i] for i in permutation)
-            undo.append(lambda a, back=back: a.transpose(back))
+            undo.append(partial(np.transpose, axes=back))
         elif name != _BITROUND:
             elementwise = _elementwise(path, name, configuration)
             if elementwise is None:
@@ -171,7 +172,7 @@ def parse_3(
             decoded, stored_after, function = elementwise
             if decoded.itemsize != stored.itemsize:
                 raise FormatError(f"{path!r}: the codec {name!r} gives {decoded}, expected {stored}.")
-            undo.append(lambda a, f=function, s=stored_shape: f(a.reshape(-1)).reshape(s))
+            undo.append(partial(_flat, function, stored_shape))
             stored = stored_after
     if not named:
         raise FormatError(f"{path!r} has no codec that makes bytes.")
@@ -268,7 +269,7 @@ class _BytesSteps:
             self._size = None
         elif short in _CHECKSUMS:
             at_start = configuration.get("location", "start" if short in ("crc32", "adler32") else "end")
-            self._undo.append(lambda data, sum_=_CHECKSUMS[short], s=at_start == "start": sum_(data, s))
+            self._undo.append(partial(_taken_off, _CHECKSUMS[short], at_start == "start"))
             self._size = None if size is None else size + 4
         elif short == "shuffle":
             itemsize = configuration.get("elementsize", 4)
@@ -276,7 +277,7 @@ class _BytesSteps:
                 raise FormatError(f"{self._path!r}: shuffle has elementsize {itemsize!r:.80}.")
             self._undo.append(lambda data: unshuffle(data, itemsize))
         elif short == "packbits" and size == self._count:
-            self._undo.append(lambda data, n=size: _unpackbits(data, n))
+            self._undo.append(partial(_unpackbits, count=size))
             self._size = 1 + -(-size // 8)
         elif short != _BITROUND.removeprefix("numcodecs."):
             found = _elementwise(self._path, name, configuration)
@@ -286,9 +287,7 @@ class _BytesSteps:
             if size != self._count * decoded.itemsize:
                 raise FormatError(f"{self._path!r}: the codec {name!r} gives {decoded}, which does not fit.")
             expected = self._size = self._count * stored.itemsize
-            self._undo.append(
-                lambda data, t=stored, n=expected: function(_frombuffer(data, t, (n // t.itemsize,), "C"))
-            )
+            self._undo.append(partial(_of_buffer, function, stored, expected))
 
 
 def _unpacking(decode: Decoder, size: int | None, most: int) -> Undo:
@@ -329,6 +328,20 @@ def _frombuffer(data: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: 
     if view.nbytes != size:
         raise ValueError(f"it has {view.nbytes} bytes, expected {size}")
     return np.frombuffer(view, dtype).reshape(shape, order=order)
+
+
+def _flat(function: Undo, shape: tuple[int, ...], array: npt.NDArray[Any]) -> Any:
+    """Undo a codec of values, which does not know shapes."""
+    return function(array.reshape(-1)).reshape(shape)
+
+
+def _of_buffer(function: Undo, dtype: np.dtype[Any], size: int, data: Any) -> Any:
+    """Undo a codec of values on bytes, which are to be so many."""
+    return function(_frombuffer(data, dtype, (size // dtype.itemsize,), "C"))
+
+
+def _taken_off(checksum: Callable[[Any, bool], Any], at_start: bool, data: Any) -> Any:
+    return checksum(data, at_start)
 
 
 def _unpackbits(data: Any, count: int) -> npt.NDArray[np.uint8]:

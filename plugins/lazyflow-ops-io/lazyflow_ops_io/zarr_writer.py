@@ -200,7 +200,7 @@ def _encoder(compression: str | None) -> Callable[[np.ndarray[Any, Any]], Any]:
         return lambda chunk: chunk.reshape(-1).view(np.uint8).data
     if compression == "gzip":
         return lambda chunk: gzip(chunk.reshape(-1).view(np.uint8).data)
-    import numcodecs  # type: ignore[import-untyped]  # has no py.typed
+    import numcodecs
 
     if compression == "zstd":
         return numcodecs.Zstd(level=3).encode  # type: ignore[no-any-return]
@@ -212,7 +212,7 @@ def _compressors(name: str | None, zarr_format: Literal[2, 3], dtype: np.dtype[A
     if name in (None, "none"):
         return None
     if zarr_format == 2:
-        import numcodecs  # type: ignore[import-untyped]  # has no py.typed
+        import numcodecs
 
         if name == "zstd":
             return numcodecs.Zstd(level=3)

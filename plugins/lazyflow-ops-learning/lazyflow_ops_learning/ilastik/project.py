@@ -273,7 +273,7 @@ def _selection(file: ProjectFile, group: str) -> tuple[tuple[Any, ...], ...]:
         )
     unknown = [
         name
-        for name, used in zip(features, matrix.any(axis=1), strict=True)
+        for name, used in zip(features, map(any, matrix.tolist()), strict=True)
         if used and name not in _FEATURES
     ]
     if unknown:
