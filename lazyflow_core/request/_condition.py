@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from lazyflow_core.errors import CancelledError
+from lazyflow_core.errors import CancelledError, CircularWaitError
 
 from ._lock import RequestLock
 from ._mutex import mutex
@@ -101,8 +101,17 @@ class RequestCondition(Unique):
                     self._queue.wake_one()  # the notification is somebody else's
             raise
         finally:
-            if self._lock._owner is not waiter.host:
-                self._lock._acquire(party, None, shield=True)
+            # In line, so that a Ctrl-C on the way is heard inside: the caller is going to release the lock.
+            # Looked at without the mutex: nobody but its host takes a lock for itself.
+            try:
+                if self._lock._owner is not waiter.host:
+                    self._lock._acquire(party, None, shield=True)
+            except CircularWaitError:
+                raise
+            except BaseException:
+                if self._lock._owner is not waiter.host:
+                    self._lock._acquire(party, None, shield=True)
+                raise
         if verdict is Verdict.CANCELLED:
             raise CancelledError(f"{waiter.host!r} was cancelled")
         return verdict is Verdict.WOKEN

@@ -92,7 +92,7 @@ class RequestCore(Generic[T], Unique):
     #: How many requests wait for it, one for the next; there once it has waited. See `check_nesting`.
     _nesting: int
     #: Who runs it inline and so waits for it. There only meanwhile.
-    _host: Interest
+    _host: Interest | None
     _has_roots = False
 
     def __init__(
@@ -202,44 +202,48 @@ class RequestCore(Generic[T], Unique):
         ``host`` is who counts as waiting when it comes to cancelling; None: the one who runs on ``party``.
         """
         me = party.request
-        context = self._context
-        fiber = party if type(party) is Fiber else None
-        if fiber is not None:
-            outer_context = fiber.gr_context
-            if context is NOTHING:
-                # A copy: what the workload sets does not leak into the waiter.
-                context = None if outer_context is None else copy_context()
-            if context is not outer_context:
-                fiber.gr_context = context
         edge: WaiterHost = party if me is None else me
-        self._host = edge if host is None else host
-        edge._waiting = self
-        party.request = self  # type: ignore[assignment]
-        party.depth += 1
-        # The edge was written before this is read; `cancel` writes this before it follows the edge. So a
-        # cancellation of the waiter that came after its last look reaches what it waits for either way.
-        if edge._cancelled:
-            self.cancel()  # type: ignore[attr-defined]
+        depth = party.depth
+        fiber = party if type(party) is Fiber else None
+        outer_context = None if fiber is None else fiber.gr_context
         try:
+            context = self._context
+            if fiber is not None:
+                if context is NOTHING:
+                    # A copy: what the workload sets does not leak into the waiter.
+                    context = None if outer_context is None else copy_context()
+                if context is not outer_context:
+                    fiber.gr_context = context
+            self._host = edge if host is None else host
+            edge._waiting = self
+            party.request = self  # type: ignore[assignment]
+            party.depth = depth + 1
+            # The edge was written before this is read; `cancel` writes this before it follows the edge. So a
+            # cancellation of the waiter that came after its last look reaches what it waits for either way.
+            if edge._cancelled:
+                self.cancel()  # type: ignore[attr-defined]
             if fiber is not None:
                 # Not Context.run: it would put a C call on the stack, which is copied at every switch.
                 self._execute(party)
             else:
                 (copy_context() if context is NOTHING else context or Context()).run(self._execute, party)
-        except BaseException as error:
-            # A Ctrl-C between two statements of ours, or the end of the stack. There may be no room to end
-            # the request here; the outermost level does it.
-            party.torn.append((self, error))  # type: ignore[arg-type]
-            raise
         finally:
-            party.depth -= 1
+            party.depth = depth
             party.request = me
             edge._waiting = None
-            del self._host
+            self._host = None
             if fiber is not None:
                 fiber.gr_context = outer_context
-            if party.torn and me is None:
-                finish_torn(party)
+
+    def _tear(self, error: BaseException, party: Party) -> None:
+        """Note that an exception of our own code came out of it after it was claimed; end it if that can be.
+
+        A Ctrl-C between two statements of ours, no memory, or the end of the stack. In the last case there is
+        no room to end the request here; the outermost level does it.
+        """
+        party.torn.append((self, error))  # type: ignore[arg-type]
+        if party.request is None or type(error) is not RecursionError:
+            finish_torn(party)
 
     def _execute(self, party: Party) -> None:
         """Run the claimed request to its outcome. Does not raise, whatever the workload does."""
@@ -271,7 +275,7 @@ class RequestCore(Generic[T], Unique):
             if self._cancelled:
                 state = CANCELLED
                 outcome = None
-        if state is FINISHED and self._parent is None:
+        if state is FINISHED:
             # The same as `_finish`, without a call and a look at what cannot be.
             try:
                 del self._workload
@@ -284,6 +288,14 @@ class RequestCore(Generic[T], Unique):
                 if self._cancelled:  # asked at this very moment
                     watched.pop(self, None)
                 self._children = None
+                parent = self._parent
+                if parent is not None:
+                    children = parent._children
+                    if children is not None:
+                        children.pop(self, None)
+                    else:
+                        parent._child_ended(self)
+                    self._parent = None
                 links = self._links
                 if links is not None:
                     self._deliver(links, party)
@@ -436,6 +448,8 @@ class RequestCore(Generic[T], Unique):
 
 def finish_torn(party: Party) -> None:
     """Bring to their ends the requests that were torn out of `RequestCore._execute`."""
-    while party.torn:
-        request, error = party.torn.pop()
+    torn = party.torn
+    while torn:
+        request, error = torn[-1]
         request._finish_interrupted(error, party)
+        torn.remove((request, error))

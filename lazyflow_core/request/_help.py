@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._failure import pass_on_interrupt
 from ._mutex import mutex
-from ._party import ThreadParty, Waiter
+from ._party import Fiber, Waiter
 from ._state import MAX_INLINE_DEPTH, RequestState
 from ._waitgraph import dependencies
 
@@ -39,7 +39,7 @@ def block_and_help(scheduler: ThreadedScheduler, waiter: Waiter) -> None:
     A wait with a deadline only waits: nobody knows how long the work would take.
     """
     party = waiter.party
-    assert type(party) is ThreadParty
+    assert type(party) is not Fiber
     if waiter.timeout is not None or party.depth >= MAX_INLINE_DEPTH:
         waiter.block()
         return
@@ -64,6 +64,9 @@ def block_and_help(scheduler: ThreadedScheduler, waiter: Waiter) -> None:
         if request is not None and request._claim():
             try:
                 request._execute_inline(party, _NOBODY)
+            except BaseException as error:
+                request._tear(error, party)
+                raise
             finally:
                 waiter.host._waiting = waiter
             if request._state is RequestState.FAILED:

@@ -111,9 +111,11 @@ class RequestLock(Unique):
             _debug.checks.about_to_acquire(self, party)
         host = party.request or party
         waiter = None
+        is_free = False
         try:
             with mutex:
-                if self._owner is None:
+                is_free = self._owner is None
+                if is_free:
                     self._owner = host
                     if _debug.checks:
                         _debug.checks.acquired(self, host)
@@ -128,20 +130,16 @@ class RequestLock(Unique):
             # The first who waits has all be told if the owner forgets to release it; see `release`.
             self._watch(owner)
             verdict = self._queue.park(waiter)
+            if verdict is Verdict.CANCELLED or (verdict is Verdict.WOKEN and host._cancelled and not shield):
+                raise CancelledError(f"{host!r} was cancelled")
+            if verdict is Verdict.CLOSED:
+                raise self._owner_is_gone()
+            return verdict is Verdict.WOKEN
         except BaseException:
-            if self._queue.give_up(waiter):
+            # Handed over, or taken, and nobody will hear of it.
+            if self._queue.give_up(waiter) or (is_free and self._owner is host):
                 self.release()
             raise
-        if verdict is Verdict.WOKEN:
-            if host._cancelled and not shield:
-                self.release()
-                raise CancelledError(f"{host!r} was cancelled")
-            return True
-        if verdict is Verdict.CANCELLED:
-            raise CancelledError(f"{host!r} was cancelled")
-        if verdict is Verdict.CLOSED:
-            raise self._owner_is_gone()
-        return False
 
     def _watch(self, owner: Any) -> None:
         if hasattr(owner, "on_done"):

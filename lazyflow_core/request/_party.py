@@ -202,15 +202,23 @@ class Waiter:
         Seconds, or None for ever.
     is_shielded
         Whether a cancellation leaves this wait alone; for waits that put something in order.
+    is_patient
+        Whether a worker may run some short requests before it goes on with this fiber.
     """
 
-    __slots__ = ("_gate", "host", "is_shielded", "party", "target", "timeout", "verdict")
+    __slots__ = ("_gate", "host", "is_patient", "is_shielded", "party", "target", "timeout", "verdict")
 
     def __init__(
-        self, party: Party, target: Any, timeout: float | None = None, is_shielded: bool = False
+        self,
+        party: Party,
+        target: Any,
+        timeout: float | None = None,
+        is_shielded: bool = False,
+        is_patient: bool = False,
     ) -> None:
         self.party = party
         self.is_shielded = is_shielded
+        self.is_patient = is_patient
         self.host: WaiterHost = party.request or party
         self.target = target
         self.timeout = timeout
@@ -251,19 +259,17 @@ class Waiter:
     def block_for(self, seconds: float) -> bool:
         """Block this thread for a while; return whether somebody has decided."""
         assert self._gate is not None
-        return self._gate.acquire(timeout=seconds)
+        return self._gate.acquire(timeout=seconds) or self.verdict is not None
 
     def block(self) -> None:
         """Block this thread until somebody decided or the time is over."""
-        gate = self._gate
-        assert gate is not None
         # CPython runs signal handlers between two statements of the main thread. A signal that arrives on the
         # way into the wait would be heard when the wait ends, so this one ends now and then. So it does in
         # other threads: a Ctrl-C may have torn `decide` between verdict and gate.
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         while True:
             left = SIGNAL_HEARTBEAT if deadline is None else deadline - time.monotonic()
-            if gate.acquire(timeout=min(max(left, 0.0), SIGNAL_HEARTBEAT)) or self.verdict is not None:
+            if self.block_for(min(max(left, 0.0), SIGNAL_HEARTBEAT)):
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 self.decide(Verdict.TIMED_OUT)

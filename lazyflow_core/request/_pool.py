@@ -15,7 +15,7 @@ from ._mutex import mutex
 from ._party import Fiber, Party, Verdict, Waiter, current_party, current_stack
 from ._queue import WaitQueue, check_not_cancelled
 from ._request import Request
-from ._scheduler import Scheduler, default_scheduler, no_scheduler, runs_here
+from ._scheduler import Scheduler, default_scheduler, no_scheduler
 from ._state import MAX_INLINE_DEPTH, RequestState
 from ._unique import Unique
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestPool", "gather"]
 
-QUEUED = RequestState.QUEUED
 FAILED = RequestState.FAILED
 
 #: What a party may wait for at a pool, beside room and the next result.
@@ -98,11 +97,13 @@ class RequestPool(Generic[T], Unique):
         self._failed: list[Request[T]] = []
         self._is_cancelled = False
         self._is_left = False
+        #: Whether it takes members: nothing of the three above.
+        self._is_open = True
         #: While there are unfinished members, the request among whose children the pool stands for them: the
         #: one that submitted the first of these. None: a foreign thread did.
         self._owner: Request[Any] | None = None
-        #: Who waits for room or the next result, and who for all members. Made when needed. Waking is a hint
-        #: and hands nothing over: whoever wakes looks again.
+        #: Who waits for room or the next result, and who for all members; None: nobody. Waking is a hint and
+        #: hands nothing over: whoever wakes looks again.
         self._for_some: WaitQueue | None = None
         self._for_all: WaitQueue | None = None
 
@@ -133,6 +134,7 @@ class RequestPool(Generic[T], Unique):
             raise
         finally:
             self._is_left = True
+            self._is_open = False
         if error is None:
             self._raise_failures()
         elif self._failed and error.__cause__ is self._failed[0]._outcome.error:
@@ -156,10 +158,10 @@ class RequestPool(Generic[T], Unique):
     def cancel(self) -> None:
         """Cancel all members and accept no more. Members somebody else waits for go on."""
         with mutex:
+            self._is_open = False
             self._is_cancelled = True
             members = list(self._unfinished)
-            if self._for_some:
-                self._for_some.wake_all()
+            self._wake_some()
         for member in members:
             member.cancel()
 
@@ -188,9 +190,8 @@ class RequestPool(Generic[T], Unique):
         try:
             while True:
                 with mutex:
-                    is_open = not (self._failed or self._is_cancelled or self._is_left)
                     if (
-                        is_open
+                        self._is_open
                         and (limit is None or len(unfinished) < limit)
                         and (me is None or not me._cancelled)
                     ):
@@ -299,29 +300,41 @@ class RequestPool(Generic[T], Unique):
 
     def _child_ended(self, member: Request[T], again: bool = False) -> None:
         """Hear that a member has its outcome; ``again`` if an exception may have torn the first time."""
-        siblings: list[Request[T]] = []
+        siblings: list[Request[T]] | None = None
         unfinished = self._unfinished
         with mutex:
-            is_failed = member._state is FAILED
-            if member in unfinished and not (again and (member in self._failed or member in self._finished)):
-                # First here, then out of the members: whoever sees none left finds all results.
-                if is_failed:
+            # First among the results, then out of the members: whoever sees none left finds all results.
+            if member._state is FAILED:
+                self._is_open = False
+                if member not in self._failed:
                     self._failed.append(member)
-                elif self._keeps_results:
+                unfinished.pop(member, None)
+                if self._failed[0] is member:
+                    siblings = list(unfinished)
+            elif member in unfinished:
+                if self._keeps_results and not (again and member in self._finished):
                     self._finished.append(member)
-            unfinished.pop(member, None)
-            if is_failed and self._failed[0] is member:
-                siblings = list(unfinished)
+                del unfinished[member]
             if not unfinished:
                 owner = self._owner
                 if owner is not None:
                     self._leave_children(owner)
-                if self._for_all:
-                    self._for_all.wake_all()
-            if self._for_some:
-                self._for_some.wake_all()
-        for sibling in siblings:
-            sibling.cancel()
+                queue = self._for_all
+                if queue is not None:
+                    self._for_all = None
+                    queue.wake_all()
+            if self._for_some is not None:
+                self._wake_some()
+        if siblings:
+            for sibling in siblings:
+                sibling.cancel()
+
+    def _wake_some(self) -> None:
+        """Let those who wait for room or a result look again. The caller holds the mutex."""
+        queue = self._for_some
+        if queue is not None:
+            self._for_some = None
+            queue.wake_all()
 
     def _next_completed(self) -> Request[T] | None:
         while True:
@@ -364,8 +377,11 @@ class RequestPool(Generic[T], Unique):
 
     def _leave(self) -> bool:
         # In the same section as the look: whoever submits in another thread is too late, or joined.
-        self._is_left = not self._unfinished
-        return self._is_left
+        if self._unfinished:
+            return False
+        self._is_left = True
+        self._is_open = False
+        return True
 
     def _wait_for_all(self, is_there: Callable[[], bool], *, shield: bool) -> None:
         party = current_party()
@@ -395,7 +411,7 @@ class RequestPool(Generic[T], Unique):
                         queue = self._for_some = WaitQueue()
                 # Who has to move while a foreign thread waits. There is a member, or it would not wait.
                 mover = self._scheduler or next(iter(self._unfinished))._scheduler
-                waiter = Waiter(party, _Part(self, part), None, shield)
+                waiter = Waiter(party, _Part(self, part), None, shield, part != ALL)
                 queue.enter(waiter)
             verdict = queue.park(waiter, mover)
         except BaseException:
@@ -410,14 +426,14 @@ class RequestPool(Generic[T], Unique):
         """Run members that have not begun inside the request that waits for all of them anyway."""
         if party.depth >= MAX_INLINE_DEPTH:
             return
-        for member in list(self._unfinished):
+        me = party.request
+        consent = _Consent(self, party)
+        with mutex:
+            members = list(self._unfinished)
+        for member in members:
             party.carrier.checkpoint(party)
-            scheduler = member._scheduler
-            if scheduler is not None and runs_here(scheduler, party, QUEUED) and member._claim():
-                party.carrier.forget(member)
-                member._execute_inline(party, _Consent(self, party))
-                if party.request is not None and party.request._cancelled:
-                    return
+            if member._run_inside(party, consent) and me is not None and me._cancelled:
+                return
 
     def _check_open(self) -> None:
         if self._is_left:

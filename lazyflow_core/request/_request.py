@@ -29,7 +29,7 @@ from ._failure import (
 )
 from ._links import name_of
 from ._mutex import mutex
-from ._party import Fiber, Party, current_party, current_stack
+from ._party import Fiber, Interest, Party, current_party, current_stack
 from ._priority import raise_priority
 from ._scheduler import default_scheduler, runs_here
 from ._state import MAX_INLINE_DEPTH, MOVES_TO, NOTHING, Priority, RequestState
@@ -219,6 +219,7 @@ class Request(RequestCore[T]):
             del self._ticket
         except AttributeError:
             return False  # somebody else starts it at this moment
+        is_offered = False
         try:
             # An empty context is not kept: the worker's own is as good, and it would be every other object
             # of a million pending requests.
@@ -231,7 +232,7 @@ class Request(RequestCore[T]):
                     if siblings is None:
                         siblings = parent._children = {}
                     siblings[self] = None
-            self._claimable = True
+            self._claimable = is_offered = True
             # A cancellation that came between ticket and queue has left its flag. Looked at after it can be
             # claimed; whoever claims it looks again before the workload begins.
             if self._cancelled or (parent is not None and parent._cancelled):
@@ -239,7 +240,7 @@ class Request(RequestCore[T]):
             scheduler.enqueue(self, party)
         except BaseException:
             # Ctrl-C in the middle: nobody would ever find it, so it ends here.
-            if self._state is NEW or self._claim():
+            if not is_offered or self._claim():
                 self._finish(CANCELLED, None, party)
             raise
         return True
@@ -249,7 +250,7 @@ class Request(RequestCore[T]):
 
         Inside a request this suspends the request, never its worker; an unstarted request is run right here.
         In a foreign thread an unsubmitted request is run directly in that thread; a submitted one is waited
-        for.
+        for, and run there only while all workers stand still.
 
         Parameters
         ----------
@@ -283,17 +284,24 @@ class Request(RequestCore[T]):
             # Only the awaited request is run inline, never other work: that could need a lock which is
             # held further down on this very stack.
             scheduler = self._scheduler
-            if (
-                scheduler is None or scheduler is party.scheduler or runs_here(scheduler, party, state)
-            ) and self._claim():
-                if state is QUEUED:
-                    party.carrier.forget(self)  # type: ignore[union-attr]
-                elif me is not None:
-                    self._adopt(me)
-                self._execute_inline(party)
-                state = self._state
-                if state is FAILED and type(party) is not Fiber:
-                    pass_on_interrupt(self._outcome)
+            is_claimed = False
+            try:
+                is_claimed = (
+                    scheduler is None or scheduler is party.scheduler or runs_here(scheduler, party, state)
+                ) and self._claim()
+                if is_claimed:
+                    if state is QUEUED:
+                        party.carrier.forget(self)  # type: ignore[union-attr]
+                    elif me is not None:
+                        self._adopt(me)
+                    self._execute_inline(party)
+                    state = self._state
+                    if state is FAILED and type(party) is not Fiber:
+                        pass_on_interrupt(self._outcome)
+            except BaseException as error:
+                if is_claimed:
+                    self._tear(error, party)
+                raise
         if state is FINISHED and self._links is None:
             return self._outcome  # type: ignore[no-any-return]
         __tracebackhide__ = True
@@ -302,6 +310,23 @@ class Request(RequestCore[T]):
         if self._state is FINISHED:
             return self._outcome  # type: ignore[no-any-return]
         raise waiter_error(self, me)
+
+    def _run_inside(self, party: Fiber, host: Interest) -> bool:
+        """Run it inside of the request that waits for it, if it is queued and can be had; say so."""
+        scheduler = self._scheduler
+        if self._state is not QUEUED or scheduler is not party.scheduler:
+            return False
+        is_claimed = False
+        try:
+            is_claimed = self._claim()
+            if is_claimed:
+                party.carrier.forget(self)
+                self._execute_inline(party, host)
+        except BaseException as error:
+            if is_claimed:
+                self._tear(error, party)
+            raise
+        return is_claimed
 
     def block(self, timeout: float | None = None) -> None:
         """Wait like `wait`, for the sake of the side effects; return nothing."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from lazyflow_core.errors import CircularWaitError, SchedulerClosedError
 
 from ._cancel import cancel
+from ._core import finish_torn
 from ._mutex import mutex
 from ._party import STOP, Carrier, Fiber, Party, Verdict, Waiter, current_party
 from ._scheduler import Scheduler
@@ -224,6 +225,8 @@ class _SeededCarrier(Carrier):
             fiber.request = request
             fiber.gr_context = request._context
             request._execute(fiber)
+            if fiber.torn:
+                finish_torn(fiber)
             fiber.request = None
             fiber.gr_context = None
             del request

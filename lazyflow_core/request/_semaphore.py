@@ -66,28 +66,25 @@ class RequestSemaphore(Unique):
         party = current_party()
         check_not_cancelled(party)
         waiter = None
+        is_taken = False
         try:
             with mutex:
                 if self._value > 0:
-                    self._value -= 1
+                    self._value, is_taken = self._value - 1, True  # in one step
                     return True
                 if limit == 0.0:
                     return False
                 waiter = Waiter(party, self, limit)
                 self._queue.enter(waiter)
             verdict = self._queue.park(waiter)
+            if verdict is Verdict.CANCELLED or (verdict is Verdict.WOKEN and waiter.host._cancelled):
+                raise CancelledError(f"{waiter.host!r} was cancelled")
+            return verdict is Verdict.WOKEN
         except BaseException:
-            if self._queue.give_up(waiter):
+            # Handed over, or taken, and nobody will hear of it.
+            if self._queue.give_up(waiter) or is_taken:
                 self.release()
             raise
-        if verdict is Verdict.WOKEN:
-            if waiter.host._cancelled:
-                self.release()
-                raise CancelledError(f"{waiter.host!r} was cancelled")
-            return True
-        if verdict is Verdict.CANCELLED:
-            raise CancelledError(f"{waiter.host!r} was cancelled")
-        return False
 
     def release(self, n: int = 1) -> None:
         """Give back ``n`` permits; each goes straight to the first who waits."""

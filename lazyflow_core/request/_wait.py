@@ -73,6 +73,9 @@ def give_up(waiter: Waiter, leave_queue: LeaveQueue) -> bool:
         parked.pop(waiter, None)
         if waiter.host._waiting is waiter:
             waiter.host._waiting = None
+        request = waiter.party.request
+        if request is not None and request._state is RequestState.SUSPENDED:
+            request._move(RequestState.RUNNING)
     return was_woken
 
 

@@ -29,6 +29,10 @@ __all__ = ["Worker"]
 #: between taking a worker from the list of sleepers, or deciding a wait, and waking who is meant.
 HEARTBEAT = 1.0
 
+#: Seconds from the beginning of a patient wait in which short requests go before its end. What takes longer
+#: than this is never put before somebody who waits for results, unless it follows on what is short.
+PATIENCE = 50e-6
+
 #: Every so many requests a worker begins at the far end: background work, then the inbox. Nothing that
 #: was submitted is put off for ever by more urgent work that keeps coming.
 FAIRNESS_PERIOD = 64
@@ -52,6 +56,11 @@ class Worker(Carrier):
         #: go on here, so nobody else could use an expired deadline.
         self.deadlines: list[tuple[float, int, Waiter]] = []
         self._sequence = count()
+        #: As `ready`, of fibers that wait for what comes one by one, such as results of a pool. Where
+        #: requests are so short that a switch costs more than they do, it pays to run some at a time.
+        self.patient: deque[Waiter] = deque()
+        #: When it is their turn even if there are more requests to run.
+        self.patient_until = 0.0
         #: Requests begun here; compared by the stall watchdog.
         self.ticks = 0
         self.thread = threading.Thread(target=self._work, name=f"{scheduler.name}-{number}", daemon=True)
@@ -60,11 +69,19 @@ class Worker(Carrier):
 
     def resume(self, waiter: Waiter) -> None:
         """Let a parked fiber go on; callable from any thread."""
-        self.ready.append(waiter)
+        (self.patient if waiter.is_patient else self.ready).append(waiter)
         # Append first, look then; see ThreadedScheduler.enqueue. A shared wake-up would not do: only this
         # worker can resume this fiber.
         if self in self.scheduler.sleepers:
             self.wake()
+
+    def next_ready(self) -> Fiber | None:
+        """See `Carrier.next_ready`."""
+        patient = self.patient
+        if patient and (not self.local or time.perf_counter() >= self.patient_until):
+            while patient:
+                self.ready.append(patient.popleft())
+        return super().next_ready()
 
     def wake(self) -> None:
         """End this worker's sleep, if it sleeps."""
@@ -89,6 +106,8 @@ class Worker(Carrier):
                     for each in fiber.stack():
                         self.scheduler.observe("suspended", each)
             self.parked[fiber] = waiter
+            if waiter.is_patient:
+                self.patient_until = time.perf_counter() + PATIENCE
             self.leave()
         finally:
             self.parked.pop(fiber, None)
@@ -139,6 +158,7 @@ class Worker(Carrier):
         local = self.local
         others = self.others
         ready = self.ready
+        patient = self.patient
         idle = self.idle
         torn = fiber.torn
         # A fiber that is too deep to run a request inline leaves it for whoever is switched to next: a fiber
@@ -148,7 +168,7 @@ class Worker(Carrier):
             if request is None:
                 if self.deadlines:
                     self._expire_deadlines()
-                following = self.next_ready() if ready else None
+                following = self.next_ready() if ready or patient else None
                 if following is not None:
                     fiber.request = fiber.gr_context = None
                     if len(idle) >= MAX_IDLE_FIBERS:
@@ -221,6 +241,7 @@ class Worker(Carrier):
         scheduler = self.scheduler
         return bool(
             self.ready
+            or self.patient
             or self.local
             or scheduler.urgent
             or scheduler.inbox
@@ -283,4 +304,4 @@ class Worker(Carrier):
             heapq.heapify(self.deadlines)
 
     def _is_over(self) -> bool:
-        return not self.parked and not self.ready and self.hop is None
+        return not (self.parked or self.ready or self.patient) and self.hop is None

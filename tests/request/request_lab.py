@@ -50,12 +50,17 @@ class PlantSwitchPoints(ast.NodeTransformer):
         was_call = isinstance(node.value, ast.Call)
         self.generic_visit(node)
         if self.inside_function and was_call:
-            node.value = node.value.value.elts[0]  # the next statement has its switch point anyway
+            node.value = node.value.value.elts[0]  # nothing happens between the call and the next statement
         return node
 
+    visit_Assign = visit_Return = visit_Expr
+
     def visit_BoolOp(self, node):
+        was_call = isinstance(node.values[-1], ast.Call)
         self.generic_visit(node)
         if self.inside_function:
+            if was_call:
+                node.values[-1] = node.values[-1].value.elts[0]
             node.values[1:] = map(self.after_preempt, node.values[1:])
         return node
 
@@ -98,7 +103,8 @@ class PlantSwitchPoints(ast.NodeTransformer):
         result = []
         for statement in block:
             is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-            if not is_docstring and not isinstance(statement, ast.Pass | ast.Nonlocal | ast.Global):
+            does_nothing = isinstance(statement, ast.Pass | ast.Nonlocal | ast.Global | ast.Try)
+            if not is_docstring and not does_nothing:
                 call = ast.parse("_preempt_()").body[0]
                 result.append(ast.copy_location(call, statement))
             result.append(statement)
@@ -176,6 +182,9 @@ class LabLoader(importlib.abc.Loader, importlib.abc.MetaPathFinder):
         exec(compile(tree, str(path), "exec"), module.__dict__)
 
     def preempt(self):
+        package = sys.modules.get(self.package)
+        if package is not None and getattr(package, "on_switch_point", None) is not None:
+            package.on_switch_point()
         seeded = sys.modules.get(self.package + "._seeded")
         if seeded is not None:
             seeded.preempt()

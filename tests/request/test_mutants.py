@@ -34,16 +34,16 @@ MUTANTS = {
         "a_cancelled_waiter_hands_the_lock_on",
         (
             "_lock",
-            "            if host._cancelled and not shield:\n                self.release()\n",
-            "            if host._cancelled and not shield:\n",
+            "                self.release()\n            raise\n",
+            "                pass\n            raise\n",
         ),
     ),
     "a cancelled waiter keeps the permit": (
         "a_cancelled_waiter_hands_the_permit_on",
         (
             "_semaphore",
-            "            if waiter.host._cancelled:\n                self.release()\n",
-            "            if waiter.host._cancelled:\n",
+            "                self.release()\n            raise\n",
+            "                pass\n            raise\n",
         ),
     ),
     "one wait is ended twice": (
@@ -106,14 +106,18 @@ MUTANTS = {
     ),
     "a failure leaves the siblings alone": (
         "a_pool_with_a_failure_leaves_nobody_running",
-        ("_pool", "        for sibling in siblings:\n            sibling.cancel()", "        pass"),
+        (
+            "_pool",
+            "            for sibling in siblings:\n                sibling.cancel()",
+            "            pass",
+        ),
     ),
     "a pool forgets who waits for the next result": (
         "results_of_a_pool_come_as_they_are_ready",
         (
             "_pool",
-            "            if self._for_some:\n                self._for_some.wake_all()\n        for sibling",
-            "        for sibling",
+            "            if self._for_some is not None:\n                self._wake_some()\n",
+            "",
         ),
     ),
     "a pool looks at its members without the mutex after it has entered": (
@@ -136,14 +140,18 @@ MUTANTS = {
             "            if state is QUEUED:\n                del self._claimable",
             "            if state is QUEUED:\n                del self._ticket",
         ),
-        ("_request", "            self._claimable = True\n", "            self._ticket = True\n"),
+        (
+            "_request",
+            "            self._claimable = is_offered = True\n",
+            "            self._ticket = is_offered = True\n",
+        ),
     ),
     "cancelling forgets the children": (
         "cancel_reaches_grandchildren",
         ("_cancel", "            todo += current._children or ()\n", ""),
         (
             "_core",
-            "        if edge._cancelled:\n            self.cancel()  # type: ignore[attr-defined]\n",
+            "            if edge._cancelled:\n                self.cancel()  # type: ignore[attr-defined]\n",
             "",
         ),
     ),
@@ -151,7 +159,7 @@ MUTANTS = {
         "cancel_reaches_grandchildren",
         (
             "_core",
-            "        if edge._cancelled:\n            self.cancel()  # type: ignore[attr-defined]\n",
+            "            if edge._cancelled:\n                self.cancel()  # type: ignore[attr-defined]\n",
             "",
         ),
     ),

@@ -337,3 +337,48 @@ def test_members_that_failed_for_the_same_reason_are_not_named_twice(scheduler):
             pool.submit(lambda: shared.wait())
     assert type(caught.value.__cause__) is ValueError
     assert not hasattr(caught.value, "__notes__")
+
+
+# ------------------------------------------------------------------- workers that wait for a foreign thread
+
+
+def wait_for_a_request(scheduler):
+    return Request(lambda: 3, scheduler=scheduler).submit().wait()
+
+
+def wait_for_a_future(scheduler):
+    return Request(lambda: 3, scheduler=scheduler).future().result()
+
+
+def wait_for_all(scheduler):
+    with RequestPool(scheduler=scheduler) as pool:
+        members = [pool.submit(lambda: 1) for _ in range(3)]
+    return sum(member.result for member in members)
+
+
+def wait_for_room(scheduler):
+    with RequestPool(max_in_flight=1, scheduler=scheduler) as pool:
+        members = [pool.submit(lambda: 1) for _ in range(3)]
+    return sum(member.result for member in members)
+
+
+def wait_for_results(scheduler):
+    with RequestPool(max_in_flight=2, scheduler=scheduler) as pool:
+        return sum(pool.map(lambda k: k, range(3)))
+
+
+@pytest.mark.parametrize(
+    "wait", [wait_for_a_request, wait_for_a_future, wait_for_all, wait_for_room, wait_for_results]
+)
+def test_a_thread_for_which_the_only_worker_waits_runs_its_queued_requests_itself(wait):
+    with ThreadedScheduler(1) as scheduler:
+        answers = []
+
+        def block_the_worker():
+            thread = threading.Thread(target=lambda: answers.append(wait(scheduler)))
+            thread.start()
+            thread.join(20)
+            return not thread.is_alive()
+
+        assert Request(block_the_worker, scheduler=scheduler).submit().wait()
+        assert answers == [3]
