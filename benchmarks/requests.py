@@ -21,12 +21,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from greenlet import getcurrent, greenlet
 
-from lazyflow_core.request import Request, RequestEvent, ThreadedScheduler, gather
+from lazyflow_core.request import Request, RequestEvent, RequestPool, ThreadedScheduler, gather
 
 WORKERS = 2
 
 
 def nothing() -> None:
+    pass
+
+
+def take(item: object) -> None:
     pass
 
 
@@ -96,6 +100,62 @@ def fan_out(scheduler: ThreadedScheduler, width: int = 100) -> float:
             child.wait()
 
     return clock(Request(root, scheduler=scheduler).submit().wait, width * width)
+
+
+def pool_filled(scheduler: ThreadedScheduler, count: int, most: int | None = None) -> float:
+    def run() -> None:
+        with RequestPool(most, scheduler=scheduler) as pool:
+            for _ in range(count):
+                pool.submit(nothing)
+
+    return clock(run, count)
+
+
+def pool_mapped(scheduler: ThreadedScheduler, count: int, most: int | None = 64) -> float:
+    def run() -> None:
+        with RequestPool(most, scheduler=scheduler) as pool:
+            for _ in pool.map(take, range(count)):
+                pass
+
+    return clock(run, count)
+
+
+def mapped_futures(executor: ThreadPoolExecutor, count: int) -> float:
+    def run() -> None:
+        for _ in executor.map(take, range(count)):
+            pass
+
+    return clock(run, count)
+
+
+def inside_request(scheduler: ThreadedScheduler, figure: Callable[[], float]) -> float:
+    return Request(figure, scheduler=scheduler).submit().wait()
+
+
+def fan_out_pools(scheduler: ThreadedScheduler, width: int = 100) -> float:
+    def fill(work: Callable[[], None]) -> None:
+        with RequestPool() as pool:
+            for _ in range(width):
+                pool.submit(work)
+
+    root = Request(lambda: fill(lambda: fill(nothing)), scheduler=scheduler)
+    return clock(root.submit().wait, width * width)
+
+
+def round_trip(scheduler: ThreadedScheduler, count: int) -> float:
+    def run() -> None:
+        for _ in range(count):
+            Request(nothing, scheduler=scheduler).submit().wait()
+
+    return wall_clock(run) / count * 1e3
+
+
+def round_trip_futures(executor: ThreadPoolExecutor, count: int) -> float:
+    def run() -> None:
+        for _ in range(count):
+            executor.submit(nothing).result()
+
+    return wall_clock(run) / count * 1e3
 
 
 def chain(scheduler: ThreadedScheduler, depth: int) -> float:
@@ -257,6 +317,16 @@ def main() -> None:
                 "submitted": lambda: inside(scheduler, many, submit=True),
                 "direct": lambda: direct(many),
                 "fan-out": lambda: fan_out(scheduler),
+                "pool": lambda: pool_filled(scheduler, many),
+                "pool 64": lambda: pool_filled(scheduler, many, 64),
+                "map": lambda: pool_mapped(scheduler, many),
+                "future map": lambda: mapped_futures(executor, many),
+                "pool inside": lambda: inside_request(scheduler, lambda: pool_filled(scheduler, many)),
+                "pool 64 inside": lambda: inside_request(scheduler, lambda: pool_filled(scheduler, many, 64)),
+                "map inside": lambda: inside_request(scheduler, lambda: pool_mapped(scheduler, many)),
+                "fan-out pools": lambda: fan_out_pools(scheduler),
+                "round trip": lambda: round_trip(scheduler, many // 20),
+                "future round trip": lambda: round_trip_futures(executor, many // 20),
                 "chain": lambda: chain(scheduler, depth),
                 "switch": lambda: switch_there_and_back(many),
             },
@@ -281,6 +351,14 @@ def main() -> None:
     compare("inside a request: create + submit + wait", "submitted", 3.5)
     compare("from a foreign thread: write_into + wait", "direct", 4)
     compare("fan-out 100 x 100", "fan-out", 3.5)
+    compare(f"RequestPool, {many} members from a thread", "pool", 4)
+    compare("   at most 64 in flight", "pool 64", 4)
+    compare("   map, at most 64 in flight", "map", 4)
+    compare("   inside a request", "pool inside", 4)
+    compare("   inside a request, at most 64 in flight", "pool 64 inside", 4)
+    compare("   inside a request, map, at most 64", "map inside", 4)
+    compare("fan-out 100 x 100 with pools", "fan-out pools", 5)
+    compare("round trip from a foreign thread, submit + wait, wall", "round trip", 25)
     compare(f"chain {depth} deep, submit + wait, per level", "chain", 8)
     row("resume on another worker, median", resume[0], resume[1], 50)
     row("bytes per pending request", pending, None, 300, "bytes")
@@ -289,6 +367,8 @@ def main() -> None:
     print("\nbeside them, in the same rounds:")
     for name, what in (
         ("future", "a future of ThreadPoolExecutor"),
+        ("future map", "map of ThreadPoolExecutor, per item"),
+        ("future round trip", "submit + result of ThreadPoolExecutor, wall"),
         ("switch", "a greenlet switch and back"),
     ):
         print(f"{what:<52}{figures[name][0]:9.2f}{figures[name][rounds // 2]:9.2f} µs")
