@@ -78,7 +78,8 @@ class ScipyBackend(Backend):
                 kept = slice(region[axis].start - start[axis], region[axis].stop - start[axis])
                 data = data[(slice(None),) * axis + (kept,)]
         if data is not out:
-            out[...] = data
+            for key in pieces(out.shape):
+                out[key] = data[key]
 
     def describe(self) -> str:
         """Return the version of scipy."""
