@@ -451,7 +451,7 @@ class Output(ArraySlot):
             raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")
         source = None if meta is None else self
         setup = self.operator.graph.current_setup()
-        if setup is not None:  # the usual case, inside setup_outputs
+        if setup is not None and not setup.is_walking:  # the usual case, inside setup_outputs
             setup.set_meta(self, meta, source)
             return
         with self.graph.transaction() as setup:

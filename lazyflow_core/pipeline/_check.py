@@ -34,7 +34,7 @@ from lazyflow_core.pipeline._connections import (
     link_of,
     slots_of,
 )
-from lazyflow_core.plugins.files import find_writer
+from lazyflow_core.plugins.files import find_writer, is_address, why_missing
 from lazyflow_core.plugins.specs import WriterSpec
 from lazyflow_core.roi import parse_slicing
 from lazyflow_core.utility import overlap
@@ -192,9 +192,12 @@ def _input_path(step: Step, text: str, takes_arrays: bool, pipeline: Pipeline) -
     """
     path = pipeline.path(text)
     if not takes_arrays and not (text and os.path.exists(path)):  # unlike Path.exists it never raises
+        place = f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}"
+        named = text if is_address(text) else str(path)
+        if is_address(text) or os.path.islink(path):
+            raise PipelineError(f"{place} {why_missing(named)}.")
         raise PipelineError(
-            f"{pipeline.origin.where(step.name, 'path')}: path = {text!r}: there is no file "
-            f"{str(path.absolute())!r}{_similar_file(path)}{_escape_hint(text)}"
+            f"{place}: there is no file {str(path.absolute())!r}{_similar_file(path)}{_escape_hint(text)}"
         )
     return path
 

@@ -314,10 +314,8 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
     """Return whether a path is a folder, the first bytes of a file, and the entries of a folder."""
     if not path:
         raise StorageError("The path is empty; give the name of a file or folder.")
-    if _ADDRESS.match(path):
-        raise StorageError(
-            f"{path} is an address, not a file of this machine; download it and give its path."
-        )
+    if is_address(path):
+        raise StorageError(f"{path} {why_missing(path)}.")
     try:
         if os.path.isdir(path):
             return True, b"", frozenset(os.listdir(path))
@@ -327,7 +325,7 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
                 raise StorageError(f"{path} is no ordinary file but a pipe or a device.")
             return False, file.read(_HEAD_BYTES), frozenset()
     except FileNotFoundError:
-        raise StorageError(f"{path} {_missing(path)}.") from None
+        raise StorageError(f"{path} {why_missing(path)}.") from None
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -342,8 +340,15 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
-def _missing(path: str) -> str:
-    """Return what to say of a path that leads nowhere."""
+def is_address(path: str) -> bool:
+    """Whether a path is a URL such as ``https://host/name`` or ``file:///name``."""
+    return _ADDRESS.match(path) is not None
+
+
+def why_missing(path: str) -> str:
+    """Return what to say of a path that leads nowhere, after its name."""
+    if is_address(path):
+        return "is an address, not a file of this machine; download it and give its path"
     if not os.path.islink(path):
         return "does not exist"
     target = os.readlink(path)

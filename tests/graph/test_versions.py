@@ -860,6 +860,21 @@ def test_a_change_inside_execute_or_propagate_dirty_is_an_error_at_once(graph, c
     assert op.amount.value == 1
 
 
+def test_a_meta_assigned_in_propagate_dirty_is_an_error_at_once(graph, caplog):
+    class OpAssigns(OpAdd):
+        def propagate_dirty(self, slot, roi):
+            self.output.meta = self.image.meta.replace(dtype="uint8")
+
+    source = OpAdd(graph=graph, image=IMAGE)
+    op = OpAssigns(graph=graph, image=source.output)
+    kept = op.output.meta
+    for change in (source.output.mark_dirty, lambda: setattr(source.amount, "value", 3)):
+        caplog.clear()
+        change()
+        assert "cannot be changed from inside propagate_dirty" in str(caplog.records[-1].exc_info[1])
+        assert op.output.meta == kept
+
+
 def test_asking_for_pixels_in_propagate_dirty_is_an_error_at_once(graph, caplog):
     class OpAsks(OpAdd):
         def propagate_dirty(self, slot, roi):

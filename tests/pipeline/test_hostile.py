@@ -52,6 +52,18 @@ def test_only_declared_outputs_can_be_connected(registry, slot):
         Pipeline.from_dict(data).check(registry)
 
 
+def test_a_link_to_nothing_is_told_as_what_it_is(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "annexed.npy").symlink_to(".git/annex/objects/aa/bb/MD5E-s9--0.npy")
+    (tmp_path / "moved.npy").symlink_to("elsewhere.npy")
+    for name, reason in (
+        ("annexed.npy", "'git annex get' fetches it"),
+        ("moved.npy", "a link to 'elsewhere.npy'"),
+    ):
+        with pytest.raises(PipelineError, match=reason):
+            Pipeline.from_dict({"step": {"operator": "io.read", "path": name}}).check(registry)
+
+
 def test_text_that_looks_like_code_stays_text(registry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = "__import__('os').system('touch canary')"

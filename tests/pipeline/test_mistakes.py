@@ -191,6 +191,11 @@ MISTAKES = {
         "p.toml:3 [volume]: path = 'data/cells.npy': there is no file 'data/cells.npy'; "
         "its folder cannot be listed either.",
     ),
+    "an address as input": (
+        ('path = "cells.npy"', 'path = "https://example.org/cells.npy"'),
+        "p.toml:3 [volume]: path = 'https://example.org/cells.npy' is an address, not a file of this machine; "
+        "download it and give its path.",
+    ),
     "an export without target": (
         ('path = "smooth.zarr"\n', ""),
         'p.toml:10 [[export]]: the export has no path; add a line such as path = "result.zarr".',
