@@ -12,6 +12,9 @@ import pytest
 
 from .distributions import ALL, CORE, tracked
 
+#: Distributions with native code, and what their library is called.
+NATIVE = {"lazyflow-ops-filters": "lazyflow_filters", "lazyflow-ops-learning": "lazyflow_learning"}
+
 
 @pytest.mark.parametrize("distribution", ALL, ids=str)
 def test_a_wheel_holds_the_package_and_nothing_else(distribution, built):
@@ -22,10 +25,11 @@ def test_a_wheel_holds_the_package_and_nothing_else(distribution, built):
     expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
     if distribution.entry_points:
         expected.add(f"{info}/entry_points.txt")
-    # Kernels in C++ are in the wheel where there was a compiler.
-    native = {name for name in names - expected if PurePosixPath(name).stem.startswith("lazyflow_filters")}
+    # Code in C++ is in the wheel where there was a compiler.
+    stem = NATIVE.get(distribution.name)
+    native = {name for name in names - expected if stem and PurePosixPath(name).stem.startswith(stem)}
     assert names - native == expected
-    assert len(native) <= (distribution.name == "lazyflow-ops-filters")
+    assert len(native) <= 1
 
 
 @pytest.mark.parametrize("distribution", ALL, ids=str)
@@ -60,15 +64,27 @@ def test_a_source_archive_holds_what_is_needed_to_build_and_test(distribution, b
     assert known - names <= {".gitignore"}
 
 
-def test_without_a_compiler_the_filters_are_built_without_their_kernels_in_c(tmp_path):
-    (filters,) = (one for one in ALL if one.name == "lazyflow-ops-filters")
+@pytest.mark.parametrize("name", NATIVE)
+def test_without_a_compiler_a_distribution_is_built_without_its_code_in_c(name, tmp_path):
+    (distribution,) = (one for one in ALL if one.name == name)
     nowhere = dict.fromkeys(("CC", "CXX"), str(tmp_path / "no compiler"))
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, filters.folder],
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            tmp_path,
+            distribution.folder,
+        ],
         env=os.environ | nowhere,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        assert not [name for name in wheel.namelist() if PurePosixPath(name).stem == "lazyflow_filters"]
+        assert not [
+            file for file in wheel.namelist() if PurePosixPath(file).stem == NATIVE[distribution.name]
+        ]
