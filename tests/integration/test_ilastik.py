@@ -1,5 +1,6 @@
 """Projects that ilastik trained give what ilastik gave, from Python and from the command line."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -195,3 +196,59 @@ def test_labels_of_another_image_are_refused():
         built = build_project(project, graph, image, "ilastik")
         with pytest.raises(FormatError, match="none of them"):
             export_slot(project, graph, built, image, "labels")
+
+
+@pytest.mark.parametrize("target", ["p.ilp", "image.h5", "same.ilp"])
+def test_nothing_is_written_over_the_project_or_the_image_whatever_is_said(target, tmp_path):
+    shutil.copy(DATA / "nuclei3d/nuclei3d.ilp", tmp_path / "p.ilp")
+    shutil.copy(DATA / "nuclei3d/nuclei3d.h5", tmp_path / "image.h5")
+    (tmp_path / "same.ilp").hardlink_to(tmp_path / "p.ilp")
+    before = (tmp_path / target).read_bytes()
+    options = ["-o", target, "--overwrite", "--recipe", "ilastik"]
+    said = lazyflow("ilastik", "convert", "p.ilp", "--image", "image.h5/data", *options, cwd=tmp_path, code=5)
+    assert "would be written where" in said
+    said = lazyflow("ilastik", "run", "p.ilp", "image.h5/data", *options, cwd=tmp_path, code=5)
+    assert "would be written where" in said
+    assert (tmp_path / target).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"p.ilp", "image.h5", "same.ilp"}
+
+
+def test_a_pipeline_file_appears_whole_or_not_at_all(tmp_path):
+    from lazyflow_ops_learning.ilastik.convert import convert_project
+    from lazyflow_ops_learning.ilastik.pipeline import Recipe
+    from lazyflow_ops_learning.ilastik.project import read_project
+
+    from lazyflow_core.errors import StorageError
+
+    project = read_project(DATA / "nuclei3d/nuclei3d.ilp")
+    recipe = Recipe("ilastik", {}, "")
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    there = set(tmp_path.iterdir())
+    for name, sentence in {
+        "": "no file name",
+        "folder.toml": "no ordinary file",
+        "pipe.toml": "no ordinary file",
+        "\udcff.toml": "TOML is UTF-8",
+    }.items():
+        target = tmp_path / name if name else Path()
+        with pytest.raises(StorageError, match=sentence):
+            convert_project(project, recipe, target, overwrite=True)
+    assert set(tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize("pattern", ["{stem.x}.h5", "{stem[x]}.h5", "{nothing}.h5"])
+def test_a_pattern_that_cannot_be_filled_is_a_mistake_of_the_caller(pattern):
+    said = lazyflow(
+        "ilastik", "run", DATA / "nuclei3d/nuclei3d.ilp", image_of("nuclei3d"), "-o", pattern, code=2
+    )
+    assert "cannot be replaced" in said
+    assert "Traceback" not in said
+
+
+def test_names_in_a_project_cannot_rule_the_terminal(tmp_path):
+    shutil.copy(DATA / "nuclei3d/nuclei3d.ilp", tmp_path / "p.ilp")
+    with h5py.File(tmp_path / "p.ilp", "r+") as file:
+        del file["PixelClassification/LabelNames"]
+        file["PixelClassification/LabelNames"] = [b"\x1b[31mred", b"a\nb", b"c"]
+    assert r"\x1b[31mred (122 pixels), a\nb (0 pixels)" in lazyflow("ilastik", "info", tmp_path / "p.ilp")

@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import FormatError
 
-__all__ = ["Forest"]
+__all__ = ["MOST_CLASSES", "MOST_FEATURES", "Forest"]
 
 Array = npt.NDArray[Any]
 
 _DTYPES: Final = {"threshold": "f4", "feature": "u2", "child": "u4", "roots": "u4"}
+MOST_CLASSES: Final = 255
+MOST_FEATURES: Final = 65535
 #: Shares of a leaf are rounded to float32, so they add up to about one.
 _SHARE_TOLERANCE: Final = 1e-4
 
@@ -100,10 +102,10 @@ class Forest:
                 f"a forest has one threshold, feature and child per node, not {nodes}, "
                 f"{len(self.feature)} and {len(self.child)}."
             )
-        if not 1 <= len(self.class_names) <= 255:
-            raise FormatError(f"a forest has 1 to 255 classes, not {len(self.class_names)}.")
-        if not 1 <= len(self.feature_names) <= 65535:
-            raise FormatError(f"a forest has 1 to 65535 features, not {len(self.feature_names)}.")
+        if not 1 <= len(self.class_names) <= MOST_CLASSES:
+            raise FormatError(f"a forest has 1 to {MOST_CLASSES} classes, not {len(self.class_names)}.")
+        if not 1 <= len(self.feature_names) <= MOST_FEATURES:
+            raise FormatError(f"a forest has 1 to {MOST_FEATURES} features, not {len(self.feature_names)}.")
         roots = self.roots.astype(np.int64)
         if not len(roots) or roots[0] != 0 or (np.diff(roots) <= 0).any() or roots[-1] >= nodes:
             raise FormatError("the roots of a forest are node 0 and larger numbers of nodes, in order.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from lazyflow_core.utility import format_bytes
 
 from lazyflow_ops_learning.forest import Forest
 
-__all__ = ["load_forest", "save_forest"]
+__all__ = ["load_forest", "save_forest", "whole_file"]
 
 _FORMAT: Final = "lazyflow.forest"
 _VERSION: Final = 1
@@ -59,11 +61,26 @@ def save_forest(forest: Forest, path: str | os.PathLike[str], *, overwrite: bool
         "about": dict(forest.about),
     }
     arrays: dict[str, Any] = {name: getattr(forest, name) for name in _ARRAYS}
+    with whole_file(target, overwrite=overwrite) as file:
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
+        np.savez_compressed(file, header=np.frombuffer(text, np.uint8), **arrays)
+
+
+@contextmanager
+def whole_file(target: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Give a file to write to, which gets its name when all is in it, or is gone.
+
+    Raises
+    ------
+    TargetExistsError
+        If something has the name and ``overwrite`` is false.
+    StorageError
+        If it cannot be written.
+    """
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open(partial, "xb") as file:
-            text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
-            np.savez_compressed(file, header=np.frombuffer(text, np.uint8), **arrays)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if overwrite:

@@ -86,6 +86,9 @@ def test_what_is_no_project_is_said(tmp_path):
         read_project(tmp_path / "empty.ilp")
 
 
+EXT = "PixelClassification/ClassifierForests/Forest0000/_ext_param"
+
+
 def replaced(path, name, data, **options):
     with h5py.File(path, "r+") as file:
         del file[name]
@@ -131,7 +134,41 @@ def another_filter(path, secret):
     replaced(path, "FeatureSelections/Scales", np.zeros(7), compression="lzf")
 
 
-@pytest.mark.parametrize("attack", [link_out, soft_link, external_storage, virtual, a_bomb, another_filter])
+def the_same_text_a_thousand_times(path, secret):
+    name = "PixelClassification/LabelNames"
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file.create_dataset(name, (1000,), h5py.string_dtype())[0] = "x" * 10_000
+        place = file[name].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[place : place + 16_000] = data[place : place + 16] * 1000  # ten megabytes in the memory
+    path.write_bytes(data)
+
+
+def two_thousand_million_features(path, secret):
+    replaced(path, f"{EXT}/column_count_", [2**31 - 1])
+
+
+def two_thousand_million_classes_without_names(path, secret):
+    with h5py.File(path, "r+") as file:
+        del file["PixelClassification/LabelNames"]
+    replaced(path, f"{EXT}/labels", [1, 2**31 - 1])
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        link_out,
+        soft_link,
+        external_storage,
+        virtual,
+        a_bomb,
+        another_filter,
+        the_same_text_a_thousand_times,
+        two_thousand_million_features,
+        two_thousand_million_classes_without_names,
+    ],
+)
 def test_a_hostile_project_is_refused(attack, tmp_path):
     secret = write_project(tmp_path / "secret.h5")
     path = write_project(tmp_path / "a.ilp")
@@ -158,6 +195,10 @@ def test_no_pickle_of_a_project_is_looked_at(tmp_path):
         ("FeatureSelections/SelectionMatrix", np.zeros((3, 7), bool), r"by \(3, 7\)"),
         ("FeatureSelections/FeatureIds", [b"Other"] * 6, "feature 'Other'"),
         ("FeatureSelections/Scales", [b"x"], "not numbers"),
+        ("FeatureSelections/Scales", 1.0, "at 1 scales"),
+        ("FeatureSelections/Scales", [np.nan] * 7, "no scales of features"),
+        ("FeatureSelections/SelectionMatrix", h5py.Empty("f4"), "holds nothing"),
+        (f"{EXT}/labels", [np.nan, 1.0], "votes for label"),
         (
             "PixelClassification/ClassifierForests/Forest0000/_ext_param/column_count_",
             [-1.0],

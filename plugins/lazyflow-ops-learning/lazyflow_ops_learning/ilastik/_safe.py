@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 _MOST_PER_BYTE: Final = 1032
 _MOST_BYTES: Final = 2**30
 _MOST_MEMBERS: Final = 1_000_000
+_MOST_TEXTS: Final = 65536
 #: gzip, shuffle and checksum: what ilastik writes.
 _FILTERS: Final = {1, 2, 3}
 
@@ -81,12 +82,26 @@ class ProjectFile:
         with self._telling(name):
             dataset = self._dataset(name)
             is_text = h5py.check_string_dtype(dataset.dtype) is not None or dataset.dtype.kind == "S"
-            if not is_text or dataset.size > _MOST_MEMBERS:
+            if not is_text or dataset.size > _MOST_TEXTS:
                 raise FormatError(
                     f"{self.path!r}: {name!r} holds {dataset.size} values of {dataset.dtype}, not texts."
                 )
-            values = np.atleast_1d(self._read(dataset, name)).ravel().tolist()
+            values = self._values(dataset, name)
             return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+
+    def _values(self, dataset: h5py.Dataset, name: str) -> list[Any]:
+        if dataset.dtype.kind == "S":
+            return list(np.atleast_1d(self._read(dataset, name)).ravel().tolist())
+        # Texts of no fixed length lie elsewhere in the file, and thousands may be the same one.
+        self._check(dataset, name)
+        values: list[Any] = []
+        rest = self._size
+        for index in np.ndindex(dataset.shape):
+            values.append(dataset[index])
+            rest -= len(values[-1])
+            if rest < 0:
+                raise FormatError(f"{self.path!r}: {name!r} holds more text than the file has bytes.")
+        return values
 
     def text(self, name: str, default: str = "") -> str:
         """Return the one text of a dataset; the default if there is no such dataset."""
@@ -129,9 +144,16 @@ class ProjectFile:
         found = self._find(name)
         if not isinstance(found, h5py.Dataset):
             raise FormatError(f"{self.path!r} is no whole ilastik project: it has no {name!r}.")
+        if found.shape is None:
+            raise FormatError(f"{self.path!r} is damaged: {name!r} holds nothing.")
         return found
 
     def _read(self, dataset: h5py.Dataset, name: str) -> Any:
+        self._check(dataset, name)
+        return dataset[()]
+
+    def _check(self, dataset: h5py.Dataset, name: str) -> None:
+        """Refuse values that are elsewhere, packed as no project is, or too many for the bytes stored."""
         where = f"{self.path!r}: {name!r}"
         properties = dataset.id.get_create_plist()
         if dataset.is_virtual or properties.get_external_count():
@@ -146,7 +168,6 @@ class ProjectFile:
             raise FormatError(
                 f"{where} claims {format_bytes(dataset.nbytes)}, but stores {format_bytes(stored)}."
             )
-        return dataset[()]
 
     def __enter__(self) -> ProjectFile:
         return self

@@ -36,6 +36,8 @@ def command(ctx: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON for programs.")
 def info_command(project: str, as_json: bool) -> None:
     """Say what is in a project: images, features, classes, strokes and classifiers."""
+    from lazyflow_core.words import printable
+
     from lazyflow_ops_learning.ilastik.project import read_project
 
     found = read_project(project)
@@ -44,30 +46,32 @@ def info_command(project: str, as_json: bool) -> None:
 
         click.echo(json.dumps(_facts(found), ensure_ascii=False, indent=2))
         return
-    click.echo(f"{found.path.name}: {found.workflow}, saved by ilastik {found.version}")
+
+    def say(line: str) -> None:
+        click.echo(printable(line))  # names are of the project's making
+
+    say(f"{found.path.name}: {found.workflow}, saved by ilastik {found.version}")
     for number, lane in enumerate(found.lanes):
         if not lane.axes and not lane.path and not lane.dataset:
-            click.echo(f"  image {number}: none")
+            say(f"  image {number}: none")
             continue
         where = lane.path or "inside the project"
         sides = ", ".join(f"{key}={n}" for key, n in zip(lane.axes, lane.shape, strict=False))
-        click.echo(
-            f"  image {number}: {where}{', ' + lane.dataset if lane.path and lane.dataset else ''} ({sides})"
-        )
+        say(f"  image {number}: {where}{', ' + lane.dataset if lane.path and lane.dataset else ''} ({sides})")
     for number, stage in enumerate(found.stages):
         if len(found.stages) > 1:
-            click.echo(f"  stage {number + 1}")
+            say(f"  stage {number + 1}")
         entries = ", ".join(
             f"{name} {' '.join(f'{scale:g}' + ' (2d)' * flat for scale, flat in scales)}"
             for name, scales in _by_feature(stage.selection).items()
         )
-        click.echo(f"  features: {entries or 'none'}")
+        say(f"  features: {entries or 'none'}")
         painted = _painted(stage)
         classes = ", ".join(f"{name} ({painted[i]} pixels)" for i, name in enumerate(stage.label_names))
-        click.echo(f"  classes: {classes or 'none'}")
+        say(f"  classes: {classes or 'none'}")
         trees = "not trained" if stage.forest is None else f"{stage.forest.tree_count} trees"
         columns = "" if stage.forest is None else f" on {stage.forest.feature_count} columns"
-        click.echo(f"  classifier: {trees}{columns}")
+        say(f"  classifier: {trees}{columns}")
 
 
 def _by_feature(selection: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[float, bool]]]:
@@ -198,7 +202,7 @@ def run_command(
     found = read_project(project)
     memory_bytes = None if memory is None else parse_bytes(memory)
     targets = list(_targets(found, images, output, exports or ("probabilities",)))
-    _check_targets(targets, overwrite)
+    _check_targets(targets, project, overwrite)
     chosen = _chosen(found, recipe, [target.image for target in targets])
     if not quiet:
         click.echo(f"features: {chosen.name}; {chosen.why}.", err=True)
@@ -258,7 +262,7 @@ def _targets(
             for export in exports:
                 try:
                     target = pattern.format(folder=str(image.parent), stem=stem, export=export)
-                except (KeyError, IndexError, ValueError) as error:
+                except (LookupError, ValueError, AttributeError, TypeError) as error:
                     raise click.UsageError(
                         f"--output {pattern!r}: {error} cannot be replaced; "
                         "{folder}, {stem} and {export} can."
@@ -266,8 +270,8 @@ def _targets(
                 yield _Target(match, dataset, export, target)
 
 
-def _check_targets(targets: Sequence[_Target], overwrite: bool) -> None:
-    """Refuse targets that are written twice, are images, or are there already; before any work."""
+def _check_targets(targets: Sequence[_Target], project: str, overwrite: bool) -> None:
+    """Refuse targets written twice, where something is read, or there already; before any work."""
     from lazyflow_core.errors import TargetExistsError
     from lazyflow_core.utility import overlap
 
@@ -282,6 +286,8 @@ def _check_targets(targets: Sequence[_Target], overwrite: bool) -> None:
             )
         written[place] = target
     for target in targets:
+        if overlap(target.path, project) is not None:
+            raise _OutputError(f"{target.path!r} would be written where the project {project!r} is read.")
         for image in {each.image for each in targets}:
             if overlap(target.path, image) is not None:
                 raise _OutputError(f"{target.path!r} would be written where the image {image!r} is read.")

@@ -9,9 +9,10 @@ from typing import Any
 
 from lazyflow_core import Graph, Pipeline
 from lazyflow_core.errors import StorageError, TargetExistsError
+from lazyflow_core.utility import overlap
 
 from lazyflow_ops_learning.forest import Forest
-from lazyflow_ops_learning.forest_file import save_forest
+from lazyflow_ops_learning.forest_file import save_forest, whole_file
 from lazyflow_ops_learning.ilastik.pipeline import Recipe, build_project, lane_source, open_image
 from lazyflow_ops_learning.ilastik.project import Project, split_dataset
 from lazyflow_ops_learning.prediction import OpForestFile
@@ -48,6 +49,8 @@ def convert_project(
     list of Path
         What was written, the pipeline file last.
     """
+    if not target.name:
+        raise StorageError(f"{str(target)!r} cannot be written: this is no file name.")
     if not target.absolute().parent.is_dir():
         raise StorageError(f"{str(target)!r} cannot be written: there is no folder {str(target.parent)!r}.")
     stem = target.name.removesuffix(target.suffix)
@@ -55,14 +58,13 @@ def convert_project(
     forests = [
         target.with_name(f"{stem}{'' if count == 1 else f'_{n + 1}'}.forest.npz") for n in range(count)
     ]
-    for path in (*forests, target):
-        if path.exists() and not overwrite:
-            raise TargetExistsError(f"{str(path)!r} exists; replace it by --overwrite.")
     if image:
         source = (image, "") if os.path.exists(image) else split_dataset(image)
     else:
         source = lane_source(project, project.lanes[0]) if project.lanes else ("", "")
         axes = axes or (project.lanes[0].axes if project.lanes else "")
+    for path in (*forests, target):
+        _check_target(path, (str(project.path), source[0]), overwrite)
     written: dict[int, Forest] = {}
     with Graph() as graph:
         volume = open_image(graph, str(Path(source[0]).absolute()), source[1], axes, name="image")
@@ -81,12 +83,26 @@ def convert_project(
             step["path"] = os.path.relpath(step["path"], folder)
     last = "predict" if count == 1 else f"predict_{count}"
     described["export"] = [{"slot": f"{last}.probabilities", "path": f"{stem}_probabilities.h5"}]
-    text = Pipeline.from_dict(described).to_toml()
+    try:
+        text = Pipeline.from_dict(described).to_toml().encode()
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"{str(target)!r} cannot be written: TOML is UTF-8, which has no place for the path "
+            f"{error.object[max(error.start - 40, 0) : error.end]!r}."
+        ) from None
     for number, forest in written.items():
         save_forest(forest, forests[number], overwrite=overwrite)
-    try:
-        with open(target, "w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise StorageError(f"{str(target)!r} cannot be written: {error.strerror or error}.") from error
+    with whole_file(target, overwrite=overwrite) as file:
+        file.write(text)
     return [*forests, target]
+
+
+def _check_target(path: Path, read: tuple[str, ...], overwrite: bool) -> None:
+    """Refuse to write over what is read, whatever is said, and over what is there, unless it is said."""
+    for other in filter(None, read):
+        if overlap(path, other) is not None:
+            raise StorageError(f"{str(path)!r} would be written where {other!r} is read.")
+    if os.path.lexists(path) and not overwrite:
+        raise TargetExistsError(f"{str(path)!r} exists; replace it by --overwrite.")
+    if os.path.lexists(path) and not path.is_file():
+        raise StorageError(f"{str(path)!r} cannot be replaced: it is no ordinary file; remove it first.")

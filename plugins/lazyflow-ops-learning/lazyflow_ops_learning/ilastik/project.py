@@ -18,7 +18,7 @@ from lazyflow_core.errors import FormatError
 from lazyflow_core.words import possible
 
 from lazyflow_ops_learning.convert import VigraTree, forest_from_vigra
-from lazyflow_ops_learning.forest import Forest
+from lazyflow_ops_learning.forest import MOST_CLASSES, MOST_FEATURES, Forest
 from lazyflow_ops_learning.ilastik._safe import ProjectFile, numbered
 
 __all__ = ["Lane", "LabelBlock", "Project", "Stage", "read_project", "split_dataset"]
@@ -263,14 +263,16 @@ def _selection(file: ProjectFile, group: str) -> tuple[tuple[Any, ...], ...]:
     features = file.texts(f"{group}/FeatureIds")
     scales = file.array(f"{group}/Scales").astype(float)
     matrix = file.array(f"{group}/SelectionMatrix").astype(bool)
-    in_2d: Array = np.zeros(len(scales), bool)  # before 1.3 nothing was computed slice by slice
+    in_2d: Array = np.zeros(scales.shape, bool)  # before 1.3 nothing was computed slice by slice
     if file.has(f"{group}/ComputeIn2d"):
         in_2d = file.array(f"{group}/ComputeIn2d").astype(bool)
-    if matrix.shape != (len(features), len(scales)) or in_2d.shape != scales.shape or scales.ndim != 1:
+    if matrix.shape != (len(features), scales.size) or in_2d.shape != scales.shape or scales.ndim != 1:
         raise FormatError(
-            f"{file.path!r} is damaged: {len(features)} features at {len(scales)} scales are selected by "
+            f"{file.path!r} is damaged: {len(features)} features at {scales.size} scales are selected by "
             f"{matrix.shape}."
         )
+    if not (np.isfinite(scales) & (scales > 0)).all():
+        raise FormatError(f"{file.path!r} is damaged: {scales.tolist()} are no scales of features.")
     unknown = [
         name
         for name, used in zip(features, map(any, matrix.tolist()), strict=True)
@@ -291,13 +293,16 @@ def _forest(file: ProjectFile, group: str, names: tuple[str, ...]) -> Forest | N
     if not forests:
         return None
     columns = _scalar(file, f"{group}/{forests[0]}/_ext_param/column_count_")
+    if columns > MOST_FEATURES:
+        raise FormatError(f"{file.path!r} is damaged: a forest of {columns} features.")
     trees: list[VigraTree] = []
     labels: list[int] | None = None
     for forest in forests:
         place = f"{group}/{forest}"
         if _scalar(file, f"{place}/_options/predict_weighted_", 0):
             raise FormatError(f"{file.path!r}: {place!r} weighs votes by samples, which is not known here.")
-        voting = file.array(f"{place}/_ext_param/labels").astype(int).tolist()
+        with np.errstate(invalid="ignore"):  # what is no label is refused with the forest
+            voting = file.array(f"{place}/_ext_param/labels").astype(int).tolist()
         if labels not in (None, voting):
             raise FormatError(f"{file.path!r}: the forests of {group!r} know different classes.")
         labels = voting
@@ -307,7 +312,9 @@ def _forest(file: ProjectFile, group: str, names: tuple[str, ...]) -> Forest | N
             if tree.startswith("Tree_")
         ]
     assert labels is not None
-    names = names or tuple(f"Label {n}" for n in range(1, max(labels, default=0) + 1))
+    # One name too many is refused with a forest of too many classes.
+    last = min(max(labels, default=0), MOST_CLASSES + 1)
+    names = names or tuple(f"Label {n}" for n in range(1, last + 1))
     try:
         about = {"source": "ilastik", "project": Path(file.path).name}
         return forest_from_vigra(trees, labels, names, tuple(map(str, range(columns))), about)
