@@ -252,3 +252,10 @@ def test_names_in_a_project_cannot_rule_the_terminal(tmp_path):
         del file["PixelClassification/LabelNames"]
         file["PixelClassification/LabelNames"] = [b"\x1b[31mred", b"a\nb", b"c"]
     assert r"\x1b[31mred (122 pixels), a\nb (0 pixels)" in lazyflow("ilastik", "info", tmp_path / "p.ilp")
+
+
+def test_a_size_that_is_none_is_a_mistake_of_the_caller():
+    project, image = DATA / "nuclei3d/nuclei3d.ilp", image_of("nuclei3d")
+    assert "--memory: 'much' is no size" in lazyflow(
+        "ilastik", "run", project, image, "--memory", "much", code=2
+    )

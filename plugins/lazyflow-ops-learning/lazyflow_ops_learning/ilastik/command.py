@@ -200,7 +200,10 @@ def run_command(
     from lazyflow_ops_learning.ilastik.project import read_project
 
     found = read_project(project)
-    memory_bytes = None if memory is None else parse_bytes(memory)
+    try:
+        memory_bytes = None if memory is None else parse_bytes(memory)
+    except ValueError as error:
+        raise click.UsageError(f"--memory: {error}") from None
     targets = list(_targets(found, images, output, exports or ("probabilities",)))
     _check_targets(targets, project, overwrite)
     chosen = _chosen(found, recipe, [target.image for target in targets])
