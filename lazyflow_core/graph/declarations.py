@@ -308,6 +308,9 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         converted = _convert(value, _alternatives(self.type))
         if converted is _REFUSED:
             raise ParameterError(f"{where}: {short(value)} is {_article(value)}, not {type_text(self.type)}.")
+        if type(converted) is float and isinstance(value, numbers.Integral) and converted != int(value):
+            # A level that moved by one would mark other pixels of a 64-bit image.
+            raise ParameterError(f"{where}: no float holds {value!r}; the nearest one is {int(converted)}.")
         if self.choices is not None and converted not in self.choices:
             hint = near_miss(str(converted), map(str, self.choices))
             raise ParameterError(

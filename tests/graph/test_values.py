@@ -362,3 +362,12 @@ def test_what_is_no_range_is_refused(limits):
         ParameterSlot(str, range=(0, 1))
     with pytest.raises(GraphError, match="step=-1"):
         ParameterSlot(float, step=-1)
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**53) - 1, 2**64 - 1, np.uint64(2**63 + 1), 10**400])
+def test_a_whole_number_that_no_float_holds_is_refused_rather_than_moved(value):
+    slot = ParameterSlot(float)
+    with pytest.raises(ParameterError, match=r"^level: .*(no float holds|is an int, not float)"):
+        slot.accept(value, "level")
+    assert slot.accept(2**63, "level") == 2**63
+    assert ParameterSlot(float | int).accept(2**53 + 1, "level") == 2**53 + 1

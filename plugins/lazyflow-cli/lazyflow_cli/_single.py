@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lazyflow_core.words import near_miss, possible
+
 from lazyflow_cli._failure import ExitCode, Failure
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ def _check_options(
     """Raise if a slot was given by the wrong option, or must be given and was not."""
     from lazyflow_core.graph import InputSlot, ParameterSlot
 
+    known = [key for key, slot in operator.declarations.items() if isinstance(slot, InputSlot)]
+    for key in inputs:
+        if key not in operator.declarations:
+            raise Failure(
+                f"--in {key}: {id} has no input {key!r}{near_miss(key, known)}"
+                f"{possible('Its inputs', known)}",
+                ExitCode.MISTAKE,
+            )
     for key, slot in operator.declarations.items():
         mistake = None
         if isinstance(slot, InputSlot):

@@ -115,8 +115,11 @@ SINGLE_MISTAKES = {
     ),
     "an unknown input": (
         [*SINGLE, "--in", 'mask={operator="test.read", path="volume.npy"}', "--out", "a.npy"],
-        "test.scale, --in mask: test.scale has no slot or parameter 'mask'. Its inputs: image. Its parameters: "
-        "factor.",
+        "--in mask: test.scale has no input 'mask'. Its inputs: image.",
+    ),
+    "an input that is almost one": (
+        ["run", "test.scale", "--in", "imgae=a.npy", "--out", "a.npy"],
+        "--in imgae: test.scale has no input 'imgae'; did you mean 'image'? Its inputs: image.",
     ),
     "an input that is no name": (
         ["run", "test.scale", "--in", "my image=a.npy", "--out", "a.npy"],
