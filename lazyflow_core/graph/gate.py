@@ -43,12 +43,21 @@ class Gate:
             event.wait()
 
     def leave(self) -> None:
-        """End a change."""
-        with self._lock:
-            self._owner = None
-            event, self._opened = self._opened, None
-        if event is not None:
-            event.set()
+        """End a change, if it is the caller's. Whatever comes in the middle, those who wait are woken."""
+        if not self.is_mine():
+            return
+        event = None
+        try:
+            with self._lock:
+                event, self._opened = self._opened, None
+                self._owner = None
+        finally:
+            if event is not None:
+                try:
+                    event.set()
+                except BaseException:  # Ctrl-C on its first line
+                    event.set()
+                    raise
 
     def is_mine(self) -> bool:
         """Whether the caller makes a change right now."""

@@ -202,10 +202,16 @@ def read_from_outside(slot: ArraySlot, roi: Roi | None, out: Array | None) -> Ar
     __tracebackhide__ = True
     graph = slot.operator.graph
     token = enter(graph)
+    place = here.get()
     try:
         return slot.read(roi, out)
     finally:
-        leave(graph, token)
+        try:
+            leave(graph, token)
+        except KeyboardInterrupt:
+            if here.get() is place:  # it came before the first line: this thread would stay inside
+                leave(graph, token)
+            raise
 
 
 def push_data(slot: Input, roi: Roi, data: npt.ArrayLike) -> None:

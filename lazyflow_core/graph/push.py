@@ -66,23 +66,27 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
             f"{slot}: mark_dirty by what a change started would wait for its end; call it in propagate_dirty "
             "itself, or afterwards."
         )
-    graph.gate.enter()
     todo = []
     try:
+        graph.gate.enter()
         version = graph.versions.make()
         walk = Walk(graph, version)
         token = look(graph, version)
         try:
-            fits, roi = fitting(slot, roi)
-            if fits:
-                walk.mark(slot, roi)
-                walk.run()
+            walk.tell_all(slot, roi)
+        except BaseException:  # Ctrl-C: a cache that has not heard would keep old pixels for ever
+            Walk(graph, version).tell_all(slot, roi)
+            raise
         finally:
             here.reset(token)
             # Also where Ctrl-C came in the middle: the pixels are other ones, whoever has heard.
             todo = graph.versions.publish(version)
     finally:
-        graph.gate.leave()
+        try:
+            graph.gate.leave()
+        except BaseException:  # Ctrl-C on the way
+            graph.gate.leave()
+            raise
         run_all(todo)
     graph.notify(walk.notify)
 
@@ -142,6 +146,13 @@ class Walk:
     def changed(self, slot: Slot) -> None:
         """Let the operator of a parameter or multi-level input say what is stale now."""
         self._tell(slot, [None])
+
+    def tell_all(self, slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
+        """Tell every operator downstream of what is stale of one slot, in so far as it is there."""
+        fits, roi = fitting(slot, roi)
+        if fits:
+            self.mark(slot, roi)
+            self.run()
 
     def run(self) -> None:
         """Tell every operator downstream. Never raises; errors of operators are reported."""

@@ -53,7 +53,7 @@ _MOST_SETUPS: Final = 50
 class Transaction:
     """``with graph.transaction()``: begins a setup, or joins the one the caller is in already."""
 
-    __slots__ = ("_graph", "_joined", "_mark", "_setup", "_token")
+    __slots__ = ("_graph", "_joined", "_mark", "_place", "_setup")
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -81,10 +81,15 @@ class Transaction:
                 raise GraphError(
                     "the graph cannot be changed from inside execute; change it before or after."
                 )
-        graph.gate.enter()
-        setup = self._setup = graph.setup = Setup(graph)
-        self._token = look(graph, setup.version)
-        return setup
+        self._place = here.get()
+        try:
+            graph.gate.enter()
+            self._setup = graph.setup = Setup(graph)
+            look(graph, self._setup.version)
+        except BaseException:  # Ctrl-C on the way
+            self._leave()
+            raise
+        return self._setup
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -112,12 +117,27 @@ class Transaction:
             else:
                 setup.roll_back()
         finally:
-            graph.setup = None
-            here.reset(self._token)
-            graph.gate.leave()
+            try:
+                self._leave()
+            except BaseException:  # Ctrl-C on the way
+                self._leave()
+                raise
             run_all(todo)
             # Also after a failure: operators that were made for nothing release what they hold.
             graph.notify(setup.notify)
+
+    def __del__(self) -> None:
+        # Ctrl-C may come when `__exit__` begins, before its first line: then nobody else ends the change.
+        if getattr(self, "_setup", None) is not None:
+            self.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+
+    def _leave(self) -> None:
+        """Let the next change in; twice is fine."""
+        here.set(self._place)
+        if self._graph.gate.is_mine():
+            self._graph.setup = None
+            self._graph.gate.leave()
+        self._setup = None
 
 
 class Setup:

@@ -184,6 +184,10 @@ class Versions:
         """Return the next version, which nobody sees yet. Called by the one change that is under way."""
         while self.abandoned:
             self.leave(self.abandoned.popleft(), snapshot=True)
+        if self._oldest is not self.current:
+            for older in self.alive()[:-1]:
+                if not older.count:  # who left it last was stopped on the way, by Ctrl-C
+                    self._tidy(older)
         self._last_number += 1
         version = Version(self._last_number, MAKING)
         version.older = self.current
@@ -554,8 +558,9 @@ class Snapshot:
     def __del__(self) -> None:
         # Of one that was dropped without being closed, as a generator that nobody went on with. Runs
         # anywhere, also inside a section of the lock, so it takes none.
-        if self._version is not None:
-            self._graph.versions.abandoned.append(self._version)
+        version = getattr(self, "_version", None)
+        if version is not None:
+            self._graph.versions.abandoned.append(version)
 
     def __repr__(self) -> str:
         return "<Snapshot, over>" if self._version is None else f"<Snapshot of version {self.number}>"
