@@ -15,7 +15,7 @@ import heapq
 import itertools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -62,6 +62,9 @@ class Transaction:
         #: The one it joined, and how far that was.
         self._joined: Setup | None = None
         self._mark: tuple[int, ...] = ()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a transaction is not copied; graph.transaction() inside of it joins it.")
 
     def __enter__(self) -> Setup:
         __tracebackhide__ = True

@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from lazyflow_core.errors import GraphError
 from lazyflow_core.foreign import contextmanager, logged
@@ -561,6 +561,10 @@ class Snapshot:
         version = getattr(self, "_version", None)
         if version is not None:
             self._graph.versions.abandoned.append(version)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # A copy would be a second owner of one count, and let the version go under the first.
+        raise TypeError(f"{self!r} is not copied; graph.snapshot() inside of it makes another one of it.")
 
     def __repr__(self) -> str:
         return "<Snapshot, over>" if self._version is None else f"<Snapshot of version {self.number}>"

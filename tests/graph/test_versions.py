@@ -4,8 +4,10 @@ Each of these tests finds one fault that random threads would hardly find: what 
 of a change is read by a probe put there, and whoever is to be slow waits for an event.
 """
 
+import copy
 import gc
 import itertools
+import pickle
 import threading
 import weakref
 from contextvars import Context, copy_context
@@ -1046,3 +1048,12 @@ def test_a_planted_fault_is_found(graph, fault, test, monkeypatch):
     with pytest.raises(BaseException):  # noqa: B017
         test(graph, **arguments)
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"]
+)
+def test_what_holds_a_version_or_a_change_is_not_copied(graph, copied):
+    for owner in (graph.snapshot(), graph.transaction()):
+        with owner, pytest.raises(TypeError, match="is not copied"):
+            copied(owner)
