@@ -12,7 +12,7 @@ def test_a_new_distribution_is_written_and_says_what_is_next(lazyflow, folder):
     assert 'pip install -e "lazyflow-ops-acme[test]"' in result.stdout
     assert (folder / "lazyflow-ops-acme" / "pyproject.toml").exists()
     again = lazyflow("plugins", "new", "acme")
-    assert (again.exit_code, again.stderr) == (1, "lazyflow: lazyflow-ops-acme exists already.\n")
+    assert (again.exit_code, again.stderr) == (5, "lazyflow: lazyflow-ops-acme exists already.\n")
 
 
 @pytest.mark.parametrize(
