@@ -420,9 +420,9 @@ class OpSwallowsCancel(OpGood):
 
 
 class OpNeverLooks(OpGood):
-    """Takes 0.15 s for a large region, and looks for no cancellation."""
+    """Takes 0.2 s for a large region, and looks for no cancellation."""
 
-    work_s = 0.15
+    work_s = 0.2
 
     def execute(self, slot, roi, out):
         super().execute(slot, roi, out)

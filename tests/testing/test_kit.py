@@ -56,12 +56,12 @@ def test_how_much_more_is_announced_than_changes_is_told():
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.__name__)
-def test_a_mutant_is_caught_by_the_check_that_should_within_a_second(mutant):
+def test_a_mutant_is_caught_by_the_check_that_should_within_two_seconds(mutant):
     begin = time.process_time()  # not the wall's: other work on this machine is not the kit's fault
     results = check_operator(case_of(mutant))
     seconds = time.process_time() - begin
     assert [r.name for r in results if r.status == "failed"] == [MUTANTS[mutant]], results
-    assert seconds < 1
+    assert seconds < 2
 
 
 def test_every_check_catches_a_mutant():
