@@ -309,7 +309,7 @@ def store(request, tmp_path):
     attributes |= content if version == 2 else {"ome": {"version": "0.5", **content}}
     root = zarr.create_group(path, zarr_format=version, attributes=attributes)
     for name, data in {"s0": OLD, "s1": OLD[:, ::2, ::2], "raw": OLD, "labels/nuclei/0": OLD * 2}.items():
-        root.create_array(name, data=data, chunks=(2, 3, 3))
+        root.create_array(name, shape=data.shape, dtype=data.dtype, chunks=(2, 3, 3))[...] = data
     root["raw"].attrs["note"] = "precious"
     (path / "notes.txt").write_text("years of work")
     (path / "tables").mkdir()
