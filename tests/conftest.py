@@ -1,12 +1,13 @@
 """Fixtures for all tests of the core."""
 
-import threading
-
 import pytest
 from hypothesis import settings
 
 from lazyflow_core.graph import Graph
 from lazyflow_core.request import InlineScheduler, ThreadedScheduler
+from lazyflow_core.testing.fixtures import no_leaked_threads
+
+__all__ = ["no_leaked_threads"]
 
 # A busy machine is no fault of the example that happens to run; a hang ends by the timeout of the test.
 settings.register_profile("patient", settings(), deadline=None)
@@ -25,12 +26,3 @@ def scheduler(request):
 def graph(scheduler):
     with Graph(scheduler) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def no_leaked_threads():
-    """A test leaves no thread behind, except those of the process-wide scheduler."""
-    before = set(threading.enumerate())
-    yield
-    left = [t for t in threading.enumerate() if t not in before and t.is_alive() and "default" not in t.name]
-    assert not left, f"left behind: {left}"

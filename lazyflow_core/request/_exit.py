@@ -7,6 +7,7 @@ schedulers close. One that waits for a suspended request would then wait for eve
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 
@@ -19,7 +20,11 @@ __all__ = ["watch_the_end"]
 #: Seconds between two looks.
 _PATIENCE = 0.05
 
+#: Python 3.12.0 and 3.12.1 start no thread once the end has begun (python/cpython#113964).
+_BEFOREHAND = (3, 12) <= sys.version_info < (3, 12, 2)
+
 _is_watched = False
+_ended = threading.Event()
 
 
 def watch_the_end() -> None:
@@ -33,12 +38,19 @@ def watch_the_end() -> None:
     # their threads there, and those may wait for us.
     with contextlib.suppress(RuntimeError):  # the end has begun
         register(_begin)
+        if _BEFOREHAND:
+            _start_thread()
 
 
 def _begin() -> None:
-    if _others():
+    _ended.set()
+    if _others() and not _BEFOREHAND:
         with contextlib.suppress(RuntimeError):  # no thread can be started any more
-            threading.Thread(target=_end_hopeless_waits, name="lazyflow-exit", daemon=True).start()
+            _start_thread()
+
+
+def _start_thread() -> None:
+    threading.Thread(target=_end_hopeless_waits, name="lazyflow-exit", daemon=True).start()
 
 
 def _others() -> list[threading.Thread]:
@@ -48,6 +60,7 @@ def _others() -> list[threading.Thread]:
 
 
 def _end_hopeless_waits() -> None:
+    _ended.wait()
     since = time.monotonic()
     while _others():
         waits = _hopeless_waits()

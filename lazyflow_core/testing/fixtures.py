@@ -85,11 +85,16 @@ def lazyflow_isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[plugins.Plugi
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
-    """Fail a test that leaves a thread behind, except those of the process-wide scheduler."""
+    """Fail a test that leaves a thread behind, except those of the process."""
     before = set(threading.enumerate())
     yield
-    left = [t for t in threading.enumerate() if t not in before and t.is_alive() and "default" not in t.name]
+    left = [t for t in threading.enumerate() if t not in before and t.is_alive() and not _of_the_process(t)]
     assert not left, f"left behind: {left}"
+
+
+def _of_the_process(thread: threading.Thread) -> bool:
+    """Whether a thread belongs to the process-wide scheduler, or watches the end of the process."""
+    return "default" in thread.name or thread.name == "lazyflow-exit"
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,9 @@ from lazyflow_core.roi import Roi
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "plugins/*/README.md", "examples/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "newsfragments/*.md", "*/*/README.md")
     for path in ROOT.glob(pattern)
-    if path.name != "catalogue.md"  # made while building, from what is installed
+    if path.name not in ("catalogue.md", "unreleased.md")  # made while building, from other sources
 )
 FILE = re.compile(r"^```toml\n# (\w+\.toml)\n(.*?)^```$", re.M | re.S)
 SPAN = re.compile(r"`(lazyflow [^`]+)`")

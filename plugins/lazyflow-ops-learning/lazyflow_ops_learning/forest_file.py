@@ -6,13 +6,13 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import FormatError, StorageError, TargetExistsError
+from lazyflow_core.foreign import contextmanager
 from lazyflow_core.utility import format_bytes
 
 from lazyflow_ops_learning.forest import Forest
@@ -94,6 +94,9 @@ def whole_file(target: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     except (OSError, TypeError, ValueError) as error:
         partial.unlink(missing_ok=True)
         raise StorageError(f"{str(target)!r} cannot be written: {error}.") from error
+    except BaseException:  # Ctrl-C too leaves nothing behind
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_forest(path: str | os.PathLike[str]) -> Forest:
