@@ -16,9 +16,10 @@ from types import SimpleNamespace
 
 import numpy as np
 from lazyflow_ops_cache.block_cache import OpBlockCache
+from lazyflow_ops_cache.policy import CachePolicy
 
 from lazyflow_core import Graph, InputSlot, Operator, OutputSlot, Roi
-from lazyflow_core.plugins import CachePolicy, PluginManager, hookimpl, set_default
+from lazyflow_core.plugins import PluginManager, hookimpl, set_default
 
 SIDE = 256
 BLOCK = 64
@@ -145,7 +146,7 @@ def growth() -> None:
 def compressed() -> None:
     manager = PluginManager(discover=False)
     policy = hookimpl(lambda operator_id, meta, budget_bytes: CachePolicy(compress=True))
-    manager.register_plugin(SimpleNamespace(lazyflow_cache_policy=policy), "compressing")
+    manager.register_plugin(SimpleNamespace(cache_policy=policy), "compressing")
     set_default(manager)
     ramp = np.add.outer(np.add.outer(np.arange(SIDE), np.arange(SIDE)), np.arange(SIDE))
     pixels = (ramp // 4 + np.random.default_rng(0).integers(0, 4, ramp.shape)).astype(np.uint8)

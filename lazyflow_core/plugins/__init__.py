@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from lazyflow_core.plugins.config import Config
 from lazyflow_core.plugins.discovery import version_of
 from lazyflow_core.plugins.doctor import Check
-from lazyflow_core.plugins.hookspecs import hookimpl
+from lazyflow_core.plugins.hookspecs import hookimpl, hookspec
 from lazyflow_core.plugins.manager import API, PluginInfo, PluginManager
-from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API",
-    "CachePolicy",
     "Check",
     "Config",
     "OperatorSpec",
@@ -37,6 +36,7 @@ __all__ = [
     "default",
     "get_operator",
     "hookimpl",
+    "hookspec",
     "list_operators",
     "open_reader",
     "open_writer",

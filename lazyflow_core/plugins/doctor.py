@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lazyflow_core.errors import PluginError
 from lazyflow_core.foreign import sentence
 from lazyflow_core.plugins import discovery
+from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
     from lazyflow_core.plugins.loading import PluginInfo
 
-__all__ = ["Check", "damages", "oddities", "requirements", "shadows", "targets"]
+__all__ = ["Check", "damages", "oddities", "requirements", "shadows", "targets", "unclaimed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +175,19 @@ def targets(specs: Iterable[ReaderSpec | WriterSpec], load: Callable[[Any], obje
             found.append(Check(f"{kind} {spec.id}", False, str(error)))
     text = f"{tried - len(found)} of {tried} can be imported"
     return [*found, Check("readers and writers", not found, text)]
+
+
+def unclaimed(hooks: Iterable[tuple[str, str]]) -> list[Check]:
+    """Return which hooks are implemented for a plugin that is not there: nobody asks them.
+
+    Parameters
+    ----------
+    hooks
+        Who implements it, and its name.
+    """
+    found = []
+    for plugin, hook in hooks:
+        owners = [d for namespace, d in DISTRIBUTION_OF_NAMESPACE.items() if hook.startswith(f"{namespace}_")]
+        hint = f"pip install {owners[0]}" if owners else "install or enable the plugin that offers it"
+        found.append(Check(f"hooks of {plugin}", None, f"no plugin here asks for its {hook!r}", hint))
+    return found

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.errors import PluginError
@@ -17,6 +18,7 @@ from lazyflow_core.plugins.loading import (
     RESERVED,
     PluginInfo,
     PluginSource,
+    add_hookspecs,
     check_api,
     is_for_the_caller,
     load_plugins,
@@ -139,8 +141,9 @@ class Hooks:
         if pm.has_plugin(namespace):
             raise PluginError(f"the namespace {namespace!r} belongs to another plugin already.")
         with self.importing("the hooks"):
+            add_hookspecs(pm, plugin, namespace)
             register(pm, plugin, namespace)
-        self.answers("lazyflow_configure", only=namespace, config=self.config)
+        self.answers("lazyflow_configure", namespace, config=self.config)
 
     def close(self) -> None:
         """See `PluginManager.close`."""
@@ -168,24 +171,28 @@ class Hooks:
                     pending, self._pending = self._pending, {}
                     if not pending:  # only now, or what is registered meanwhile would be lost
                         self._pm = manager
-                for namespace, plugin in pending.items():
-                    try:
-                        register(manager, plugin, namespace)
-                    except Exception as error:
-                        if self.config.strict:
-                            raise
-                        # Whoever asks first has nothing to do with it.
-                        self.tell("registration", namespace, f"it is not used: {sentence(error)}")
+                for step in (add_hookspecs, partial(register, present=list(pending))):
+                    for namespace, plugin in list(pending.items()):
+                        try:
+                            step(manager, plugin, namespace)
+                        except Exception as error:
+                            if self.config.strict:
+                                raise
+                            # Whoever asks first has nothing to do with it.
+                            self.tell("registration", namespace, f"it is not used: {sentence(error)}")
+                            del pending[namespace]
         self.answers("lazyflow_configure", config=self.config)
         return manager
 
-    def answers(self, name: str, *, only: str | None = None, **arguments: Any) -> list[tuple[str, Any]]:
+    def answers(self, name: str, only: str | None = None, /, **arguments: Any) -> list[tuple[str, Any]]:
         """Ask each plugin by itself, in the order of namespaces; return (plugin, answer) of all that answer.
 
         What one raises is told about once and harms no other.
         """
         pm = self.load()
-        caller = getattr(pm.hook, name)
+        caller = getattr(pm.hook, name, None)
+        if caller is None:  # a plugin's own, which is not loaded, and nobody answers to
+            return []
         names = {id(plugin): namespace for namespace, plugin in pm.list_name_plugin()}
         found = []
         for impl in sorted(caller.get_hookimpls(), key=lambda impl: impl.plugin_name):
@@ -206,7 +213,7 @@ class Hooks:
                 self.tell(name, plugin, f"{name} failed: {sentence(error)}")
         return found
 
-    def first(self, name: str, **arguments: Any) -> tuple[Any, str]:
+    def first(self, name: str, /, **arguments: Any) -> tuple[Any, str]:
         """Return the first answer that is not None, and whose it is."""
         for plugin, answer in self.answers(name, **arguments):
             if answer is not None:
@@ -236,6 +243,16 @@ class Hooks:
         """Return plugins and what they did wrong so far when they were asked."""
         with self._lock:
             return [(plugin, text) for (_, plugin), text in self._told.items()]
+
+    def unclaimed(self) -> list[tuple[str, str]]:
+        """Return plugins and the hooks they implement that no plugin here offers."""
+        return sorted(
+            (impl.plugin_name, caller.name)
+            for caller in vars(self.load().hook).values()
+            if caller.spec is None
+            for impl in caller.get_hookimpls()
+            if not impl.optionalhook
+        )
 
     def check_level(self, namespace: str, distribution: str) -> None:
         """Import the light module of a plugin, if it has one, and raise unless it was written for this level.

@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
 
 if TYPE_CHECKING:
-    from lazyflow_core.meta import ArrayMeta
     from lazyflow_core.plugins.config import Config
     from lazyflow_core.plugins.doctor import Check
 
@@ -55,10 +54,10 @@ class HookSpecs:
 
     @hookspec
     def lazyflow_add_hookspecs(self, add: Any) -> None:
-        """Called while plugins are loaded: ``add(module_or_class)`` offers hooks of one's own to others.
+        """Called before any hook is registered: ``add(module_or_class)`` offers hooks of one's own to others.
 
         Their names begin with the plugin's namespace: ``acme_color_tables``. A plugin whose names do not is
-        broken.
+        broken. Its owner asks by `PluginManager.ask`.
         """
 
     # --------------------------------------------------------------------------- what a plugin has to offer
@@ -97,15 +96,6 @@ class HookSpecs:
         """A module of filter kernels by name, or None; asked by filters for a backend a user chose.
 
         What it raises reaches the user. May be called from inside a request.
-        """
-
-    @hookspec(firstresult=True)
-    def lazyflow_cache_policy(
-        self, operator_id: str, meta: ArrayMeta, budget_bytes: int
-    ) -> CachePolicy | None:
-        """How a cache is to treat what it keeps, or None; asked when the cache is set up, never per block.
-
-        Called in a setup transaction: do not touch the graph.
         """
 
     # ------------------------------------------------------------------------------------------- observation

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,7 @@ __all__ = [
     "API",
     "PluginInfo",
     "PluginSource",
+    "add_hookspecs",
     "check_api",
     "is_for_the_caller",
     "load_plugins",
@@ -250,21 +251,30 @@ def load_plugins(
             module = load_target(source.target, str(source))
             import_ms[source] = 1000 * (time.process_time() - begin)
             check_api(module)
-            _add_hookspecs(manager, module, source.namespace)
+            add_hookspecs(manager, module, source.namespace)
         except BaseException as error:
             report(source, error)
         else:
             modules.append((source, module))
+    present = [source.namespace for source, _ in modules]
     for source, module in modules:
         try:
-            register(manager, module, source.namespace)
+            register(manager, module, source.namespace, present)
         except BaseException as error:
             report(source, error)
     return broken
 
 
-def register(manager: pluggy.PluginManager, plugin: Any, namespace: str) -> None:
+def register(manager: pluggy.PluginManager, plugin: Any, namespace: str, present: Iterable[str] = ()) -> None:
     """Register all hooks of a plugin or none.
+
+    Parameters
+    ----------
+    manager, plugin, namespace
+        Where, what, and what it is called.
+    present
+        Plugins that are about to be registered with it. What begins with the name of one that is absent may
+        be a hook of its, and is no mistake.
 
     Raises
     ------
@@ -276,8 +286,11 @@ def register(manager: pluggy.PluginManager, plugin: Any, namespace: str) -> None
     try:
         manager.register(plugin, namespace)
         known = {name for name, caller in vars(manager.hook).items() if getattr(caller, "spec", None)}
+        owners = {"lazyflow", *present, *(name for name, _ in manager.list_name_plugin())}
         for caller in manager.get_hookcallers(plugin) or ():
-            if caller.spec is None and not all(impl.optionalhook for impl in caller.get_hookimpls()):
+            if caller.spec is not None or all(impl.optionalhook for impl in caller.get_hookimpls()):
+                continue
+            if any(caller.name.startswith(f"{owner}_") for owner in owners) or "_" not in caller.name:
                 hint = near_miss(caller.name, known)
                 raise PluginError(f"it implements the hook {caller.name!r}, which nobody asks{hint}")
     except BaseException:
@@ -301,7 +314,7 @@ def check_api(module: Any) -> None:
         )
 
 
-def _add_hookspecs(manager: pluggy.PluginManager, module: Any, namespace: str) -> None:
+def add_hookspecs(manager: pluggy.PluginManager, module: Any, namespace: str) -> None:
     """Let a plugin add hooks of its own."""
     function = getattr(module, "lazyflow_add_hookspecs", None)
     if function is None or not hasattr(function, f"{manager.project_name}_impl"):

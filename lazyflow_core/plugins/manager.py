@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lazyflow_core.errors import (
     OperatorConflictError,
@@ -24,7 +24,7 @@ from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
 from lazyflow_core.plugins.loading import API, PluginInfo, is_for_the_caller, load_target, refuse
-from lazyflow_core.plugins.specs import CachePolicy, OperatorSpec, ReaderSpec, WriterSpec
+from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
 from lazyflow_core.plugins.texts import conflict_text, unknown_text
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ __all__ = ["API", "PluginInfo", "PluginManager"]
 #: How long an import may take before it counts as one that hangs, when it is tried.
 _LIGHT_TIMEOUT_S: Final = 5.0
 _OPERATOR_TIMEOUT_S: Final = 60.0
+
+_T = TypeVar("_T")
 
 
 class PluginManager:
@@ -306,17 +308,6 @@ class PluginManager:
 
     # ---------------------------------------------------------------------------------------- other answers
 
-    def cache_policy(self, operator_id: str, meta: ArrayMeta, budget_bytes: int) -> CachePolicy | None:
-        """Return how a cache is to treat what it keeps, if any plugin has an opinion."""
-        arguments = {"operator_id": operator_id, "meta": meta, "budget_bytes": budget_bytes}
-        policy, plugin = self._hooks.first("lazyflow_cache_policy", **arguments)
-        if policy is not None and not isinstance(policy, CachePolicy):
-            self._hooks.tell(
-                "lazyflow_cache_policy", plugin, f"it returned {policy!r}, which is no CachePolicy."
-            )
-            return None
-        return policy
-
     def request_observers(self) -> tuple[Any, ...]:
         """Return what plugins want to watch requests with, for the ``observers`` of a scheduler.
 
@@ -335,7 +326,7 @@ class PluginManager:
 
     def add_cli_commands(self, group: Any, *, only: str | None = None) -> None:
         """Let plugins add their commands to a click group, or one of them, by its namespace."""
-        self._hooks.answers("lazyflow_cli_commands", only=only, group=group)
+        self._hooks.answers("lazyflow_cli_commands", only, group=group)
 
     def conformance_cases(self, operator_id: str) -> list[Any]:
         """Return the cases that a plugin's authors wrote for one of its operators; imports what is needed."""
@@ -377,6 +368,7 @@ class PluginManager:
             requirements,
             shadows,
             targets,
+            unclaimed,
         )
         from lazyflow_core.plugins.files import load_spec
 
@@ -394,6 +386,7 @@ class PluginManager:
         checks += oddities(operators, self.plugins())
         checks += targets([*self.readers(), *self.writers()], load_spec)
         checks += [Check(f"hooks of {plugin}", False, text) for plugin, text in self._hooks.told()]
+        checks += unclaimed(self._hooks.unclaimed())
         # Each distribution once, in the order of their entry points.
         return checks + requirements({o.distribution: o.metadata for o in offered}) + shadows()
 
@@ -409,7 +402,27 @@ class PluginManager:
 
     def hook_names(self) -> list[str]:
         """Return the names of all hooks there are, those that plugins add included."""
-        return sorted(vars(self.hook))
+        return sorted(name for name, caller in vars(self.hook).items() if caller.spec is not None)
+
+    def ask(self, hook: Callable[..., _T | None], kind: type[_T], /, **arguments: Any) -> _T | None:
+        """Return the first answer to a hook that is not None; for hooks that plugins add.
+
+        Parameters
+        ----------
+        hook
+            Its specification, a function. Whoever implements it is asked whether or not the plugin that
+            offers it is in use here.
+        kind
+            What an answer is: one of another kind is told about, and counts as none.
+        **arguments
+            What it is asked with. What an implementation raises is told about, and counts as no answer.
+        """
+        name = hook.__name__
+        answer, plugin = self._hooks.first(name, **arguments)
+        if answer is None or isinstance(answer, kind):
+            return answer
+        self._hooks.tell(name, plugin, f"it returned {answer!r}, which is no {kind.__name__}.")
+        return None
 
     def plugins(self, *, load: bool = False) -> list[PluginInfo]:
         """Return the installed plugins, by namespace; ``load`` loads them first to see what breaks."""

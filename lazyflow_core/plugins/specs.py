@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CachePolicy", "OperatorSpec", "ReaderSpec", "WriterSpec"]
+__all__ = ["OperatorSpec", "ReaderSpec", "WriterSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +90,4 @@ class WriterSpec:
     target: str
     patterns: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    priority: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CachePolicy:
-    """How a cache is to treat what it keeps; what a plugin answers to `lazyflow_cache_policy`.
-
-    Parameters
-    ----------
-    keep
-        Whether to keep anything at all; if not, requests are handed on as they are.
-    compress
-        Whether to keep blocks compressed, those that become smaller by it.
-    priority
-        Where memory is short, blocks of caches with a smaller number are dropped first.
-    """
-
-    keep: bool = True
-    compress: bool = False
     priority: int = 0

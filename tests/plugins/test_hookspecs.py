@@ -9,9 +9,8 @@ import pytest
 
 from lazyflow_core.errors import PluginError
 from lazyflow_core.graph import Graph
-from lazyflow_core.meta import ArrayMeta
-from lazyflow_core.plugins import CachePolicy, PluginManager, ReaderSpec, hookimpl
-from lazyflow_core.plugins.hookspecs import HookSpecs, hookspec
+from lazyflow_core.plugins import PluginManager, ReaderSpec, hookimpl, hookspec
+from lazyflow_core.plugins.hookspecs import HookSpecs
 from lazyflow_core.request import Request, ThreadedScheduler
 from lazyflow_core.roi import Roi
 
@@ -38,7 +37,7 @@ def nothing():
 
 def test_every_hook_has_a_docstring():
     hooks = [name for name in vars(HookSpecs) if name.startswith("lazyflow_")]
-    assert len(hooks) == 13
+    assert len(hooks) == 12
     assert all(getattr(HookSpecs, name).__doc__ for name in hooks)
 
 
@@ -208,8 +207,7 @@ def test_two_distributions_with_one_namespace_break_the_second_only(good, caplog
 # ------------------------------------------------------------------------------------------------ own hooks
 
 OWNER = """
-    from lazyflow_core.plugins import hookimpl
-    from lazyflow_core.plugins.hookspecs import hookspec
+    from lazyflow_core.plugins import hookimpl, hookspec
 
     LAZYFLOW_API = (1, 0)
 
@@ -245,6 +243,83 @@ def test_added_hooks_begin_with_the_namespace(site, caplog):
     site.install("owner", modules={"o_plugin": OWNER.format(name="colors")}, plugins=["owner = o_plugin"])
     PluginManager().readers()
     assert "the hook 'colors' has to be called owner_" in caplog.text
+
+
+class Owner:
+    """Offers a hook and asks it; to be registered when the process runs."""
+
+    @hookspec(firstresult=True)
+    def owner_color(self, name):
+        """A color, or None."""
+
+    @hookimpl
+    def lazyflow_add_hookspecs(self, add):
+        add(Owner)
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["before any hook is asked", "later"])
+@pytest.mark.parametrize("order", [["a", "owner", "z"], ["z", "a", "owner"], ["owner", "a", "z"]])
+def test_the_order_of_registration_does_not_decide_who_may_use_an_added_hook(manager, order, loaded):
+    plugins = {"a": plugin(owner_color=lambda: None), "z": plugin(owner_color=lambda name: f"red {name}")}
+    if loaded:
+        manager.readers()
+    for name in order:
+        manager.register_plugin(plugins.get(name, Owner()), name)
+    assert manager.hook.owner_color(name="one") == "red one"
+    assert manager.ask(Owner.owner_color, str, name="one") == "red one"
+    assert "owner_color" in manager.hook_names()
+
+
+def test_a_hook_whose_owner_is_not_installed_is_a_note_of_the_doctor_and_the_rest_works(manager):
+    readers = {"lazyflow_reader_specs": lambda: [ReaderSpec("a.raw", "types:SimpleNamespace")]}
+    manager.register_plugin(plugin(**readers, cache_policy=nothing, acme_color=nothing), "a")
+    assert [spec.id for spec in manager.readers()] == ["a.raw"]
+    assert manager.ask(Owner.owner_color, str, name="one") is None
+    notes = [(c.ok, c.detail, c.hint) for c in manager.doctor() if c.name == "hooks of a"]
+    assert notes == [
+        (None, "no plugin here asks for its 'acme_color'", "install or enable the plugin that offers it"),
+        (None, "no plugin here asks for its 'cache_policy'", "pip install lazyflow-ops-cache"),
+    ]
+    assert "acme_color" not in manager.hook_names()
+
+
+def test_a_misspelt_hook_of_an_owner_who_is_there_breaks_the_plugin_with_the_nearest_name(manager, caplog):
+    manager.register_plugin(plugin(owner_colour=nothing), "a")
+    manager.register_plugin(Owner(), "owner")
+    manager.readers()
+    assert [record.getMessage() for record in caplog.records] == [
+        "lazyflow: plugin 'a': it is not used: PluginError: it implements the hook 'owner_colour', which "
+        "nobody asks; did you mean 'owner_color'?"
+    ]
+    assert [info.namespace for info in manager.plugins()] == ["owner"]
+
+
+def test_an_argument_that_an_added_hook_does_not_have_breaks_who_takes_it(site, caplog):
+    user = USER.replace("owner_colors()", "owner_colors(size)")
+    site.install("a", modules={"a_plugin": user}, plugins=["a = a_plugin"])
+    site.install(
+        "owner", modules={"o_plugin": OWNER.format(name="owner_colors")}, plugins=["owner = o_plugin"]
+    )
+    manager = PluginManager()
+    assert manager.hook.owner_colors() == []
+    assert {info.namespace: info.state for info in manager.plugins()} == {"a": "broken", "owner": "loaded"}
+    assert "size" in caplog.text
+
+
+def test_the_first_plugin_with_an_opinion_answers_and_one_that_raises_harms_none(manager, caplog):
+    manager.register_plugin(Owner(), "owner")
+    manager.register_plugin(plugin(owner_color=raising), "a")
+    manager.register_plugin(plugin(owner_color=lambda: None), "b")
+    manager.register_plugin(plugin(owner_color=lambda name: name), "c")
+    assert manager.ask(Owner.owner_color, str, name="red") == "red"
+    assert "plugin 'a': owner_color failed: RuntimeError: no disk" in caplog.text
+
+
+def test_an_answer_to_an_added_hook_of_another_type_is_told_and_dropped(manager, caplog):
+    manager.register_plugin(Owner(), "owner")
+    manager.register_plugin(plugin(owner_color=lambda: 7), "bad")
+    assert manager.ask(Owner.owner_color, str, name="red") is None
+    assert "plugin 'bad': it returned 7, which is no str." in caplog.text
 
 
 # ------------------------------------------------------------------------------------------- choosing readers
@@ -353,20 +428,7 @@ def test_a_reader_whose_module_is_missing_names_reader_and_target(manager, path)
     )
 
 
-# ---------------------------------------------------------------------------------------- caches, observers
-
-
-def test_the_first_plugin_with_an_opinion_sets_the_policy_of_a_cache(manager):
-    policy = CachePolicy(compress=True)
-    manager.register_plugin(plugin(lazyflow_cache_policy=lambda operator_id: None), "a")
-    manager.register_plugin(plugin(lazyflow_cache_policy=lambda meta, budget_bytes: policy), "b")
-    assert manager.cache_policy("cache.blocks", ArrayMeta((4, 4), "uint8"), 1000) is policy
-
-
-def test_a_policy_that_is_none_is_told_and_dropped(manager, caplog):
-    manager.register_plugin(plugin(lazyflow_cache_policy=lambda: "keep"), "bad")
-    assert manager.cache_policy("cache.blocks", ArrayMeta((4, 4), "uint8"), 1000) is None
-    assert "which is no CachePolicy" in caplog.text
+# ------------------------------------------------------------------------------------------------ observers
 
 
 class Counter:

@@ -21,10 +21,10 @@ from lazyflow_core import (
 from lazyflow_core.blocks import choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestCancelledError, SetupError
 from lazyflow_core.graph import SlotRequest
-from lazyflow_core.plugins import CachePolicy, default
 from lazyflow_core.request import checkpoint, current_request
 
 from lazyflow_ops_cache.memory import Block, Packed, memory_manager, tick
+from lazyflow_ops_cache.policy import CachePolicy, policy_of
 from lazyflow_ops_cache.store import BlockStore, Count, Key
 
 __all__ = ["OpBlockCache"]
@@ -89,7 +89,7 @@ class OpBlockCache(Operator):
     Memory
     ------
     The blocks that are kept, within the budget of `memory_manager`; besides that up to 64 blocks per
-    request while they are computed and copied. A plugin may decide by the hook ``lazyflow_cache_policy``
+    request while they are computed and copied. A plugin may decide by the hook ``cache_policy``
     that a cache keeps nothing, keeps its blocks compressed, or goes before or after others.
 
     Threading
@@ -146,7 +146,7 @@ class OpBlockCache(Operator):
         # A budget that is no size is refused here, not while computing.
         budget_bytes = memory_manager().budget_bytes
         grid = BlockGrid(meta.shape, self._block_shape(meta))
-        policy = default().cache_policy("cache.blocks", meta, budget_bytes) or CachePolicy()
+        policy = policy_of("cache.blocks", meta, budget_bytes)
         itemsize = meta.dtype.itemsize
         self.output.meta = meta.replace(
             preferred_block=grid.block,

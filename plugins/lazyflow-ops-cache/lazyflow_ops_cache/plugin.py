@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from lazyflow_core.plugins import Check, hookimpl
 
+from lazyflow_ops_cache import policy
+
 LAZYFLOW_API = (1, 0)
+
+
+@hookimpl
+def lazyflow_add_hookspecs(add: Any) -> None:
+    """Offer `cache_policy` to others."""
+    add(policy)
 
 
 @hookimpl

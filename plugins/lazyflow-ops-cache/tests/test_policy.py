@@ -1,4 +1,4 @@
-"""What a plugin answers to ``lazyflow_cache_policy`` is what the cache does."""
+"""What a plugin answers to ``cache_policy`` is what the cache does."""
 
 import types
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from cache_cases import OpCounting
 from lazyflow_core import Graph
-from lazyflow_core.plugins import CachePolicy, PluginManager, hookimpl, set_default
+from lazyflow_core.plugins import PluginManager, hookimpl, set_default
 from lazyflow_core.testing import Case, array, check_operator
 
 from lazyflow_ops_cache.block_cache import OpBlockCache
 from lazyflow_ops_cache.memory import memory_manager
+from lazyflow_ops_cache.policy import CachePolicy
 
 pytestmark = pytest.mark.usefixtures("budget")
 
@@ -28,7 +29,7 @@ def answer():
         asked.append((operator_id, meta.shape, budget_bytes))
         return said.policy
 
-    manager.register_plugin(types.SimpleNamespace(lazyflow_cache_policy=hookimpl(policy)), "judge")
+    manager.register_plugin(types.SimpleNamespace(cache_policy=hookimpl(policy)), "judge")
     set_default(manager)
     yield said
     set_default(None)
