@@ -19,6 +19,7 @@ import _thread
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -33,6 +34,7 @@ from ._mutex import mutex
 if TYPE_CHECKING:
     from ._request import Request
     from ._scheduler import Scheduler
+    from ._seeded import SeededScheduler
 
 __all__ = [
     "MAX_IDLE_FIBERS",
@@ -126,7 +128,17 @@ class Fiber(greenlet):
 class ThreadParty:
     """A thread that is no worker, as one that may wait and run requests directly."""
 
-    __slots__ = ("__weakref__", "_waiting", "depth", "request", "thread", "thread_id", "thread_name", "torn")
+    __slots__ = (
+        "__weakref__",
+        "_waiting",
+        "depth",
+        "drives",
+        "request",
+        "thread",
+        "thread_id",
+        "thread_name",
+        "torn",
+    )
 
     _cancelled = False
     #: A thread of the application's carries nobody's requests.
@@ -136,6 +148,8 @@ class ThreadParty:
         self.request: Request[Any] | None = None
         self.depth = 0
         self._waiting: Any = None
+        #: The seeded scheduler whose requests move only while this thread moves them, if there is one.
+        self.drives: weakref.ref[SeededScheduler] | None = None
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
         self.thread_id = threading.get_ident()
@@ -245,16 +259,6 @@ class Waiter:
             # queue, and that thread is busy with this fiber until it has left, or has given up the wait.
             self.party.carrier.resume(self)  # type: ignore[union-attr]
         return True
-
-    def park(self) -> Verdict:
-        """Leave the thread to others (fiber) or block (thread) until somebody decided."""
-        party = self.party
-        if type(party) is Fiber:
-            party.carrier.park(party, self)
-        else:
-            self.block()
-        assert self.verdict is not None
-        return self.verdict
 
     def block_for(self, seconds: float) -> bool:
         """Block this thread for a while; return whether somebody has decided."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,7 +25,7 @@ from lazyflow_core.errors import CircularWaitError, SchedulerClosedError
 from ._cancel import cancel
 from ._core import finish_torn
 from ._mutex import mutex
-from ._party import STOP, Carrier, Fiber, Party, Verdict, Waiter, current_party
+from ._party import STOP, Carrier, Fiber, Party, ThreadParty, Verdict, Waiter, current_party
 from ._scheduler import Scheduler
 from ._state import RequestState
 from ._stop import watched
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["SeededScheduler", "preempt"]
 
 T = TypeVar("T")
+
+#: Seconds between two looks for what others have brought, where nothing can run without it.
+OUTSIDE_HEARTBEAT = 0.001
 
 
 class _Runnable(NamedTuple):
@@ -53,7 +57,10 @@ class SeededScheduler(Scheduler):
 
     The same seed and workloads give the same interleaving. Timeouts run on a virtual clock, which moves when
     nothing else can or when the seed says so: no test ever sleeps. If nothing can run any more and the wait
-    is not over, a `CircularWaitError` tells who waits for whom.
+    is not over, a `CircularWaitError` tells who waits for whom, unless something waits for what others do: a
+    future, a thread, a request of another scheduler. That is waited for, and no seed decides when it comes.
+
+    Whatever the thread waits for that runs the requests, it goes on running them.
 
     Parameters
     ----------
@@ -122,6 +129,14 @@ class SeededScheduler(Scheduler):
         """Run requests until the waiter has a verdict."""
         self._carrier.drive(waiter)
 
+    def has_work(self) -> bool:
+        """Return whether there are requests that have not ended."""
+        return self._carrier.has_work()
+
+    def drive_meanwhile(self, waiter: Waiter) -> None:
+        """Run requests until the waiter has a verdict, which may as well come from somebody else."""
+        self._carrier.drive(waiter, for_certain=False)
+
     @property
     def now(self) -> float:
         """The virtual time in seconds."""
@@ -168,6 +183,9 @@ class _SeededCarrier(Carrier):
 
     def now(self) -> float:
         return self.time
+
+    def has_work(self) -> bool:
+        return bool(self.parked or self._runnable)
 
     def add(self, request: Request[Any], *, is_claimed: bool = False) -> None:
         self._runnable.append(_Runnable(self._chance.random(), next(self._numbers), request, is_claimed))
@@ -233,22 +251,28 @@ class _SeededCarrier(Carrier):
             self.idle.append(fiber)
             self.hub.switch()
 
-    def drive(self, waiter: Waiter | None) -> None:
-        """Take steps until the waiter has a verdict (or, without one, until nothing can run)."""
+    def drive(self, waiter: Waiter | None, *, for_certain: bool = True) -> None:
+        """Take steps until the waiter has a verdict (or, without one, until nothing can run).
+
+        ``for_certain``: whether it is known that the verdict comes of these steps, or of what they wait for.
+        """
         if self._thread is None:
             self._thread = threading.get_ident()
+            party = current_party()
+            if type(party) is ThreadParty:
+                party.drives = weakref.ref(self.scheduler)
         elif self._thread != threading.get_ident():
             raise SchedulerClosedError(
                 f"{self.scheduler!r} runs in the thread that waited first; another thread cannot wait for it"
             )
         if self.is_driven:
-            self._take_steps(waiter)
+            self._take_steps(waiter, for_certain)
             return
         self.is_driven = True
         watched[self] = None  # seeds decide at checkpoints
         self.adopt_thread()
         try:
-            self._take_steps(waiter)
+            self._take_steps(waiter, for_certain)
         finally:
             self.is_driven = False
             del watched[self]
@@ -262,7 +286,7 @@ class _SeededCarrier(Carrier):
             del self._ranks[fiber]
         del self.hub
 
-    def _take_steps(self, waiter: Waiter | None) -> None:
+    def _take_steps(self, waiter: Waiter | None, for_certain: bool) -> None:
         own_deadline = None
         if waiter is not None and waiter.timeout is not None:
             own_deadline = self.time + waiter.timeout
@@ -271,9 +295,31 @@ class _SeededCarrier(Carrier):
             if not self._take_step(may_pass_time=waiter is not None):
                 if waiter is None:
                     return
-                raise CircularWaitError(
-                    f"nothing can run any more, seed {self.scheduler.seed}:\n{describe_blocked()}"
-                )
+                if not self._waits_for_others(waiter, for_certain):
+                    raise CircularWaitError(
+                        f"nothing can run any more, seed {self.scheduler.seed}:\n{describe_blocked()}"
+                    )
+                waiter.block_for(OUTSIDE_HEARTBEAT)
+
+    def _waits_for_others(self, waiter: Waiter, for_certain: bool) -> bool:
+        """Return whether anybody who does not run in these steps may bring what is waited for."""
+        with mutex:
+            if not for_certain and not waiter.target._wait_dependencies():
+                return True  # an event, say, which anybody may set
+            return any(
+                self._is_elsewhere(needed)
+                for wait in (*self.parked.values(), waiter)
+                if wait.verdict is None
+                for needed in wait.target._wait_dependencies()
+            )
+
+    def _is_elsewhere(self, thing: Any) -> bool:
+        """Return whether who is to end a wait, a request or a party, does not move in these steps."""
+        if type(thing) is Fiber:
+            return thing.carrier is not self
+        if type(thing) is ThreadParty:
+            return thing.thread_id != self._thread and thing.thread.is_alive()
+        return thing._scheduler is not self.scheduler
 
     def _take_step(self, *, may_pass_time: bool) -> bool:
         while self._deadlines and self._deadlines[0][2].verdict is not None:

@@ -39,14 +39,15 @@ def park(waiter: Waiter, leave_queue: LeaveQueue, scheduler: Scheduler | None = 
     leave_queue
         Takes the waiter out of the queue it stands in, if it still does. Called under the mutex.
     scheduler
-        Who has to move while a foreign thread waits; only the seeded one cares.
+        Who has to move while a foreign thread waits, where that is known.
     """
+    party = waiter.party
     try:
-        if scheduler is not None and type(waiter.party) is not Fiber:
-            scheduler.block_thread(waiter)
-            verdict = waiter.verdict
+        if type(party) is Fiber:
+            party.carrier.park(party, waiter)
         else:
-            verdict = waiter.park()
+            _block(waiter, scheduler)
+        verdict = waiter.verdict
     finally:
         parked.pop(waiter, None)
         waiter.host._waiting = None
@@ -55,6 +56,19 @@ def park(waiter: Waiter, leave_queue: LeaveQueue, scheduler: Scheduler | None = 
         with mutex:
             leave_queue(waiter)
     return verdict
+
+
+def _block(waiter: Waiter, scheduler: Scheduler | None) -> None:
+    """Block the calling foreign thread until its waiter has a verdict."""
+    drives = waiter.party.drives  # type: ignore[union-attr]
+    driven = None if drives is None or waiter.timeout is not None else drives()
+    if driven is not None and driven is not scheduler and driven.has_work():
+        # Whatever is waited for, who brings it may be a request that only this thread moves.
+        driven.drive_meanwhile(waiter)
+    elif scheduler is not None:
+        scheduler.block_thread(waiter)
+    else:
+        waiter.block()
 
 
 def give_up(waiter: Waiter, leave_queue: LeaveQueue) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from lazyflow_core.errors import (
+    CircularWaitError,
     ExecuteError,
     GraphError,
     NotReadyError,
@@ -36,7 +37,14 @@ from lazyflow_core.graph import (
     values,
     versions,
 )
-from lazyflow_core.request import Request, RequestEvent, RequestPool, RequestState, ThreadedScheduler
+from lazyflow_core.request import (
+    Request,
+    RequestEvent,
+    RequestPool,
+    RequestState,
+    SeededScheduler,
+    ThreadedScheduler,
+)
 from lazyflow_core.roi import Roi
 from lazyflow_core.utility import plan_blocks, process_blocks, stream_blocks
 
@@ -1057,3 +1065,14 @@ def test_what_holds_a_version_or_a_change_is_not_copied(graph, copied):
     for owner in (graph.snapshot(), graph.transaction()):
         with owner, pytest.raises(TypeError, match="is not copied"):
             copied(owner)
+
+
+def test_closing_ends_what_stands_still_under_a_seeded_scheduler():
+    with SeededScheduler() as scheduler:
+        graph = Graph(scheduler)
+        held = OpHeld(graph=graph, image=IMAGE)
+        request = held.output[:].submit()
+        with pytest.raises(CircularWaitError, match="nothing can run any more"):
+            request.wait()
+        graph.close()
+        assert request.state is RequestState.CANCELLED

@@ -1,5 +1,6 @@
 """Where and when requests run: order, priority, fairness, context, closing, watching."""
 
+import concurrent.futures
 import contextvars
 import decimal
 import json
@@ -823,6 +824,77 @@ def test_a_seeded_scheduler_that_ran_runs_again():
         assert seeded.run(lambda: 1) == 1
         event.set()
         assert waiting.wait()
+
+
+@pytest.mark.parametrize("what", ["future", "lock", "request", "event"])
+def test_a_seeded_scheduler_waits_for_what_others_do(what):
+    lock, event, future = RequestLock(), RequestEvent(), concurrent.futures.Future()
+    taken = threading.Event()
+
+    def other():
+        lock.acquire()
+        taken.set()
+        wait_all_blocked(3 if what == "request" else 2)  # then nothing can run here
+        event.set()
+        future.set_result(None)
+        lock.release()
+
+    thread = threading.Thread(target=other)
+    with SeededScheduler() as seeded, ThreadedScheduler(1) as threaded:
+        work = {
+            "future": Request.from_future(future).wait,
+            "lock": lambda: lock.__enter__() and lock.release(),
+            "request": Request(event.wait, scheduler=threaded).submit().wait,
+            "event": lambda: event.wait(),
+        }[what]
+        thread.start()
+        taken.wait(10)
+        if what != "event":
+            seeded.run(work)
+        else:  # nobody but the thread itself may wait for what it does not know the owner of
+            Request(RequestEvent().wait, scheduler=seeded).submit()
+            seeded.run_until_blocked()
+            assert event.wait()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("what", ["lock", "event", "semaphore", "condition", "request"])
+def test_who_drives_a_seeded_scheduler_drives_it_in_every_wait(what):
+    lock, event, semaphore = RequestLock(), RequestEvent(), RequestSemaphore(0)
+    condition = RequestCondition()
+    held, go_on = RequestEvent(), RequestEvent()
+
+    def work():
+        with lock:
+            held.set()
+            go_on.wait()
+        event.set()
+        semaphore.release()
+        with condition:
+            condition.notify_all()
+
+    with SeededScheduler() as seeded, ThreadedScheduler(1) as threaded:
+        working = Request(work, scheduler=seeded).submit()
+        seeded.run_until_blocked()
+        assert held.is_set()
+        go_on.set()
+        if what == "condition":
+            with condition:
+                assert condition.wait()
+        elif what == "request":
+            assert Request(event.wait, scheduler=threaded).submit().wait()
+        else:
+            assert {"lock": lock.acquire, "event": event.wait, "semaphore": semaphore.acquire}[what]()
+        working.wait()
+
+
+def test_a_lock_that_a_stuck_request_of_a_seeded_scheduler_holds_is_no_hang():
+    lock, never = RequestLock("mine"), RequestEvent("never")
+    with SeededScheduler() as seeded:
+        Request(lambda: lock.acquire() and never.wait(), name="stuck", scheduler=seeded).submit()
+        seeded.run_until_blocked()
+        with pytest.raises(CircularWaitError, match=r"'stuck'.*'never'"):
+            lock.acquire()
 
 
 def test_an_unknown_strategy_is_refused():
