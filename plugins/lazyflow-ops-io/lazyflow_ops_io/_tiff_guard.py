@@ -10,10 +10,21 @@ from __future__ import annotations
 import contextlib
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
 from xml.parsers import expat
 
 from lazyflow_core.errors import FormatError
+from lazyflow_ops_io._reader import PreadFile
+from lazyflow_ops_io._tiff_pages import (
+    DESCRIPTION,
+    STRIP_OFFSETS,
+    SUBIFDS,
+    TILE_OFFSETS,
+    Entry,
+    Layout,
+    PageList,
+    long_of,
+    read_at,
+)
 
 __all__ = ["Directories", "check_directories", "check_xml"]
 
@@ -22,13 +33,7 @@ _MOST_PAGES = 1_000_000
 #: Deeper than any metadata is nested, and more than any has.
 _MOST_DEEP, _MOST_ELEMENTS = 100, 5_000_000
 
-#: Bytes per value of the tag types of TIFF 6.0 and BigTIFF.
-_TYPE_BYTES = {
-    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8,
-}  # fmt: skip
-
-_WIDTH, _LENGTH, _DESCRIPTION, _SUBIFDS = 256, 257, 270, 330
-_STRIP_OFFSETS, _TILE_OFFSETS = 273, 324
+_WIDTH, _LENGTH = 256, 257
 
 #: Tags that lead to directories which are no pages: EXIF, GPS, interoperability.
 _OTHERS = (34665, 34853, 40965)
@@ -39,32 +44,14 @@ _MOST_SHARED = 16
 
 @dataclass(frozen=True, slots=True)
 class Directories:
-    """What a walk found: the number of pages, and the descriptions that are XML."""
+    """What a walk found: how many pages, these as far as they are alike, and descriptions that are XML."""
 
     pages: int
+    alike: PageList
     descriptions: tuple[bytes, ...]
 
 
-class _Layout:
-    """How numbers are written: classic or BigTIFF, in one of two orders."""
-
-    def __init__(self, path: str, head: bytes) -> None:
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        version = struct.unpack(f"{order}H", head[2:4])[0] if order and len(head) >= 8 else 0
-        self.order = order
-        if version == 42:
-            self.entry, self.number, self.offset, first = f"{order}HHI4s", f"{order}H", f"{order}I", 4
-        elif version == 43 and len(head) == 16:
-            self.entry, self.number, self.offset, first = f"{order}HHQ8s", f"{order}Q", f"{order}Q", 8
-        else:
-            raise FormatError(f"{path!r} is no TIFF file: it begins with {head[:4]!r}.")
-        (self.first,) = struct.unpack_from(self.offset, head, first)
-        self.entry_bytes, self.number_bytes, self.offset_bytes = map(
-            struct.calcsize, (self.entry, self.number, self.offset)
-        )
-
-
-def check_directories(path: str, file: BinaryIO) -> Directories:
+def check_directories(path: str, raw: PreadFile) -> Directories:
     """Look at all directories of a TIFF file.
 
     Raises
@@ -73,10 +60,9 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
         If it is no TIFF file, its directories lie outside of it, form a loop or are no images, or tags claim
         more bytes than the file has.
     """
-    file.seek(0, 2)
-    size = file.tell()
-    file.seek(0)
-    layout = _Layout(path, file.read(16))
+    size = raw.size
+    layout = Layout(path, read_at(raw, 0, 16))
+    alike = PageList(raw, layout)
     seen: set[int] = set()
     claimed = pages = 0
     descriptions: list[bytes] = []
@@ -96,59 +82,78 @@ def check_directories(path: str, file: BinaryIO) -> Directories:
         seen.add(place)
         if len(seen) > _MOST_PAGES:
             raise FormatError(f"{path!r} has more than {_MOST_PAGES} pages.")
-        counted = _read(file, size, place, layout.number_bytes)
-        entries = struct.unpack(layout.number, counted)[0] if len(counted) == layout.number_bytes else 0
-        end = place + layout.number_bytes + entries * layout.entry_bytes + layout.offset_bytes
-        if not entries or end > size:
-            raise FormatError(f"{path!r} is truncated: page {len(seen)} is described beyond its end.")
-        directory = file.read(entries * layout.entry_bytes + layout.offset_bytes)
-        tags = set()
-        for tag, kind, count, value in struct.iter_unpack(
-            layout.entry, directory[: entries * layout.entry_bytes]
-        ):
-            tags.add(tag)
-            long = count * _TYPE_BYTES.get(kind, 1)
-            if long <= len(value) and tag not in (_SUBIFDS, *_OTHERS):
-                continue
-            claimed += long
-            if long > size or claimed > _MOST_SHARED * size + 2**20:
+        known = alike.known(place) if main else None
+        if known is not None:
+            directory, claims, texts = known
+        else:
+            directory = _directory(path, raw, layout, place, len(seen))
+            entries = list(struct.iter_unpack(layout.entry, directory[: -layout.offset_bytes]))
+            claims = _claims_of(path, size, layout, entries, len(seen))
+            for entry in entries:
+                if entry[0] == SUBIFDS:
+                    todo += [(offset, True) for offset in _offsets(raw, layout, entry)]
+                elif entry[0] in _OTHERS:
+                    todo += [(offset, False) for offset in _offsets(raw, layout, (*entry[:2], 1, entry[3]))]
+            tags = {entry[0] for entry in entries}
+            if image and not ({_WIDTH, _LENGTH} <= tags and (STRIP_OFFSETS in tags or TILE_OFFSETS in tags)):
                 raise FormatError(
-                    f"{path!r} is damaged: tag {tag} of page {len(seen)} claims {count} values, "
-                    "more than the file has."
+                    f"{path!r} is damaged: page {len(seen)} is no image, without width or pixels."
                 )
-            if tag == _SUBIFDS:
-                todo += [(offset, True) for offset in _offsets(file, size, layout, kind, count, value)]
-            elif tag in _OTHERS:
-                todo += [(offset, False) for offset in _offsets(file, size, layout, kind, 1, value)]
-            elif tag == _DESCRIPTION:
-                text = _read(file, size, struct.unpack(layout.offset, value)[0], long)
-                if b"<?xml" in text[:100] or b"<OME" in text[:1000]:
-                    descriptions.append(text)
-        if image and not ({_WIDTH, _LENGTH} <= tags and (_STRIP_OFFSETS in tags or _TILE_OFFSETS in tags)):
-            raise FormatError(f"{path!r} is damaged: page {len(seen)} is no image, without width or pixels.")
+            texts = [e for e in entries if e[0] == DESCRIPTION and long_of(e) > len(e[3])]
+            if main:
+                alike.add(place, entries, directory, claims)
+        claimed += claims
+        if claimed > _MOST_SHARED * size + 2**20:
+            raise FormatError(
+                f"{path!r} is damaged: tags up to page {len(seen)} claim {claimed} bytes, "
+                "more than the file has."
+            )
+        for text in texts:
+            description = read_at(raw, layout.place(text[3]), long_of(text))
+            if b"<?xml" in description[:100] or b"<OME" in description[:1000]:
+                descriptions.append(description)
         pages += main
-        (place,) = struct.unpack(layout.offset, directory[-layout.offset_bytes :]) if main else (0,)
+        place = layout.place(directory[-layout.offset_bytes :]) if main else 0
     if not pages:
         raise FormatError(f"{path!r} is a TIFF file without pages.")
-    return Directories(pages, tuple(descriptions))
+    return Directories(pages, alike, tuple(descriptions))
 
 
-def _read(file: BinaryIO, size: int, place: int, count: int) -> bytes:
-    """Return bytes at a place, fewer or none where the file ends before."""
-    if place >= size:  # it may be larger than any file can be
-        return b""
-    file.seek(place)
-    return file.read(count)
+def _directory(path: str, raw: PreadFile, layout: Layout, place: int, number: int) -> bytes:
+    """Return the entries of a directory, and where the next one is, as bytes."""
+    counted = read_at(raw, place, layout.number_bytes)
+    entries = struct.unpack(layout.number, counted)[0] if len(counted) == layout.number_bytes else 0
+    begin, long = place + layout.number_bytes, entries * layout.entry_bytes + layout.offset_bytes
+    if not entries or begin + long > raw.size:
+        raise FormatError(f"{path!r} is truncated: page {number} is described beyond its end.")
+    return raw.read(begin, long)
 
 
-def _offsets(file: BinaryIO, size: int, layout: _Layout, kind: int, count: int, value: bytes) -> list[int]:
-    """Return the offsets that a tag holds, those that are 0 left out."""
+def _claims_of(path: str, size: int, layout: Layout, entries: list[Entry], number: int) -> int:
+    """Return how many bytes the entries of a directory claim outside of it."""
+    claims = 0
+    for entry in entries:
+        long = long_of(entry)
+        if long <= layout.offset_bytes and entry[0] not in (SUBIFDS, *_OTHERS):
+            continue
+        claims += long
+        if long > size:
+            raise FormatError(
+                f"{path!r} is damaged: tag {entry[0]} of page {number} claims {entry[2]} values, "
+                "more than the file has."
+            )
+    return claims
+
+
+def _offsets(raw: PreadFile, layout: Layout, entry: Entry) -> list[int]:
+    """Return the offsets that an entry holds, those that are 0 left out."""
+    _, kind, count, value = entry
     letter = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
     if letter is None:
         return []
     form = f"{layout.order}{count}{letter}"
     if struct.calcsize(form) > len(value):
-        value = _read(file, size, struct.unpack(layout.offset, value)[0], struct.calcsize(form))
+        value = read_at(raw, layout.place(value), struct.calcsize(form))
     if len(value) < struct.calcsize(form):
         return []
     return [n for n in struct.unpack_from(form, value) if n]

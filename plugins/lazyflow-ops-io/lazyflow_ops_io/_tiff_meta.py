@@ -19,10 +19,10 @@ __all__ = [
     "NAMES_ANNOTATION",
     "SIZE_ANNOTATION",
     "Described",
-    "check_ome",
+    "Ome",
     "describe",
     "kept_dimensions",
-    "ome_axes_keys",
+    "parse_ome",
 ]
 
 #: Key of the OME map annotation in which our writer keeps the axis keys. OME lists all of t, c, z, y, x in
@@ -43,26 +43,50 @@ def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
-def check_ome(path: str, xml: str, pages: int) -> None:
-    """Refuse OME-XML that lists more planes than the file has pages, or pages of other files.
+class Ome(NamedTuple):
+    """OME-XML, as far as something is made of it here.
 
-    tifffile makes a list of that length first. Other files are not opened behind the user's back, and
-    without them the image is not what its metadata says.
+    Attributes
+    ----------
+    pixels
+        What it says of each image.
+    notes
+        What our writer noted, by key.
+    """
+
+    pixels: list[ElementTree.Element]
+    notes: Mapping[str, str]
+
+    @property
+    def axes_keys(self) -> str:
+        """The axis keys that our writer noted; empty if it did not write the file."""
+        return self.notes.get(AXES_ANNOTATION, "")
+
+
+def parse_ome(path: str, xml: str, pages: int) -> Ome:
+    """Return what OME-XML says.
 
     Raises
     ------
     FormatError
-        If it does.
+        If it lists more planes than the file has pages, of which tifffile makes a list first; or pages of
+        other files: these are not opened behind the user's back, and without them the image is not what its
+        metadata says.
     """
+    notes: dict[str, str] = {}
+    found = Ome([], notes)
     try:
         root = ElementTree.fromstring(xml)
         for node in root.iter():
+            if _local(node.tag) == "M":
+                notes.setdefault(node.get("K", ""), (node.text or "").strip())
             if _local(node.tag) == "UUID" and (node.text or "").strip() != root.get("UUID", "").strip():
                 raise FormatError(
                     f"{path!r}: pages of its image are in {node.get('FileName')!r}, another file."
                 )
             if _local(node.tag) != "Pixels":
                 continue
+            found.pixels.append(node)
             planes = 1
             for letter in "TCZ":
                 planes *= int(node.attrib[f"Size{letter}"])
@@ -76,6 +100,7 @@ def check_ome(path: str, xml: str, pages: int) -> None:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"{path!r}: its OME metadata is damaged: {error}.") from error
+    return found
 
 
 def kept_dimensions(letters: str, shape: Sequence[int], wanted: str) -> list[int]:
@@ -114,7 +139,7 @@ class Described(NamedTuple):
 def describe(
     letters: str,
     shape: Sequence[int],
-    ome: str | None,
+    ome: Ome | None,
     image: int,
     imagej: Mapping[str, Any] | None,
     tags: Any,
@@ -126,7 +151,7 @@ def describe(
     letters, shape
         The dimensions of the array, in tifffile's letters.
     ome, image
-        The OME-XML and which of its images it is; None where the file has none.
+        What OME-XML says, and which of its images it is; None where the file has none.
     imagej, tags
         What ImageJ wrote, and the tags of the first page; None where it did not.
     """
@@ -172,15 +197,10 @@ def _size(key: str, value: Any, text: Any, notes: list[str]) -> _Size:
     return unit, size
 
 
-def _pixels_of(xml: str, image: int) -> ElementTree.Element | None:
-    pixels = [node for node in ElementTree.fromstring(xml).iter() if _local(node.tag) == "Pixels"]
-    return pixels[image] if image < len(pixels) else None
-
-
-def _ome_sizes(xml: str, image: int, notes: list[str]) -> dict[str, _Size]:
-    pixels = _pixels_of(xml, image)
-    if pixels is None:
+def _ome_sizes(ome: Ome, image: int, notes: list[str]) -> dict[str, _Size]:
+    if image >= len(ome.pixels):
         return {}
+    pixels = ome.pixels[image]
     sizes = {}
     for key, name, unit in (  # with the unit that OME's schema has where none is written
         *((k, f"PhysicalSize{k.upper()}", "µm") for k in "xyz"),
@@ -192,31 +212,18 @@ def _ome_sizes(xml: str, image: int, notes: list[str]) -> dict[str, _Size]:
                 sizes[key] = _size(key, pixels.attrib[name], text, notes)
     for key in "tczyx":
         with contextlib.suppress(ValueError, TypeError, AxesError):
-            size, unit = json.loads(_annotation(xml, f"{SIZE_ANNOTATION}{key}"))
+            size, unit = json.loads(ome.notes.get(f"{SIZE_ANNOTATION}{key}", ""))
             axis = Axis(key, unit=unit if isinstance(unit, str) else None, resolution=size)
             sizes[key] = axis.unit, axis.resolution
     return sizes
 
 
-def _ome_names(xml: str, image: int) -> tuple[str, ...]:
+def _ome_names(ome: Ome, image: int) -> tuple[str, ...]:
     with contextlib.suppress(ValueError, TypeError):
-        return tuple(map(str, json.loads(_annotation(xml, NAMES_ANNOTATION))))
-    pixels = _pixels_of(xml, image)
-    names = [node.get("Name") for node in pixels or () if _local(node.tag) == "Channel"]
+        return tuple(map(str, json.loads(ome.notes.get(NAMES_ANNOTATION, ""))))
+    pixels = ome.pixels[image] if image < len(ome.pixels) else ()
+    names = [node.get("Name") for node in pixels if _local(node.tag) == "Channel"]
     return tuple(map(str, names)) if all(names) else ()
-
-
-def ome_axes_keys(xml: str) -> str:
-    """Return the axis keys that our writer noted in OME-XML, empty if it did not write it."""
-    return _annotation(xml, AXES_ANNOTATION)
-
-
-def _annotation(xml: str, key: str) -> str:
-    """Return what our writer noted in OME-XML under a key, empty if nothing."""
-    for node in ElementTree.fromstring(xml).iter():
-        if _local(node.tag) == "M" and node.get("K") == key:
-            return (node.text or "").strip()
-    return ""
 
 
 def _imagej_sizes(imagej: Mapping[str, Any], tags: Any, notes: list[str]) -> dict[str, _Size]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from operator import mul
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,8 @@ from lazyflow_ops_io._reader import (
 )
 from lazyflow_ops_io._tiff_decode import decoder_of
 from lazyflow_ops_io._tiff_guard import check_directories, check_xml
-from lazyflow_ops_io._tiff_meta import check_ome, describe, kept_dimensions, ome_axes_keys
+from lazyflow_ops_io._tiff_meta import Ome, describe, kept_dimensions, parse_ome
+from lazyflow_ops_io._tiff_pages import PageList
 
 __all__ = ["TiffReader", "open_tiff"]
 
@@ -62,21 +63,121 @@ def open_tiff(path: str, *, dataset: str | None = None) -> ArrayReader:
     with foreign_errors(path, "open"):
         raw = PreadFile(path)
         try:
-            with io.BufferedReader(PreadStream(raw)) as file:
-                directories = check_directories(path, file)
-                file.seek(0)
-                # tifffile looks for no files beside this one, whose name it does not see.
-                with tifffile.TiffFile(file, _multifile=False) as tif:
-                    for text in directories.descriptions:
-                        check_xml(path, text)
-                    ome = tif.ome_metadata if tif.is_ome else None
-                    if ome:
-                        check_ome(path, ome, directories.pages)
-                    number = _choose_series(path, tif.series, dataset)
-                    return _open_series(path, raw, tif, number, ome)
+            directories = check_directories(path, raw)
+            for text in directories.descriptions:
+                check_xml(path, text)
+            first = directories.alike.first_page()
+            if first is not None:
+                with _parsed(first) as tif:
+                    series = _series_of_all(path, tif, directories.alike)
+                    if series is not None:
+                        _choose_series(path, [series], dataset)
+                        return _open_series(path, raw, tif, series, 0, None)
+            with _parsed(PreadStream(raw)) as tif:
+                if not directories.alike.are_alike:
+                    tif.is_uniform = False  # for which it looks at three pages
+                xml = tif.ome_metadata if tif.is_ome else None
+                ome = parse_ome(path, xml, directories.pages) if xml else None
+                listed = tif.series  # made anew whenever it is asked for
+                number = _choose_series(path, listed, dataset)
+                return _open_series(path, raw, tif, _series_of(path, listed[number]), number, ome)
         except BaseException:
             raw.close()
             raise
+
+
+def _parsed(stream: PreadStream) -> tifffile.TiffFile:
+    """Return what tifffile makes of a file; it looks for none beside this one, whose name it does not see."""
+    return tifffile.TiffFile(io.BufferedReader(stream), _multifile=False)
+
+
+class _Series(NamedTuple):
+    """Pages of equal shape and dtype.
+
+    Attributes
+    ----------
+    letters, shape
+        The dimensions of all of them together, in tifffile's letters, and how long each is.
+    dtype
+        Of their pixels, in this machine's byte order.
+    page
+        tifffile's page that describes all.
+    pages
+        How many there are.
+    places
+        Returns offset and bytes of the strips or tiles of all pages, so many of each page.
+    plain_at
+        Where all pixels lie as one piece; None if they do not.
+    """
+
+    letters: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    page: Any
+    pages: int
+    places: Callable[[int], npt.NDArray[np.uint64]]
+    plain_at: int | None
+
+
+def _series_of(path: str, series: Any) -> _Series:
+    """Return a series as tifffile tells it."""
+    page = series.keyframe
+    if series.dtype is None or page.dtype is None:
+        raise FormatError(
+            f"{path!r}: its pixels have {page.bitspersample} bits of format {page.sampleformat}."
+        )
+
+    def places(count: int) -> npt.NDArray[np.uint64]:
+        out = []
+        for number, each in enumerate(series.pages):
+            if each is None:
+                raise FormatError(f"{path!r}: page {number} is in another file or missing.")
+            found = each.dataoffsets, each.databytecounts
+            if min(map(len, found)) < count:
+                raise FormatError(
+                    f"{path!r} is damaged: page {number} has {len(found[0])} strips or tiles, "
+                    f"expected {count}."
+                )
+            out.append([numbers[:count] for numbers in found])
+        return np.array(out, np.uint64).transpose(0, 2, 1)
+
+    return _Series(
+        series.get_axes(False),
+        tuple(map(int, series.get_shape(False))),
+        series.dtype,
+        page,
+        len(series.pages),
+        places,
+        series.dataoffset,
+    )
+
+
+def _series_of_all(path: str, tif: tifffile.TiffFile, alike: PageList) -> _Series | None:
+    """Return all pages of a file as a series, given the first; None if tifffile knows more of it."""
+    listed = tif.series
+    if [series.kind for series in listed] != ["uniform"]:
+        return None
+    one = _series_of(path, listed[0])
+    found = alike.pixels()
+    page, count = one.page, found.shape[1]
+    if len(page.dataoffsets) != count or not np.array_equal(one.places(count)[0], found[0]):
+        return None  # it knows better where the pixels of that page lie
+    if page.is_contiguous:
+        found[..., 1] = found[0, :, 1]
+
+    def places(expected: int) -> npt.NDArray[np.uint64]:
+        if count < expected:
+            raise FormatError(
+                f"{path!r} is damaged: its pages have {count} strips or tiles, expected {expected}."
+            )
+        return found[:, :expected]
+
+    plain_at = one.plain_at
+    steps = np.diff(found[:, 0, 0].astype(np.int64))
+    if (steps != page.nbytes).any():
+        plain_at = None
+    pages = len(found)
+    return _Series(f"I{one.letters}", (pages, *one.shape), one.dtype, page, pages, places, plain_at)
 
 
 def _choose_series(path: str, series: list[Any], dataset: str | None) -> int:
@@ -94,17 +195,14 @@ def _choose_series(path: str, series: list[Any], dataset: str | None) -> int:
 
 
 def _open_series(
-    path: str, raw: PreadFile, tif: tifffile.TiffFile, number: int, ome: str | None
+    path: str, raw: PreadFile, tif: tifffile.TiffFile, series: _Series, number: int, ome: Ome | None
 ) -> ArrayReader:
-    series = tif.series[number]
-    key = series.keyframe
-    if series.dtype is None or key.dtype is None:
-        raise FormatError(f"{path!r}: its pixels have {key.bitspersample} bits of format {key.sampleformat}.")
-    letters, shape = series.get_axes(False), tuple(map(int, series.get_shape(False)))
+    letters, shape = series.letters, series.shape
     check_declared(path, shape, series.dtype)
-    kept = kept_dimensions(letters, shape, ome_axes_keys(ome) if ome else "")
+    kept = kept_dimensions(letters, shape, ome.axes_keys if ome else "")
     kept_shape = tuple(shape[i] for i in kept)
-    said = describe("".join(letters[i] for i in kept), kept_shape, ome, number, tif.imagej_metadata, key.tags)
+    tags = series.page.tags
+    said = describe("".join(letters[i] for i in kept), kept_shape, ome, number, tif.imagej_metadata, tags)
     meta = ArrayMeta(
         kept_shape,
         native(series.dtype),
@@ -117,8 +215,8 @@ def _open_series(
         },
     )
     stored = series.dtype.newbyteorder(tif.byteorder)
-    if series.dataoffset is not None:
-        return MappedReader(path, meta, raw.map(stored, kept_shape, series.dataoffset), raw)
+    if series.plain_at is not None:
+        return MappedReader(path, meta, raw.map(stored, kept_shape, series.plain_at), raw)
     return TiffReader(path, raw, meta, series, stored, kept)
 
 
@@ -126,10 +224,15 @@ class TiffReader(ArrayReader):
     """An open series of strips or tiles; use `open_tiff`."""
 
     def __init__(
-        self, path: str, raw: PreadFile, meta: ArrayMeta, series: Any, stored: np.dtype[Any], kept: list[int]
+        self,
+        path: str,
+        raw: PreadFile,
+        meta: ArrayMeta,
+        series: _Series,
+        stored: np.dtype[Any],
+        kept: list[int],
     ) -> None:
-        shape = tuple(map(int, series.get_shape(False)))
-        page = series.keyframe
+        shape, page = series.shape, series.page
         if page.is_tiled:
             tile = (1, page.tiledepth, page.tilelength, page.tilewidth)
         else:
@@ -139,7 +242,7 @@ class TiffReader(ArrayReader):
         check_declared(path, page.shaped, stored, segment)
         #: The grid of strips or tiles in one page.
         self._page_grid = BlockGrid(page.shaped, segment)
-        leading, self._five = _dimensions(path, shape, len(series.pages), page.shaped)
+        leading, self._five = _dimensions(path, shape, series.pages, page.shaped)
         per_segment = _strides(self._page_grid.counts)
         #: How far in `_places` two neighbours along each dimension of the array lie apart; and its chunks.
         self._strides = [0] * len(shape)
@@ -167,27 +270,12 @@ class TiffReader(ArrayReader):
         self._nodata = page.nodata
         self._file = raw
         #: Offset and bytes of every strip or tile, page after page.
-        self._places = self._list_places(series)
-
-    def _list_places(self, series: Any) -> list[tuple[int, int]]:
-        places: list[tuple[int, int]] = []
-        expected = len(self._page_grid)
-        for number, page in enumerate(series.pages):
-            if page is None:
-                raise FormatError(f"{self.path!r}: page {number} is in another file or missing.")
-            offsets, counts = page.dataoffsets, page.databytecounts
-            if len(offsets) < expected or len(counts) < expected:
-                raise FormatError(
-                    f"{self.path!r} is damaged: page {number} has {len(offsets)} strips or tiles, "
-                    f"expected {expected}."
-                )
-            for offset, count in zip(offsets[:expected], counts[:expected], strict=True):
-                if offset + count > self._file.size:
-                    raise FormatError(
-                        f"{self.path!r} is truncated: pixels of page {number} lie beyond its end."
-                    )
-                places.append((offset, count))
-        return places
+        self._places = series.places(len(self._page_grid)).reshape(-1, 2)
+        offsets, counts = self._places.T
+        beyond = (offsets > raw.size) | (counts > raw.size - np.minimum(offsets, raw.size))
+        if beyond.any():
+            number = int(beyond.argmax()) // len(self._page_grid)
+            raise FormatError(f"{path!r} is truncated: pixels of page {number} lie beyond its end.")
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         start, stop = [0] * len(self._shape), [1] * len(self._shape)
@@ -198,7 +286,7 @@ class TiffReader(ArrayReader):
 
     def _load(self, index: tuple[int, ...], rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         place = sum(map(mul, index, self._strides))
-        offset, count = self._places[place]
+        offset, count = self._places[place].tolist()
         if not count:
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))

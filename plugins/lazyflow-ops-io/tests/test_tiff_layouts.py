@@ -298,7 +298,7 @@ def test_tags_that_claim_the_file_again_and_again_are_refused(tmp_path):
     count = len(directory) // 12 + len(tags)
     data = data[:4] + struct.pack("<I", place) + data[8:]
     path.write_bytes(data + struct.pack("<H", count) + directory + b"".join(tags) + bytes(2**20))
-    assert "claims 1048576 values" in refusal(path)
+    assert "tags up to page 1 claim 104857632 bytes" in refusal(path)
 
 
 def described(path, text):
@@ -347,3 +347,93 @@ def test_a_stream_reads_like_a_file(tmp_path):
         for place, whence, count in ((0, 0, 5), (-7, 2, 100), (3, 0, -1), (10**6, 0, 3)):
             assert ours.seek(place, whence) == file.seek(place, whence)
             assert ours.read(count) == file.read(count)
+
+
+# ------------------------------------------------------------------------------------------------- many pages
+
+
+def many_pages_of(seed):
+    """Return pages, and what tifffile is to write each of them with."""
+    rng = random.Random(seed)
+    dtype = rng.choice(["u1", "u2", "i2", "f4", "u8", "?"])
+    shape = [rng.randint(16, 40), rng.choice([1, 8, 33]), rng.choice([1, 16, 50])]
+    options = {"photometric": "minisblack", "metadata": None, "contiguous": False}
+    if rng.random() < 0.2 and dtype == "u1":
+        shape, options["photometric"] = [*shape, 3], "rgb"
+    options["compression"] = rng.choice([None, "deflate", "lzma"])
+    if rng.random() < 0.4:
+        options["tile"] = rng.choice([(16, 16), (32, 16)])
+    elif rng.random() < 0.6:
+        options["rowsperstrip"] = rng.choice([1, 5])
+    if rng.random() < 0.4:
+        options |= {
+            "description": rng.choice(["page", "a page of many"]),
+            "software": "s" * rng.randint(1, 9),
+        }
+    if rng.random() < 0.2 and not options["compression"] and "tile" not in options:
+        options["contiguous"] = True
+    data = np.random.default_rng(seed).integers(0, 2 if dtype == "?" else 99, shape).astype(dtype)
+    return data, options, {"bigtiff": rng.random() < 0.3, "byteorder": rng.choice("<>")}
+
+
+@pytest.mark.parametrize("first", range(0, 24, 8))
+def test_many_pages_that_are_alike_are_read_as_tifffile_reads_them(tmp_path, first):
+    path = tmp_path / "a.tif"
+    for seed in range(first, first + 8):
+        data, options, order = many_pages_of(seed)
+        with tifffile.TiffWriter(path, **order) as tif:
+            for number, page in enumerate(data):
+                tif.write(page, **{**options, "extratags": [(297, 3, 2, (number, len(data)), True)]})
+        expected = tifffile.imread(path)
+        np.testing.assert_array_equal(read(path).squeeze(), expected.squeeze(), err_msg=f"{seed} {options}")
+
+
+def test_pages_that_are_alike_are_not_parsed_one_by_one(tmp_path, monkeypatch):
+    """tifffile takes a quarter of a minute for 200 000 of them."""
+    path, data = tmp_path / "a.tif", np.arange(200 * 16 * 16, dtype=np.uint16).reshape(200, 16, 16)
+    with tifffile.TiffWriter(path) as tif:
+        for page in data:
+            tif.write(page, contiguous=False, compression="deflate", metadata=None, description="one of many")
+    parsed = []
+    for kind in (tifffile.TiffPage, tifffile.TiffFrame):
+        original = kind.__init__
+        monkeypatch.setattr(
+            kind, "__init__", lambda self, *a, _o=original, **k: (parsed.append(1), _o(self, *a, **k))[1]
+        )
+    np.testing.assert_array_equal(read(path), data)
+    assert len(parsed) == 1
+
+
+@pytest.mark.parametrize("differs", ["length", "dtype", "compression", "colors"])
+def test_a_page_that_is_not_like_the_others_is_no_part_of_their_series(tmp_path, differs):
+    path, pages = tmp_path / "a.tif", [np.full((8, 16), i, np.uint8) for i in range(40)]
+    options = [{} for _ in pages]
+    if differs == "length":
+        pages[20] = np.zeros((9, 16), np.uint8)
+    elif differs == "dtype":
+        pages[20] = np.zeros((8, 16), np.uint16)
+    elif differs == "compression":
+        options[20] = {"compression": "deflate"}
+    else:
+        pages[20], options[20] = np.zeros((8, 16, 3), np.uint8), {"photometric": "rgb"}
+    with tifffile.TiffWriter(path) as tif:
+        for page, more in zip(pages, options, strict=True):
+            tif.write(page, contiguous=False, metadata=None, **{"photometric": "minisblack", **more})
+    assert "holds 2 series" in refusal(path)  # tifffile itself looks at three pages and takes them for one
+    np.testing.assert_array_equal(read(path, dataset="0"), np.stack(pages[:20] + pages[21:]))
+    np.testing.assert_array_equal(read(path, dataset="1"), pages[20])
+
+
+@pytest.mark.parametrize("tag", ["places", "list"])
+def test_a_page_of_many_that_lies_beyond_the_end_is_refused(tmp_path, tag):
+    path, data = tmp_path / "a.tif", np.arange(20 * 16 * 16, dtype=np.uint8).reshape(20, 16, 16)
+    with tifffile.TiffWriter(path) as tif:
+        for page in data:
+            tif.write(page, contiguous=False, rowsperstrip=16 if tag == "places" else 4, metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        entry = tif.pages[17].aspage().tags[273]
+        at = entry.offset + 8
+    damaged = bytearray(path.read_bytes())
+    damaged[at : at + 4] = struct.pack("<I", 2**31)
+    path.write_bytes(damaged)
+    assert "beyond its end" in refusal(path) or "it ends at byte" in refusal(path)
