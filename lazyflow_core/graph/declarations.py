@@ -246,6 +246,9 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         Called with a value of the right type; returns a sentence that says why it is refused, or None.
     level
         0 for one value, 1 for a list of slots with a value each (`MultiParameter`), 2 for a list of lists, …
+    state
+        Whether it is what the operator's own methods write, such as what a user painted: a value of the graph
+        like any other, with versions and transactions, that is saved elsewhere and no part of a pipeline.
     doc
         One sentence for listings.
 
@@ -274,10 +277,12 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         step: float | None = None,
         check: Callable[[T], str | None] | None = None,
         level: int = 0,
+        state: bool = False,
         doc: str = "",
     ) -> None:
         super().__init__(doc, level)
         self.type = type
+        self.state = state
         self.choices = None if choices is None else tuple(choices)
         self.range = None if range is None else _limits(range, type)
         integers = self.range is not None and int in _alternatives(type) and float not in _alternatives(type)

@@ -47,7 +47,8 @@ def _steps(graph: Graph, ids: dict[str, str]) -> tuple[Step, ...]:
             if source is not None:
                 settings[slot.name] = source
         for parameter in operator.parameters:
-            if not parameter.is_default:
+            declaration: Any = parameter.declaration
+            if not parameter.is_default and not declaration.state:
                 settings[parameter.name] = _setting(parameter, names)
         steps[name] = Step(name, id, settings)
         taken = leaves([*operator.inputs, *operator.parameters])

@@ -43,7 +43,8 @@ class Holding:
         Bytes it takes.
     give_back
         Called with it under the lock of the ledger when its room is needed: its keeper forgets it. It takes
-        no lock under which anybody calls the ledger, waits for nothing, and does not raise.
+        no lock under which anybody calls the ledger, waits for nothing, and does not raise. None for what
+        cannot be had again, such as what a user painted: it counts, others make room for it, and it stays.
     priority
         Holdings with a smaller number are given back first, whenever they were used.
     essential
@@ -60,7 +61,12 @@ class Holding:
     __slots__ = ("__weakref__", "account", "essential", "give_back", "nbytes", "priority", "used")
 
     def __init__(
-        self, nbytes: int, give_back: Callable[[Any], None], priority: int = 0, *, essential: bool = False
+        self,
+        nbytes: int,
+        give_back: Callable[[Any], None] | None,
+        priority: int = 0,
+        *,
+        essential: bool = False,
     ) -> None:
         self.nbytes = nbytes
         self.give_back = give_back
@@ -256,7 +262,7 @@ class MemoryLedger:
         while self._used > budget and heap:
             dear, priority, moment, reference = heap[0]
             holding = reference()
-            if holding is None or holding.account is None:
+            if holding is None or holding.account is None or holding.give_back is None:
                 heapq.heappop(heap)
             elif holding.used != moment:
                 heapq.heapreplace(heap, (dear, priority, holding.used, reference))

@@ -19,6 +19,7 @@ PAGES = [
     "docs/application.md",
     "docs/graph.md",
     "docs/editing.md",
+    "docs/labels.md",
     "docs/notebook.md",
     "docs/overview.md",
     "docs/tutorial.md",

@@ -37,6 +37,10 @@ class OpScale(Operator):
         self.output.mark_dirty(roi)
 
 
+class OpKeeps(OpScale):
+    kept = ParameterSlot(object, default=None, state=True)
+
+
 class OpTotal(Operator):
     images = InputSlot(level=1)
     output = OutputSlot()
@@ -54,7 +58,7 @@ class OpTotal(Operator):
 @pytest.fixture
 def registry():
     manager = PluginManager(only=())
-    for operator in (OpRamp, OpScale, OpTotal, OpPeak, OpMean):
+    for operator in (OpRamp, OpScale, OpKeeps, OpTotal, OpPeak, OpMean):
         id = f"t.{operator.__name__[2:].lower()}"
         manager.register(id, operator)
     return manager
@@ -209,3 +213,10 @@ values = {values}
 """
     with pytest.raises(PipelineError, match=sentence):
         Pipeline.from_toml(text).check(registry)
+
+
+def test_state_is_no_part_of_a_pipeline(registry):
+    graph = Graph()
+    keeps = OpKeeps(graph=graph, factors=2.0)
+    keeps.kept.value = object()
+    assert Pipeline.from_graph(graph, registry).steps[0].settings == {"factors": 2.0}

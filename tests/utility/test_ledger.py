@@ -71,6 +71,21 @@ def test_what_is_essential_stays_beyond_the_budget_until_something_essential_nee
     assert (ledger.used_bytes, sorted(blocks.kept)) == (70, ["c"])
 
 
+def test_what_cannot_be_had_again_counts_makes_room_and_stays():
+    ledger = MemoryLedger(100)
+    keeper = Keeper(ledger, "a")
+    keeper.keep("block", 60)
+    painted = Holding(80, None)
+    ledger.account("labels").keep(painted)
+    assert (keeper.kept, ledger.used_bytes) == ({}, 80)
+    ledger.budget_bytes = 10
+    assert ledger.used_bytes == 80
+    keeper.keep("block", 5)
+    assert (keeper.kept, ledger.used_bytes) == ({}, 80)
+    ledger.account("labels").forget(painted)
+    assert ledger.used_bytes == 0
+
+
 def test_a_lowered_budget_has_all_given_back():
     ledger = MemoryLedger(100)
     keeper = Keeper(ledger, "a")
