@@ -13,10 +13,15 @@ from lazyflow_core.testing import Case, array
 from lazyflow_ops_array.cast import OpCast
 from lazyflow_ops_array.channel import OpChannel
 from lazyflow_ops_array.crop import OpCrop
+from lazyflow_ops_array.downsample import OpDownsample, OpPyramid
+from lazyflow_ops_array.expression import OpExpression
+from lazyflow_ops_array.normalize import OpNormalize
 from lazyflow_ops_array.pixel_function import OpPixelFunction
+from lazyflow_ops_array.projection import OpProjection
 from lazyflow_ops_array.reorder_axes import OpReorderAxes
 from lazyflow_ops_array.rescale_range import OpRescaleRange
 from lazyflow_ops_array.stack import OpStack
+from lazyflow_ops_array.statistics import OpStatistics
 from lazyflow_ops_array.threshold import OpThreshold
 
 IMAGE = {"image": array((2, 13, 11, 3), "zyxc", high=300)}
@@ -44,6 +49,32 @@ CASES = [
     Case(
         OpStack, {"images": [array((6, 7, 2), "xyc", seed=n) for n in (1, 2)]}, {"axis": "z"}, {"axis": "c"}
     ),
+    Case(
+        OpExpression,
+        {"images": [array((9, 8), "yx", dtype, seed=n) for n, dtype in enumerate(("u1", "f4", ">i4"))]},
+        {"expression": "where(a > 20, (a - b) / (a + b), c)"},
+        {"expression": "0 < a < c"},
+        halo=0,
+        read_factor=3.0,
+    ),
+    Case(
+        OpExpression, {"images": [VOLUME["image"]]}, {"expression": "a // 3"}, {"dtype": "uint8"}, **NO_MORE
+    ),
+    Case(OpProjection, IMAGE, {"axis": "y"}, {"method": "min"}),
+    Case(OpProjection, VOLUME, {"axis": "x", "method": "mean"}, {"method": "std"}, tol=1e-6),
+    Case(OpProjection, MEASURED, {"axis": "x", "method": "percentile"}, {"percentile": 10.0}),
+    Case(OpDownsample, IMAGE, {"factor": (1, 4, 3, 1)}, {"method": "stride"}, tol=1e-6),
+    Case(OpDownsample, VOLUME, {"factor": 2}, {"factor": 5}, read_factor=None),
+    Case(
+        OpDownsample,
+        {"image": array((13, 17), "yx", "uint16", high=4, semantics="labels")},
+        {"factor": 3},
+        {"method": "max"},
+    ),
+    Case(OpPyramid, IMAGE, {"count": 3}, {"factor": 3}, tol=1e-6),
+    Case(OpNormalize, IMAGE, {"per": "c"}, {"percentiles": (10, 60)}, tags={"global"}),
+    Case(OpNormalize, MEASURED, {"clip": False}, {"clip": True}, name="normalize NaN", tags={"global"}),
+    Case(OpStatistics, VOLUME, {"percentiles": (0, 20)}, {"bins": 10}, tags={"global"}),
     Case(OpThreshold, IMAGE, {"level": 100.0}, {"level": 20.0}, **NO_MORE),
     Case(OpThreshold, MEASURED, {"level": 1.0}, {"level": -2.0}, name="threshold of NaN", **NO_MORE),
 ]
