@@ -166,6 +166,10 @@ class ResultError(GraphError, ValueError):
     """An operator returned an array of another shape or dtype than it was asked for."""
 
 
+class MemoryBudgetError(LazyflowError):
+    """What is asked for needs more memory than it may take; nothing was begun."""
+
+
 # --------------------------------------------------------------------------------------- plugins, pipelines
 
 

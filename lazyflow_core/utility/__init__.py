@@ -1,6 +1,14 @@
 """What is neither requests nor graph: big regions, places of files, memory and who keeps it."""
 
-from lazyflow_core.utility.ledger import BUDGET_VARIABLE, Account, Holding, MemoryLedger, memory_ledger, tick
+from lazyflow_core.utility.ledger import (
+    BUDGET_VARIABLE,
+    Account,
+    Holding,
+    MemoryLedger,
+    MemoryReport,
+    memory_ledger,
+    tick,
+)
 from lazyflow_core.utility.levels import is_above
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes, peak_memory
 from lazyflow_core.utility.places import Overlap, overlap
@@ -21,6 +29,7 @@ __all__ = [
     "ExportResult",
     "Holding",
     "MemoryLedger",
+    "MemoryReport",
     "Overlap",
     "Progress",
     "available_memory",

@@ -13,14 +13,16 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
+from textwrap import indent
 from typing import Any, Final
 
 from lazyflow_core.errors import ParameterError
 from lazyflow_core.foreign import contextmanager
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes
 
-__all__ = ["BUDGET_VARIABLE", "Account", "Holding", "MemoryLedger", "memory_ledger", "tick"]
+__all__ = ["BUDGET_VARIABLE", "Account", "Holding", "MemoryLedger", "MemoryReport", "memory_ledger", "tick"]
 
 #: Environment variable with the budget of a process, e.g. ``"2 GiB"``.
 BUDGET_VARIABLE: Final = "LAZYFLOW_CACHE_BYTES"
@@ -77,12 +79,47 @@ class Holding:
         self.account: Account | None = None
 
 
-class Account:
-    """What one kind of keeper has in the ledger; made by `MemoryLedger.account`."""
+@dataclass(frozen=True, slots=True)
+class MemoryReport:
+    """Who keeps how much: one line of a report, and the lines below it.
 
-    def __init__(self, ledger: MemoryLedger, name: str) -> None:
+    Parameters
+    ----------
+    name
+        Of the account or its part.
+    nbytes
+        Bytes that are kept or reserved, all parts included.
+    holdings
+        How many things are kept.
+    given_back
+        How many had to be given back so far.
+    parts
+        The same for each part, the largest first.
+    """
+
+    name: str
+    nbytes: int
+    holdings: int
+    given_back: int
+    parts: tuple[MemoryReport, ...] = ()
+
+    def __str__(self) -> str:
+        line = (
+            f"{self.name}: {format_bytes(self.nbytes)}, {self.holdings} kept, "
+            f"{self.given_back} given back so far"
+        )
+        return "\n".join([line, *(indent(str(part), "  ") for part in self.parts)])
+
+
+class Account:
+    """What one kind of keeper has in the ledger; made by `MemoryLedger.account`, its parts by `part`."""
+
+    def __init__(self, ledger: MemoryLedger, name: str, whole: Account | None = None) -> None:
         self.ledger = ledger
         self.name = name
+        self._whole = whole
+        #: Its parts, as long as somebody keeps something there. Guarded by the lock of the ledger.
+        self._parts: weakref.WeakSet[Account] = weakref.WeakSet()
         #: Bytes, kept and reserved, and number of holdings. Guarded by the lock of the ledger.
         self._used = 0
         self._count = 0
@@ -102,6 +139,24 @@ class Account:
         with self.ledger.lock:
             self.ledger._settle()
             return self._count
+
+    def part(self, name: str) -> Account:
+        """Return a new part of the account, for one of several keepers of a kind.
+
+        What counts there counts here. It shows in reports as long as its keeper has it.
+        """
+        with self.ledger.lock:
+            part = Account(self.ledger, name, self)
+            self._parts.add(part)
+            return part
+
+    def report(self) -> MemoryReport:
+        """Return what is kept here, and of that in each part."""
+        with self.ledger.lock:
+            self.ledger._settle()
+            parts = sorted(self._parts, key=lambda part: (-part._used, part.name))
+            below = tuple(part.report() for part in parts)
+            return MemoryReport(self.name, self._used, self._count, self.given_back, below)
 
     def keep(self, holding: Holding) -> list[Holding]:
         """Count a holding, ask others to give back what is too much, and return what was given back.
@@ -151,10 +206,19 @@ class Account:
                 self._add(-nbytes, 0)
 
     def _add(self, nbytes: int, holdings: int) -> None:
-        self._used += nbytes
-        self._count += holdings
+        account: Account | None = self
+        while account is not None:
+            account._used += nbytes
+            account._count += holdings
+            account = account._whole
         self.ledger._used += nbytes
         self.ledger._count += holdings
+
+    def _gave_back(self) -> None:
+        account: Account | None = self
+        while account is not None:
+            account.given_back += 1
+            account = account._whole
 
 
 class MemoryLedger:
@@ -235,30 +299,39 @@ class MemoryLedger:
         with self.lock:
             return self._accounts.setdefault(name, Account(self, name))
 
-    def describe(self) -> str:
-        """Return who keeps how much, for reports: the sum, then a line per name."""
+    def report(self) -> tuple[MemoryReport, ...]:
+        """Return who keeps how much: one report per account, in the order of their names."""
         with self.lock:
-            self._settle()
-            rows = [(a.name, a._used, a._count, a.given_back) for a in self._accounts.values()]
-            used = self._used
-        return "\n".join(
-            [
-                f"{format_bytes(used)} of {format_bytes(self.budget_bytes)} kept",
-                *(
-                    f"  {name}: {format_bytes(nbytes)}, {holdings} kept, {given_back} given back so far"
-                    for name, nbytes, holdings, given_back in sorted(rows)
-                ),
-            ]
-        )
+            return tuple(self._accounts[name].report() for name in sorted(self._accounts))
 
-    def _make_room(self, essential: bool, newest: Holding | None = None) -> list[Holding]:
+    def describe(self) -> str:
+        """Return who keeps how much, for people: the sum, then a line per account and part."""
+        with self.lock:
+            used, lines = self.used_bytes, [indent(str(report), "  ") for report in self.report()]
+        return "\n".join([f"{format_bytes(used)} of {format_bytes(self.budget_bytes)} kept", *lines])
+
+    def relieve(self) -> int:
+        """Have all given back that can be had again at little cost, and return how many bytes that was.
+
+        For whoever meets a `MemoryError`, and tries once more after it. What is essential stays.
+        """
+        with self.lock:
+            before = self._used
+            given_back = self._make_room(False, budget_bytes=0)
+            freed = before - self._used
+        del given_back
+        return freed
+
+    def _make_room(
+        self, essential: bool, newest: Holding | None = None, budget_bytes: int | None = None
+    ) -> list[Holding]:
         """Have holdings given back until the budget holds; what is essential only for what is so too.
 
         The newest holding is among them, unless it is essential.
         """
         self._settle()
         given_back: list[Holding] = []
-        heap, budget = self._heap, self.budget_bytes
+        heap, budget = self._heap, self.budget_bytes if budget_bytes is None else budget_bytes
         while self._used > budget and heap:
             dear, priority, moment, reference = heap[0]
             holding = reference()
@@ -271,7 +344,7 @@ class MemoryLedger:
             else:
                 heapq.heappop(heap)
                 holding.give_back(holding)
-                holding.account.given_back += 1
+                holding.account._gave_back()
                 holding.account.forget(holding)
                 given_back.append(holding)
         return given_back

@@ -17,7 +17,7 @@ _UNKNOWN_MEMORY: Final = 2 * 2**30
 
 
 def available_memory() -> int:
-    """Return the bytes this process may still take: of the machine, or of its control group if less."""
+    """Return the bytes this process may still take: of the machine, or of its control groups if less."""
     limits = [_from_meminfo(), *_from_cgroups()]
     return min((limit for limit in limits if limit is not None), default=_UNKNOWN_MEMORY)
 
@@ -84,17 +84,52 @@ def _from_meminfo() -> int | None:
     return int(found[1]) * 1024 if found else None
 
 
-def _from_cgroups() -> list[int]:
-    """Return what the control groups leave, version 2 and 1."""
+#: Of each version of control groups: where it is mounted, the limit, what is taken, and of that what the
+#: system keeps of files and gives back by itself.
+_V1: Final = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2: Final = ("", "memory.max", "memory.current", "inactive_file")
+
+
+def _from_cgroups(mount: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> list[int]:
+    """Return what the control groups leave that this process is in, version 2 and 1.
+
+    Every group around that of the process may have a limit, too. In a container its own group is what is
+    mounted, and the path to it leads nowhere; then the one that is mounted counts.
+    """
+    try:
+        lines = Path(membership).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    paths = {}
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            paths[_V2] = path
+        elif "memory" in controllers.split(","):
+            paths[_V1] = path
     remaining = []
-    for folder, limit, used in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        try:
-            most = int(Path(folder, limit).read_text(encoding="ascii"))
-            taken = int(Path(folder, used).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # not mounted, or "max": no limit
-            continue
-        remaining.append(max(0, most - taken))
+    for version in (_V1, _V2):
+        folder, limit, used, cached = version
+        root = Path(mount, folder)
+        group = root / paths.get(version, "").strip("/")
+        while True:
+            try:
+                most = int((group / limit).read_text(encoding="ascii"))
+                taken = int((group / used).read_text(encoding="ascii"))
+            except (OSError, ValueError):  # not mounted, or "max": no limit
+                pass
+            else:
+                remaining.append(max(0, most - taken + _from_stat(group / "memory.stat", cached)))
+            if group in (root, group.parent):
+                break
+            group = group.parent
     return remaining
+
+
+def _from_stat(path: Path, name: str) -> int:
+    try:
+        found = re.search(rf"^{name} (\d+)$", path.read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, ValueError):
+        return 0
+    return int(found[1]) if found else 0

@@ -17,14 +17,21 @@ from typing import Any, Final, TypeVar
 import numpy.typing as npt
 
 from lazyflow_core.blocks import BlockGrid, choose_block_shape
-from lazyflow_core.errors import ExecuteError, RequestError, RequestTimeoutError, RoiBoundsError
-from lazyflow_core.foreign import contextmanager
+from lazyflow_core.errors import (
+    ExecuteError,
+    MemoryBudgetError,
+    RequestError,
+    RequestTimeoutError,
+    RoiBoundsError,
+)
+from lazyflow_core.foreign import cause_of, contextmanager
 from lazyflow_core.graph import ArraySlot, Snapshot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Request, RequestPool, RequestSemaphore
 from lazyflow_core.roi import Roi
 from lazyflow_core.storage import Writer
-from lazyflow_core.utility.memory import available_memory
+from lazyflow_core.utility.ledger import memory_ledger
+from lazyflow_core.utility.memory import available_memory, format_bytes
 
 __all__ = [
     "BlockPlan",
@@ -50,6 +57,11 @@ _PROGRESS_SECONDS: Final = 0.05
 
 #: Share of the available memory that streaming takes when no budget is given: others live here too.
 _SHARE_OF_MEMORY: Final = 0.25
+
+#: Share of what may be kept that it takes then, so that exporting does not empty the caches it reads from;
+#: but however little may be kept, so many bytes are taken for what is computed.
+_SHARE_OF_LEDGER: Final = 0.5
+_LEAST_BYTES: Final = 64 * 2**20
 
 T = TypeVar("T")
 
@@ -153,7 +165,8 @@ def plan_blocks(
     block_shape
         The block, where it is known already.
     memory_bytes
-        Budget for all blocks in flight; default a quarter of the available memory.
+        Budget for all blocks in flight; default a quarter of the available memory, or half of what
+        `memory_ledger` may keep if that is less.
     workers
         How many blocks may be computed at a time.
 
@@ -161,12 +174,17 @@ def plan_blocks(
     ------
     RoiBoundsError
         If the region reaches outside the array.
+
+    Notes
+    -----
+    Where not even one block of one step fits, the plan has such blocks all the same, one at a time; `export`
+    and `stream_blocks` refuse it.
     """
     roi = meta.roi if roi is None else roi
     if roi not in meta.roi:
         raise RoiBoundsError(f"{roi} is not inside an array of {meta}.")
     bytes_per_pixel = _bytes_per_pixel(meta)
-    budget = int(available_memory() * _SHARE_OF_MEMORY) if memory_bytes is None else memory_bytes
+    budget = _usual_budget() if memory_bytes is None else memory_bytes
     if block_shape is None:
         affordable = int(budget / (workers * bytes_per_pixel))
         fair = max(_LEAST_PIXELS_PER_BLOCK, -(-roi.size // (2 * workers)))
@@ -184,6 +202,21 @@ def plan_blocks(
     return BlockPlan(roi, grid, in_flight, bytes_per_block)
 
 
+def _usual_budget() -> int:
+    share = min(available_memory() * _SHARE_OF_MEMORY, memory_ledger().budget_bytes * _SHARE_OF_LEDGER)
+    return max(_LEAST_BYTES, int(share))
+
+
+def _check_fits(slot: ArraySlot, plan: BlockPlan, memory_bytes: int | None) -> None:
+    """Refuse a budget in which not one block fits, before anything is computed."""
+    if memory_bytes is not None and len(plan) and plan.bytes_per_block > memory_bytes:
+        block = " × ".join(map(str, plan.grid.block))
+        raise MemoryBudgetError(
+            f"{slot}: memory_bytes={memory_bytes} is too little; the smallest block that can be computed, "
+            f"{block} pixels, takes {plan.bytes_per_block} bytes ({format_bytes(plan.bytes_per_block)})."
+        )
+
+
 def process_blocks(
     slot: ArraySlot,
     consume: Callable[[Roi, npt.NDArray[Any]], object],
@@ -193,7 +226,9 @@ def process_blocks(
 ) -> None:
     """Compute all blocks of a plan and hand each one to ``consume`` in the worker that computed it.
 
-    All of them are of one version of the graph, the one that is current at the beginning, or that of a
+    What a block is expected to need is reserved in `memory_ledger` as long as it is in flight, so caches make
+    room for it. A block for which there is no memory is tried once more after all caches were emptied. All of
+    them are of one version of the graph, the one that is current at the beginning, or that of a
     snapshot around it.
 
     Parameters
@@ -270,6 +305,11 @@ def stream_blocks(
     on_progress
         See `process_blocks`.
 
+    Raises
+    ------
+    MemoryBudgetError
+        If not one block fits into ``memory_bytes``.
+
     Yields
     ------
     tuple of Roi and numpy.ndarray
@@ -300,6 +340,11 @@ def stream_blocks(
             memory_bytes=memory_bytes,
             workers=workers or slot.graph.scheduler.worker_count,
         )
+    try:
+        _check_fits(slot, plan, memory_bytes)
+    except BaseException:
+        snapshot.close()
+        raise
     return _stream(slot, plan, on_progress, snapshot)
 
 
@@ -332,6 +377,8 @@ def export(
 
     Raises
     ------
+    MemoryBudgetError
+        If not one block fits into ``memory_bytes``; nothing was computed then.
     RequestError
         If an operator or the writer fails; ``__cause__`` is why.
     StorageError
@@ -348,6 +395,7 @@ def export(
                 memory_bytes=memory_bytes,
                 workers=workers or slot.graph.scheduler.worker_count,
             )
+            _check_fits(slot, plan, memory_bytes)
             process_blocks(
                 slot,
                 lambda block, array: writer.write(block.relative_to(plan.roi), array),
@@ -415,12 +463,25 @@ def _computing(
     """
     failed: list[ExecuteError] = []
     in_flight = RequestSemaphore(plan.in_flight)
+    account = memory_ledger().account("streaming")
+
+    def read(block: Roi) -> npt.NDArray[Any]:
+        with snapshot.seen():
+            try:
+                return slot.read(block)
+            except MemoryError:
+                pass
+            except ExecuteError as error:
+                if not isinstance(cause_of(error), MemoryError):
+                    raise
+            # Outside of the clause, so that what failed is let go before it is tried again.
+            memory_ledger().relieve()
+            return slot.read(block)
 
     def compute(block: Roi) -> T:
-        with in_flight:
+        with in_flight, account.reserved(plan.bytes_per_block):
             try:
-                with snapshot.seen():
-                    array = slot.read(block)
+                array = read(block)
             except ExecuteError as error:
                 failed.append(error)
                 raise

@@ -71,6 +71,47 @@ def test_what_is_essential_stays_beyond_the_budget_until_something_essential_nee
     assert (ledger.used_bytes, sorted(blocks.kept)) == (70, ["c"])
 
 
+def test_parts_of_an_account_count_in_it_and_show_below_it():
+    ledger = MemoryLedger(100)
+    whole = ledger.account("cache.blocks")
+    first, second = whole.part("smooth"), whole.part("edges")
+    forgotten = []
+    first.keep(holding := Holding(40, forgotten.append))
+    kept = Holding(50, forgotten.append)
+    second.keep(kept)
+    assert (whole.used_bytes, first.used_bytes, second.holdings) == (90, 40, 1)
+    with second.reserved(30):
+        assert forgotten == [holding]
+        assert ledger.describe().splitlines() == [
+            "80 B of 100 B kept",
+            "  cache.blocks: 80 B, 1 kept, 1 given back so far",
+            "    edges: 80 B, 1 kept, 0 given back so far",
+            "    smooth: 0 B, 0 kept, 1 given back so far",
+        ]
+    (report,) = ledger.report()
+    assert (report.nbytes, [part.name for part in report.parts]) == (50, ["edges", "smooth"])
+    # A keeper that is gone leaves its number of bytes behind, and then nothing.
+    second.abandon(50, 1)
+    del first, second, report, holding
+    del kept
+    gc.collect()
+    assert ledger.describe() == "0 B of 100 B kept\n  cache.blocks: 0 B, 0 kept, 1 given back so far"
+
+
+def test_where_memory_is_short_all_goes_that_can_be_had_again():
+    ledger = MemoryLedger(1000)
+    keeper = Keeper(ledger, "a")
+    keeper.keep("block", 60)
+    keeper.keep("whole", 70, essential=True)
+    painted = Holding(80, None)
+    ledger.account("labels").keep(painted)
+    assert ledger.relieve() == 60
+    assert (sorted(keeper.kept), ledger.used_bytes) == (["whole"], 150)
+    assert ledger.relieve() == 0
+    keeper.keep("block", 60)
+    assert ledger.used_bytes == 210
+
+
 def test_what_cannot_be_had_again_counts_makes_room_and_stays():
     ledger = MemoryLedger(100)
     keeper = Keeper(ledger, "a")

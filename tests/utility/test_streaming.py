@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyflow_core.errors import ExecuteError, RequestError, RoiBoundsError, StorageError
+from lazyflow_core.errors import ExecuteError, MemoryBudgetError, RequestError, RoiBoundsError, StorageError
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import RequestEvent
 from lazyflow_core.roi import Roi
-from lazyflow_core.utility import export, plan_blocks, process_blocks, stream_blocks
+from lazyflow_core.utility import Holding, export, memory_ledger, plan_blocks, process_blocks, stream_blocks
 
 IMAGE = np.arange(10 * 13.0).reshape(10, 13)
 
@@ -194,6 +194,71 @@ def test_a_storage_chunk_larger_than_the_budget_is_computed_alone():
     meta = ArrayMeta((100, 100), "float32", ram_per_pixel=10)
     plan = plan_blocks(meta, step=(100, 100), memory_bytes=50_000, workers=8)
     assert (len(plan), plan.in_flight) == (1, 1)
+
+
+def test_a_budget_of_half_a_block_is_refused_before_anything_is_computed(op):
+    meta = op.output.meta
+    step = meta.shape
+    needed = plan_blocks(meta, step=step, block_shape=step, workers=1).bytes_per_block
+    writer = ArrayWriter(IMAGE.shape, step)
+    for memory_bytes in (needed // 2, 0):
+        with pytest.raises(MemoryBudgetError, match=f"takes {needed} bytes"):
+            export(op.output, writer, memory_bytes=memory_bytes)
+        with pytest.raises(MemoryBudgetError, match=r"memory_bytes=\d+ is too little"):
+            stream_blocks(op.output, block_shape=step, memory_bytes=memory_bytes)
+    assert op.graph.versions.alive() == [op.graph.versions.current]
+    export(op.output, ArrayWriter(IMAGE.shape, step), memory_bytes=needed)
+    assert len(list(stream_blocks(op.output, block_shape=step, memory_bytes=needed))) == 1
+
+
+class OpShort(Operator):
+    """Has no memory for a block before caches gave some back, or never."""
+
+    image = InputSlot()
+    output = OutputSlot()
+
+    def __init__(self, **slots):
+        self.missing = 0
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        self.output.meta = self.image.meta
+
+    def execute(self, slot, roi, out):
+        if memory_ledger().account("test").used_bytes or self.missing:
+            raise MemoryError("no room")
+        out[...] = self.image.read(roi)
+
+    def propagate_dirty(self, slot, roi):
+        self.output.mark_dirty(roi)
+
+
+def test_a_block_for_which_there_is_no_memory_is_tried_again_after_caches_gave_theirs_back(graph):
+    account, kept = memory_ledger().account("test"), []
+    holding = Holding(10, kept.remove)
+    kept.append(holding)
+    account.keep(holding)
+    short = OpShort(graph=graph, image=np.arange(12).reshape(3, 4))
+    blocks = list(stream_blocks(short.output, block_shape=(2, 4), workers=1))
+    assert (len(blocks), kept) == (2, [])
+    short.missing = 1
+    with pytest.raises(ExecuteError, match=r"OpShort\.output.*MemoryError"):
+        list(stream_blocks(short.output, block_shape=(2, 4), workers=1))
+    short.missing = 0
+    assert len(list(stream_blocks(short.output, block_shape=(2, 4), workers=1))) == 2
+
+
+def test_blocks_in_flight_are_reserved_as_long_as_they_are(op):
+    account = memory_ledger().account("streaming")
+    plan = plan_blocks(op.output.meta, block_shape=(4, 4), workers=2)
+    seen = []
+    process_blocks(op.output, lambda roi, array: seen.append(account.used_bytes), plan)
+    assert seen
+    assert set(seen) <= {plan.bytes_per_block, 2 * plan.bytes_per_block}
+    assert account.used_bytes == 0
+    with pytest.raises(RequestError):
+        process_blocks(op.output, lambda roi, array: 1 / 0, plan)
+    assert account.used_bytes == 0
 
 
 def test_a_region_outside_is_refused_before_anything_is_computed(op):
