@@ -34,9 +34,10 @@ from lazyflow_core.pipeline._connections import (
     link_of,
     slots_of,
 )
-from lazyflow_core.plugins.files import find_writer, is_address, why_missing
+from lazyflow_core.plugins.files import find_writer
 from lazyflow_core.plugins.specs import WriterSpec
 from lazyflow_core.roi import parse_slicing
+from lazyflow_core.sources import is_address, why_missing
 from lazyflow_core.utility import overlap
 from lazyflow_core.words import near_miss, possible
 

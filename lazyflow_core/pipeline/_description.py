@@ -14,8 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lazyflow_core.errors import PipelineError
+from lazyflow_core.errors import PipelineError, StorageError
 from lazyflow_core.pipeline._toml import Keys, find_lines, read_toml, write_toml
+from lazyflow_core.sources import is_address, open_source
 from lazyflow_core.words import near_miss, possible, printable, short
 
 if TYPE_CHECKING:
@@ -361,16 +362,18 @@ def _looks_like_a_path(text: str) -> bool:
 
 def _read(path: Path, name: str) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise PipelineError(f"{name}: no such file; give the path of a pipeline file (TOML).") from None
+        with open_source(path) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PipelineError(
             f"{name}: not a pipeline file: byte {error.start} is not UTF-8 text, which TOML is made of."
         ) from None
-    except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise PipelineError(f"{name}: cannot be read: {reason}.") from None
+    except StorageError as error:
+        if os.path.lexists(path) or is_address(name):
+            raise PipelineError(printable(str(error))) from None
+        raise PipelineError(f"{name}: no such file; give the path of a pipeline file (TOML).") from None
+    except OSError as error:
+        raise PipelineError(f"{name}: cannot be read: {error.strerror or error}.") from None
 
 
 def _step_from(name: str, table: Any, origin: Origin) -> Step:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,6 +13,7 @@ from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins.known import DISTRIBUTION_OF_SUFFIX
 from lazyflow_core.plugins.loading import is_for_the_caller, load_target
 from lazyflow_core.plugins.specs import ReaderSpec, WriterSpec
+from lazyflow_core.sources import is_address, open_source
 from lazyflow_core.words import near_miss, possible
 
 if TYPE_CHECKING:
@@ -53,9 +51,6 @@ NOTES: Final = "lazyflow.notes"
 
 #: How far into a file its kind shows.
 _HEAD_BYTES: Final = 4096
-
-#: ``https://…`` and its like; a drive of Windows has one letter.
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,47 +309,13 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
     """Return whether a path is a folder, the first bytes of a file, and the entries of a folder."""
     if not path:
         raise StorageError("The path is empty; give the name of a file or folder.")
-    if is_address(path):
-        raise StorageError(f"{path} {why_missing(path)}.")
-    try:
-        if os.path.isdir(path):
+    if os.path.isdir(path) and not is_address(path):
+        try:
             return True, b"", frozenset(os.listdir(path))
-        # A pipe or a device could make us wait for ever: nothing is read but from ordinary files.
-        with open(path, "rb", opener=_open_at_once) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StorageError(f"{path} is no ordinary file but a pipe or a device.")
-            return False, file.read(_HEAD_BYTES), frozenset()
-    except FileNotFoundError:
-        raise StorageError(f"{path} {why_missing(path)}.") from None
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        if error.errno == errno.ENXIO:  # a socket, or a pipe that nobody writes to
-            raise StorageError(f"{path} is no ordinary file but a pipe or a device.") from None
-        raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:  # a NUL in the name
-        raise StorageError(f"{path!r} is no path: {error}.") from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
-
-
-def is_address(path: str) -> bool:
-    """Whether a path is a URL such as ``https://host/name`` or ``file:///name``."""
-    return _ADDRESS.match(path) is not None
-
-
-def why_missing(path: str) -> str:
-    """Return what to say of a path that leads nowhere, after its name."""
-    if is_address(path):
-        return "is an address, not a file of this machine; download it and give its path"
-    if not os.path.islink(path):
-        return "does not exist"
-    target = os.readlink(path)
-    if "/annex/objects/" in target.replace(os.sep, "/"):
-        return "is a link of git-annex whose content is not here yet; 'git annex get' fetches it"
-    return f"is a link to {target!r}, which does not exist"
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    with open_source(path) as file:
+        return False, file.read(_HEAD_BYTES), frozenset()
 
 
 def _is_empty(path: str) -> bool:

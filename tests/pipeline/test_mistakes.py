@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501  # sentences stand here as they are printed
 
+import os
 import re
 
 import numpy as np
@@ -316,7 +317,20 @@ def test_a_missing_pipeline_file_is_named(tmp_path, complaint):
 
 def test_a_folder_is_no_pipeline_file(tmp_path, complaint):
     (tmp_path / "p.toml").mkdir()
-    assert complaint(tmp_path / "p.toml") == "p.toml: cannot be read: Is a directory."
+    assert complaint(tmp_path / "p.toml") == "p.toml is a folder, not a file."
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_a_pipe_is_no_pipeline_file_and_is_not_waited_for(tmp_path, complaint):
+    os.mkfifo(tmp_path / "p.toml")
+    assert complaint(tmp_path / "p.toml") == "p.toml is no ordinary file but a pipe or a device."
+
+
+def test_a_pipeline_file_that_was_not_fetched_is_told_as_that(tmp_path, complaint):
+    (tmp_path / "p.toml").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    assert "p.toml is a pointer of Git LFS" in complaint(tmp_path / "p.toml")
+    (tmp_path / "q.toml").symlink_to(".git/annex/objects/aa/bb/MD5E-s9--0.toml")
+    assert "q.toml is a link of git-annex" in complaint(tmp_path / "q.toml")
 
 
 def test_a_binary_file_is_no_pipeline_file(tmp_path, complaint):

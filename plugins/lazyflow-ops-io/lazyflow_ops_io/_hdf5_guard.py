@@ -32,12 +32,15 @@ def find_beginning(path: str, raw: PreadFile) -> int:
     ------
     FormatError
         If it does nowhere.
+    StorageError
+        If the file was not fetched.
     """
     place = 0
     while place + len(_SIGNATURE) <= raw.size:
         if raw.read(place, len(_SIGNATURE)) == _SIGNATURE:
             return place
         place = 2 * place or 512
+    raw.check_is_here(path)
     raise FormatError(f"{path!r} is no HDF5 file: it does not hold {_SIGNATURE!r}.")
 
 

@@ -23,6 +23,7 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.plugins.files import AXES_GUESSED, NOTES
 from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
+from lazyflow_core.sources import check_is_here
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import note_closed, note_open
 
@@ -157,6 +158,10 @@ class MappedReader(ArrayReader):
 _AT_ONCE = sum(getattr(os, name, 0) for name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY"))
 
 
+#: More than a file has that stands in for another one.
+_MOST_POINTER_BYTES = 4096
+
+
 class PreadFile:
     """An ordinary file, read at absolute positions from any number of threads.
 
@@ -219,6 +224,10 @@ class PreadFile:
             return np.empty(shape, dtype, order)
         mapped = mmap.mmap(self._fd, end, access=mmap.ACCESS_READ)
         return np.ndarray(shape, dtype, mapped, offset, order=order)
+
+    def check_is_here(self, path: str) -> None:
+        """Raise `StorageError` if there is only what stands in for a file that was not fetched."""
+        check_is_here(path, self.read(0, min(self.size, _MOST_POINTER_BYTES)))
 
     def fileno(self) -> int:
         """Return its descriptor."""

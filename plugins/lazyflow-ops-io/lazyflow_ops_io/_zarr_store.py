@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lazyflow_core.errors import FormatError, StorageError
+from lazyflow_core.sources import check_is_here
 from lazyflow_ops_io._reader import PreadFile
 
 __all__ = ["ArrayFolder", "Node", "ZarrFolder", "check_key"]
@@ -138,7 +139,10 @@ class ZarrFolder:
                 return real
         hint = ""
         if os.path.islink(place) and "/annex/objects/" in os.readlink(place).replace(os.sep, "/"):
-            hint = " It is one of git-annex: 'git annex unlock' puts the file itself in its place."
+            hint = (
+                " It is one of git-annex: 'git annex get' fetches its content, if that is not here, and "
+                "'git annex unlock' puts the file itself in its place."
+            )
         raise FormatError(f"{self.path!r}: {key!r} is a link that leads out of the store.{hint}")
 
     def _is_inside(self, key: str, folder: str) -> bool:
@@ -206,6 +210,7 @@ class ZarrFolder:
             return None
         if len(text) > _MOST_METADATA_BYTES:
             raise FormatError(f"{self.path!r}: {key} has more than {_MOST_METADATA_BYTES} bytes.")
+        check_is_here(os.path.join(self.path, key), text)
         try:
             document = json.loads(text.decode())
         except RecursionError:

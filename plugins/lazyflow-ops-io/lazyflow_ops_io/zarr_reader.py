@@ -212,6 +212,8 @@ class ZarrReader(ArrayReader):
         except (FormatError, StorageError, OSError, MemoryError):
             raise
         except Exception as error:
+            with self._store.open(self._prefix + key) as file:
+                file.check_is_here(os.path.join(self.path, self._prefix + key))
             raise FormatError(f"{self.path!r}: chunk {key!r} is damaged: {one_line(error)}") from error
 
     def _load_plain(self, file: PreadFile, rows: slice, part: npt.NDArray[Any]) -> npt.NDArray[Any]:

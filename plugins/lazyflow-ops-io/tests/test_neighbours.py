@@ -167,6 +167,15 @@ def test_a_damaged_file_gets_no_dataset(h5):
     np.testing.assert_array_equal(get(open_hdf5, h5), NEW)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_what_stands_in_for_a_file_that_was_not_fetched_gets_no_dataset(tmp_path, named):
+    """What else is in that file would be lost."""
+    path = tmp_path / "a.h5"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(StorageError, match="'git lfs pull' fetches it"):
+        create_hdf5(str(path), META, dataset="new" if named else None, overwrite=True)
+
+
 def test_a_file_that_is_open_for_writing_gets_no_dataset(h5):
     with h5py.File(h5, "r+"), pytest.raises(StorageError, match="being written by another program"):
         create_hdf5(str(h5), META, dataset="mask")

@@ -18,7 +18,7 @@ from lazyflow_ops_io._decode import DECODERS
 from lazyflow_ops_io.zarr_reader import open_zarr
 from zarr import codecs
 
-from lazyflow_core.errors import FormatError
+from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.roi import Roi
 
 BOMB = gzip.compress(bytes(50_000_000))
@@ -312,6 +312,28 @@ def test_a_link_to_nothing_is_no_missing_chunk(tmp_path):
     (path / "c/0").rename(tmp_path / "moved")
     (path / "c/0").symlink_to("gone", target_is_directory=True)
     assert "a link to 'gone', which is not there" in refusal(path)
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"])
+@pytest.mark.parametrize("shards", [None, (4, 4)])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_pointer_of_git_lfs_is_told_as_what_it_is(tmp_path, version, shards, compressors):
+    if version == 2 and shards:
+        return
+    path, pointer = (
+        tmp_path / "a.zarr",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+    )
+    more = {"shards": shards, "compressors": compressors, "zarr_format": version}
+    zarr.create_array(path, data=np.ones((4, 4), "u1"), chunks=(2, 2), **more)
+    chunk = next(p for p in path.rglob("*") if p.is_file() and p.name[0] in "01")
+    chunk.write_bytes(pointer)
+    with pytest.raises(StorageError, match=rf"{chunk.relative_to(path)} is a pointer of Git LFS"):
+        read(path)
+    document = path / ("zarr.json" if version == 3 else ".zarray")
+    document.write_bytes(pointer)
+    with pytest.raises(StorageError, match=rf"{document.name} is a pointer of Git LFS"):
+        read(path)
 
 
 def test_a_plate_without_groups_of_rows_lists_its_arrays(tmp_path):

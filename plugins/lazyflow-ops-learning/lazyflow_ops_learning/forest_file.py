@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import FormatError, StorageError, TargetExistsError
 from lazyflow_core.foreign import contextmanager
+from lazyflow_core.sources import open_source
 from lazyflow_core.utility import format_bytes
 
 from lazyflow_ops_learning.forest import Forest
@@ -113,9 +114,7 @@ def load_forest(path: str | os.PathLike[str]) -> Forest:
     """
     where = repr(os.fspath(path))
     try:
-        if not Path(path).is_file():
-            raise StorageError(f"{where} is no file.")
-        with zipfile.ZipFile(path) as archive:
+        with open_source(path) as file, zipfile.ZipFile(file) as archive:
             arrays = _read_arrays(archive, where)
     except StorageError:
         raise

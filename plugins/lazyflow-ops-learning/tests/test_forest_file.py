@@ -120,10 +120,13 @@ def test_a_file_that_claims_more_than_it_can_hold_is_refused(forest, tmp_path):
 
 
 def test_what_is_no_file_is_said(tmp_path):
-    with pytest.raises(StorageError, match="is no file"):
+    with pytest.raises(StorageError, match="is a folder, not a file"):
         load_forest(tmp_path)
-    with pytest.raises(StorageError, match="is no file"):
+    with pytest.raises(StorageError, match="does not exist"):
         load_forest(tmp_path / "none.npz")
+    (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(StorageError, match="'git lfs pull' fetches it"):
+        load_forest(tmp_path / "pointer")
     (tmp_path / "text").write_text("hello")
     with pytest.raises(FormatError, match="no forest file"):
         load_forest(tmp_path / "text")

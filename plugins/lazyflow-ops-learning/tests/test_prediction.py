@@ -105,7 +105,7 @@ def test_a_computed_classifier_needs_the_classes_and_fits_when_it_comes(graph, f
     with pytest.raises(ExecuteError, match="knows 3 classes, not 2"):
         op.labels.read()
     file.path.value = str(tmp_path / "none.npz")
-    with pytest.raises(ExecuteError, match="is no file"):
+    with pytest.raises(ExecuteError, match="does not exist"):
         op.labels.read()
     for wrong in (0, 256, (), ("a", 1)):
         with pytest.raises(ValueError, match="classes"):

@@ -79,8 +79,11 @@ def test_what_is_no_project_is_said(tmp_path):
     (tmp_path / "text.ilp").write_text("hello")
     with pytest.raises(FormatError, match="no ilastik project: it is no HDF5 file"):
         read_project(tmp_path / "text.ilp")
-    with pytest.raises(StorageError, match="is no file"):
+    with pytest.raises(StorageError, match="does not exist"):
         read_project(tmp_path / "none.ilp")
+    (tmp_path / "pointer.ilp").write_text("/annex/objects/MD5E-s9--0.ilp\n")
+    with pytest.raises(StorageError, match="'git annex get' fetches it"):
+        read_project(tmp_path / "pointer.ilp")
     h5py.File(tmp_path / "empty.ilp", "w").close()
     with pytest.raises(FormatError, match="does not say which ilastik"):
         read_project(tmp_path / "empty.ilp")

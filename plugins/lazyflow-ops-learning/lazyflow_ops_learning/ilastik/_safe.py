@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.foreign import contextmanager
+from lazyflow_core.sources import open_source
 from lazyflow_core.utility import format_bytes
 
 __all__ = ["ProjectFile"]
@@ -40,8 +41,7 @@ class ProjectFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        if not os.path.isfile(path):
-            raise StorageError(f"{path!r} is no file.")
+        open_source(path).close()  # raises for what is no file, and for one that was not fetched
         self._size = os.path.getsize(path)
         try:
             if not h5py.is_hdf5(path):
