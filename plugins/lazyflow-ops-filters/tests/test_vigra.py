@@ -65,6 +65,16 @@ def test_our_results_are_vigras_with_a_sigma_per_axis(name, sigma):
         assert error(name, ours, theirs) <= TOLERANCES[name].parity.structure, other
 
 
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_scale_that_vigra_refuses_as_too_small_has_our_results(name):
+    image = speckled((22, 25))
+    filter = FILTERS[name]((0.0625, 1.0))
+    theirs = k.run(filter, image, backend="vigra")
+    for other in OURS:
+        ours = k.run(filter, image, backend=other)
+        assert error(name, ours, theirs) <= TOLERANCES[name].parity.structure, other
+
+
 #: Operators as `windowed` has them, and vigra's own functions, called as its users call them.
 WINDOWED = {
     "smoothing": lambda v, image, **w: v.gaussianSmoothing(image, 1.6, **w),

@@ -29,6 +29,9 @@ from lazyflow_ops_filters.kernels.filters import (
 
 __all__ = ["VigraBackend"]
 
+#: exp(-1 / (2 * 0.0693 ** 2)) is half of the smallest number of float32.
+_SMALLEST_SIGMA = 0.07
+
 Array = npt.NDArray[Any]
 
 
@@ -55,12 +58,13 @@ class VigraBackend(Backend):
 
     def apply(self, filter: Filter, job: Job) -> None:
         function = _FUNCTIONS.get(type(filter))
-        # vigra takes an axis of one pixel for one that is too thin, for us it is constant; and its filters
-        # leave out no axis. In both cases the filter runs as it is defined, by vigra's convolutions.
+        # vigra takes an axis of one pixel for one that is too thin, for us it is constant; its filters leave
+        # out no axis; and it refuses a scale at which a neighbour's weight is too small for float32. In these
+        # cases the filter runs as it is defined, by vigra's convolutions.
         if (
             function is None
             or not isinstance(filter, GaussianFilter)
-            or None in filter.sigma
+            or any(sigma is None or sigma < _SMALLEST_SIGMA for sigma in filter.sigma)
             or 1 in job.image.shape
         ):
             filter.compute(self, job)
