@@ -93,20 +93,20 @@ class ArraySlot(Slot):
             if place is None:
                 # This order: a number that is not larger than that of a complete version is not of one that
                 # failed.
-                current = own.versions.current
+                current = own._versions.current
                 state = self._state
                 if state[0] <= current.number:
                     return state
-                return cast("State", own.versions.look_up(None, self, "_state"))
+                return cast("State", own._versions.look_up(None, self, "_state"))
             version = place[3]
         state = self._state
         if state[0] > version.number:
-            return cast("State", own.versions.look_up(version, self, "_state"))
+            return cast("State", own._versions.look_up(version, self, "_state"))
         return state
 
     def remember_stale(self) -> None:
         """Remember from now on what goes stale."""
-        with self.operator.graph.versions.lock:  # of two who ask first, one
+        with self.operator.graph._versions.lock:  # of two who ask first, one
             if self._stale is None:
                 self._stale = StaleBoxes(self.operator.graph)
 
@@ -218,7 +218,7 @@ class ArraySlot(Slot):
             return read_from_outside(self, roi, out)
         number, meta, source = self._state
         if number > version.number:
-            _, meta, source = graph.versions.look_up(version, self, "_state")
+            _, meta, source = graph._versions.look_up(version, self, "_state")
         if meta is None or source is None:
             raise NotReadyError(why_not_ready(self))
         try:
@@ -375,7 +375,7 @@ class Input(ArraySlot):
         """
         __tracebackhide__ = True
         source = AssignedArray(array, meta, axes, where=str(self))
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.assign_array(self, source)
 
     def accept(self, value: Any) -> None:
@@ -413,9 +413,9 @@ class Input(ArraySlot):
         super()._check_connectable(upstream)
         meta = cast(ArraySlot, upstream)._seen()[1]
         if meta is not None:
-            self.check_contract(meta, upstream)
+            self._check_contract(meta, upstream)
 
-    def check_contract(self, meta: ArrayMeta, upstream: Slot | None) -> None:
+    def _check_contract(self, meta: ArrayMeta, upstream: Slot | None) -> None:
         """Raise `ConnectError` unless an array of that meta, of a slot or assigned, is accepted."""
         refusal = self.declaration.refusal(meta)
         if refusal:
@@ -450,11 +450,11 @@ class Output(ArraySlot):
         if self._upstream is not None:
             raise GraphError(f"{self} is connected to {self._upstream} and takes its meta from there.")
         source = None if meta is None else self
-        setup = self.operator.graph.current_setup()
+        setup = self.operator.graph._current_setup()
         if setup is not None and not setup.is_walking:  # the usual case, inside setup_outputs
             setup.set_meta(self, meta, source)
             return
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.set_meta(self, meta, source)
 
     def _let_go(self, setup: Setup) -> None:

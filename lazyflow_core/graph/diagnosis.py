@@ -56,7 +56,7 @@ def why_not_ready(slot: Slot) -> str:
 
 def _asked_too_early(operator: Operator) -> str:
     """Return what to do if a ``setup_outputs`` asks an operator that has its turn later; else nothing."""
-    setup = operator.graph.current_setup()
+    setup = operator.graph._current_setup()
     asker = None if setup is None or not setup.is_due(operator) else setup.current
     if asker is None:
         return ""

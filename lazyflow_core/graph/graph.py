@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from lazyflow_core.foreign import logged, shown
 from lazyflow_core.graph.describe import describe
 from lazyflow_core.graph.gate import Gate
-from lazyflow_core.graph.setup import Setup, Transaction
+from lazyflow_core.graph.setup import Change, Setup, Transaction
 from lazyflow_core.graph.slots import refuse_copy
-from lazyflow_core.graph.versions import DEAD, Snapshot, Versions, place_in, seen
+from lazyflow_core.graph.versions import DEAD, MAKING, Snapshot, Versions, place_in, seen
 from lazyflow_core.request import Request, Scheduler, default_scheduler
 
 if TYPE_CHECKING:
@@ -61,22 +61,22 @@ class Graph:
         if scheduler is not None and not isinstance(scheduler, Scheduler):
             raise TypeError(f"Graph({scheduler!r}): that is no scheduler, such as ThreadedScheduler(4).")
         #: None for that of the process, which is made when somebody needs it.
-        self.own_scheduler = scheduler
+        self._own_scheduler = scheduler
         #: Lets one change in at a time.
-        self.gate = Gate()
-        self.versions = Versions()
+        self._gate = Gate()
+        self._versions = Versions()
         #: Operators without parent. Written by the setup transaction only.
         self._operators: tuple[Operator, ...] = ()
         #: The transaction under way. Touched by the owner of the gate only.
-        self.setup: Setup | None = None
+        self._setup: Setup | None = None
         #: Requests of this graph that are being computed, for cancelling them. Added to and discarded from
         #: by any thread; both are atomic.
-        self.running: set[Request[Any]] = set()
+        self._running: set[Request[Any]] = set()
 
     @property
     def scheduler(self) -> Scheduler:
         """Where requests run."""
-        return default_scheduler() if self.own_scheduler is None else self.own_scheduler
+        return default_scheduler() if self._own_scheduler is None else self._own_scheduler
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -92,7 +92,7 @@ class Graph:
         """
         place = place_in(self)
         if place is None or place[3].state is DEAD:
-            return self.versions.current.number
+            return self._versions.current.number
         number: int = place[3].number
         return number
 
@@ -121,9 +121,18 @@ class Graph:
         """Never asked: it was there before all versions."""
         return value
 
-    def current_setup(self) -> Setup | None:
+    @property
+    def is_changing(self) -> bool:
+        """Whether the caller is in the middle of a change of this graph.
+
+        There `snapshot` is refused, and what is seen is the version that is being made.
+        """
+        place = place_in(self)
+        return place is not None and place[3].state is MAKING
+
+    def _current_setup(self) -> Setup | None:
         """Return the transaction the caller is in; None if it is in none."""
-        return self.setup if self.gate.is_mine() else None
+        return self._setup if self._gate.is_mine() else None
 
     def transaction(self) -> Transaction:
         """Batch changes: operators are set up once, at the end; if anything raises, nothing was changed.
@@ -146,13 +155,17 @@ class Graph:
         """
         return Transaction(self)
 
-    def call_after_setup(self, function: Callable[..., object], *arguments: Any) -> None:
+    def _change(self) -> Change:
+        """As `transaction`, and gives what writes the changes; for the graph's own code."""
+        return Change(self)
+
+    def _call_after_setup(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call a function when the notifications under way here are over; at once if there are none.
 
         Inside a transaction these are the ones at its end, and what is undone calls nothing. Of several calls
         with the same function and arguments one is made.
         """
-        setup = self.current_setup()
+        setup = self._current_setup()
         if setup is not None:
             setup.call_after(function, arguments)
             return
@@ -162,7 +175,7 @@ class Graph:
         else:
             deferred[function, arguments] = None
 
-    def notify(self, emit: Callable[[], None]) -> None:
+    def _notify(self, emit: Callable[[], None]) -> None:
         """Call ``emit``, which calls subscribers, and then what they were told to call after it."""
         if _deferred.get() is not None:
             emit()
@@ -179,13 +192,13 @@ class Graph:
 
     def close(self) -> None:
         """Close all operators, cancel what is being computed, and wait for its end."""
-        with self.transaction() as setup:
+        with self._change() as setup:
             for operator in reversed(self._operators):
                 setup.close(operator)
         # Those that begin now find nothing.
-        for request in list(self.running):
+        for request in list(self._running):
             request.cancel()
-        self.versions.wait_for_executions()
+        self._versions.wait_for_executions()
 
     def __enter__(self) -> Graph:
         return self
@@ -198,7 +211,7 @@ class Graph:
 
         Where older versions are still seen, its last line says by whom and what is kept for them.
         """
-        older = self.versions.describe()
+        older = self._versions.describe()
         return describe(self) + (f"\n({older})" if older else "")
 
     def to_svg(self) -> str:

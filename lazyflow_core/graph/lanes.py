@@ -92,12 +92,12 @@ class Lanes:
         self._outputs = dict(outputs)
         #: Replaced whole by the setup transaction, never changed in place.
         self._operators: tuple[Operator, ...] = ()
-        with follow.graph.transaction() as setup:
+        with follow.graph._change() as setup:
             #: Number of the version it came with.
             self._born = setup.version.number
             setup.set(follow, "_lanes", (*follow._lanes, self))
             for index in range(len(follow)):
-                self.insert(setup, index)
+                self._insert(setup, index)
 
     def __len__(self) -> int:
         return len(self._seen())
@@ -116,7 +116,7 @@ class Lanes:
         """Return what a field is in a version before this was made; ``value`` is what it is now."""
         return value
 
-    def insert(self, setup: Setup, index: int) -> None:
+    def _insert(self, setup: Setup, index: int) -> None:
         """Make the lane of the element at a position; called by the setup transaction."""
         operator = self._make_operator(self._follow[index])
         operators = self._operators
@@ -143,7 +143,7 @@ class Lanes:
                 )
         return operator
 
-    def remove(self, setup: Setup, index: int) -> None:
+    def _remove(self, setup: Setup, index: int) -> None:
         """Close the lane of the element at a position; called by the setup transaction."""
         operators = self._operators
         for output in self._outputs:

@@ -114,7 +114,7 @@ class MultiSlot(Slot, Generic[S]):
         if length < 0:
             raise GraphError(f"{self}: a length of {length} is not possible.")
         self._check_own_length()
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             for _ in range(len(self) - length):
                 setup.remove_element(self, len(self) - 1)
             for _ in range(length - len(self)):
@@ -133,7 +133,7 @@ class MultiSlot(Slot, Generic[S]):
         if not 0 <= index <= len(self):
             raise IndexError(f"{self} has {len(self)} slots; there is no position {index} to insert at.")
         self._check_own_length()
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             element = cast(S, setup.insert_element(self, index))
             if value is not None:
                 element.accept(value)
@@ -147,13 +147,13 @@ class MultiSlot(Slot, Generic[S]):
         """Take the element at a position away; those behind it move down."""
         self[index]  # says in a sentence that there is none
         self._check_own_length()
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.remove_element(self, index % len(self))
 
     def assign(self, values: Iterable[Any]) -> None:
         """Have one element for each value: connected where it is a slot, else assigned."""
         given = list(values)
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.disconnect(self)
             self.resize(len(given))
             for element, value in zip(self._elements, given, strict=True):

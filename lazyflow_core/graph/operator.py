@@ -70,7 +70,7 @@ class OperatorType(type):
             graph = getattr(parent, "graph", None)
         if graph is None or not hasattr(graph, "transaction"):
             raise TypeError(f"{cls.__name__}(...) needs graph=, or parent= for the child of an operator.")
-        with graph.transaction() as setup:
+        with graph._change() as setup:
             operator: Any = object.__new__(cast("type[Any]", cls))
             operator._attach(graph, parent, name)
             setup.add(operator)
@@ -155,7 +155,7 @@ class Operator(metaclass=OperatorType):
 
     def _attach(self, graph: Graph, parent: Operator | None, name: str | None) -> None:
         values = self.__dict__
-        setup: Any = graph.setup
+        setup: Any = graph._setup
         values["graph"] = graph
         values["_born"] = born = setup.version.number
         slots = {key: declaration.bind(self) for key, declaration in type(self).declarations.items()}
@@ -333,7 +333,7 @@ class Operator(metaclass=OperatorType):
 
         None where it returned nothing, or the operator cannot work.
         """
-        versions = self.graph.versions
+        versions = self.graph._versions
         settled = versions.settled
         number, plan = self._planned
         if number <= settled:
@@ -357,7 +357,7 @@ class Operator(metaclass=OperatorType):
         computed goes on with what it has, and when it is over plans are dropped and `release` is called.
         """
         if not self._closed:
-            with self.graph.transaction() as setup:
+            with self.graph._change() as setup:
                 setup.close(self)
 
     def __enter__(self) -> Operator:

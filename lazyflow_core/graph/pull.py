@@ -127,7 +127,7 @@ class SlotRequest(Request[Array]):
     __slots__ = ("_failed", "_version", "roi", "slot")
 
     def __init__(self, slot: ArraySlot, roi: Roi, priority: Priority | None = None) -> None:
-        super().__init__(None, scheduler=slot.operator.graph.own_scheduler, priority=priority)
+        super().__init__(None, scheduler=slot.operator.graph._own_scheduler, priority=priority)
         self.slot = slot
         self.roi = roi
         if slot._stale is None:
@@ -142,7 +142,7 @@ class SlotRequest(Request[Array]):
         graph = slot.operator.graph
         token = enter(graph)
         self._version = here.get()[3].number
-        graph.running.add(self)
+        graph._running.add(self)
         try:
             if out is NOTHING:
                 out = None
@@ -151,7 +151,7 @@ class SlotRequest(Request[Array]):
             self._failed = ExecuteError(error.args[0], error.path)
             raise
         finally:
-            graph.running.discard(self)
+            graph._running.discard(self)
             leave(graph, token)
 
     def _compute(self, out: Array | None) -> Array:

@@ -56,7 +56,7 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
             roi = cast("ArrayMeta", slot._state[1]).roi
         walk.mark(slot, roi)
         return
-    setup = graph.current_setup()
+    setup = graph._current_setup()
     if setup is not None:
         setup.mark_dirty(slot, roi)
         return
@@ -68,8 +68,8 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         )
     todo = []
     try:
-        graph.gate.enter()
-        version = graph.versions.make()
+        graph._gate.enter()
+        version = graph._versions.make()
         walk = Walk(graph, version)
         token = look(graph, version)
         try:
@@ -80,15 +80,15 @@ def mark_dirty(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> None:
         finally:
             here.reset(token)
             # Also where Ctrl-C came in the middle: the pixels are other ones, whoever has heard.
-            todo = graph.versions.publish(version)
+            todo = graph._versions.publish(version)
     finally:
         try:
-            graph.gate.leave()
+            graph._gate.leave()
         except BaseException:  # Ctrl-C on the way
-            graph.gate.leave()
+            graph._gate.leave()
             raise
         run_all(todo)
-    graph.notify(walk.notify)
+    graph._notify(walk.notify)
 
 
 def fitting(slot: ArraySlot | ValueOutput[Any], roi: Roi | None) -> tuple[bool, Roi | None]:
@@ -176,10 +176,10 @@ class Walk:
                 stop(request, f"{request.slot} {request.roi} went stale")
         for slot, boxes in self._announced.items():
             if boxes[0] is None:
-                slot.emit("value_changed")
+                slot._emit("value_changed")
             else:
                 boxes = coalesce(boxes)
-                slot.emit("dirty", boxes[0] if len(boxes) == 1 else Boxes(boxes))
+                slot._emit("dirty", boxes[0] if len(boxes) == 1 else Boxes(boxes))
 
     def announces(self, slot: Slot) -> bool:
         """Whether `notify` calls the subscribers of a slot."""

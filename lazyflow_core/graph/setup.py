@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import Slot
 
-__all__ = ["Setup", "Transaction"]
+__all__ = ["Change", "Setup", "Transaction"]
 
 _logger = logging.getLogger("lazyflow_core")
 
@@ -50,8 +50,8 @@ T = TypeVar("T")
 _MOST_SETUPS: Final = 50
 
 
-class Transaction:
-    """``with graph.transaction()``: begins a setup, or joins the one the caller is in already."""
+class Change:
+    """Begins a setup, or joins the one the caller is in already."""
 
     __slots__ = ("_graph", "_joined", "_mark", "_place", "_setup")
 
@@ -69,7 +69,7 @@ class Transaction:
     def __enter__(self) -> Setup:
         __tracebackhide__ = True
         graph = self._graph
-        joined = graph.current_setup()
+        joined = graph._current_setup()
         if joined is not None and not joined.is_walking:
             self._joined, self._mark = joined, joined.mark()
             return joined
@@ -86,8 +86,8 @@ class Transaction:
                 )
         self._place = here.get()
         try:
-            graph.gate.enter()
-            self._setup = graph.setup = Setup(graph)
+            graph._gate.enter()
+            self._setup = graph._setup = Setup(graph)
             look(graph, self._setup.version)
         except BaseException:  # Ctrl-C on the way
             self._leave()
@@ -112,9 +112,9 @@ class Transaction:
             if error is None:
                 try:
                     setup.commit()
-                    todo = graph.versions.publish(setup.version, setup.duties)
+                    todo = graph._versions.publish(setup.version, setup.duties)
                 except BaseException:
-                    if graph.versions.current is not setup.version:
+                    if graph._versions.current is not setup.version:
                         setup.roll_back()
                     raise
             else:
@@ -127,7 +127,7 @@ class Transaction:
                 raise
             run_all(todo)
             # Also after a failure: operators that were made for nothing release what they hold.
-            graph.notify(setup.notify)
+            graph._notify(setup.notify)
 
     def __del__(self) -> None:
         # Ctrl-C may come when `__exit__` begins, before its first line: then nobody else ends the change.
@@ -137,10 +137,20 @@ class Transaction:
     def _leave(self) -> None:
         """Let the next change in; twice is fine."""
         here.set(self._place)
-        if self._graph.gate.is_mine():
-            self._graph.setup = None
-            self._graph.gate.leave()
+        if self._graph._gate.is_mine():
+            self._graph._setup = None
+            self._graph._gate.leave()
         self._setup = None
+
+
+class Transaction(Change):
+    """``with graph.transaction()``: a change, without what writes it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:  # type: ignore[override]  # what writes is for the graph's own code
+        __tracebackhide__ = True
+        super().__enter__()
 
 
 class Setup:
@@ -149,7 +159,7 @@ class Setup:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         #: The version it makes, and the notes of the one before it.
-        self.version: Version = graph.versions.make()
+        self.version: Version = graph._versions.make()
         self._number = self.version.number
         self._notes = cast("Version", self.version.older).notes
         #: (object, attribute, value before, where the same attribute was noted before or -1), in the order
@@ -177,7 +187,7 @@ class Setup:
         self._events: list[tuple[MultiSlot[Any], str, int]] = []
         #: Whether lists with subscribers were ready before the first change of an element or of their length.
         self._was_ready: dict[MultiSlot[Any], bool] = {}
-        #: What to call when subscribers have been called, as `Graph.call_after_setup` was told.
+        #: What to call when subscribers have been called, as `Graph._call_after_setup` was told.
         self._after: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._born: dict[Operator, None] = {}
         #: What operators prepared in this setup, in its order; and what each had before its first change.
@@ -288,7 +298,7 @@ class Setup:
                 self._note_readiness(slot._container)
             if not same_meta and slot.feeds_operator:
                 if meta is not None:
-                    cast("Input", slot).check_contract(meta, slot._upstream)
+                    cast("Input", slot)._check_contract(meta, slot._upstream)
                 self.affect(slot.operator)
             self.set(slot, "_state", (self._number, meta, source))
             follower: Any
@@ -334,13 +344,13 @@ class Setup:
         if multi._upstream is not None and multi._upstream.level < multi.level:
             self.connect(element, multi._upstream)
         for lanes in multi._lanes:
-            lanes.insert(self, index)
+            lanes._insert(self, index)
         return element
 
     def remove_element(self, multi: MultiSlot[Any], index: int) -> None:
         """Take away an element of a multi-level slot, and of all that have its length."""
         for lanes in multi._lanes:
-            lanes.remove(self, index)
+            lanes._remove(self, index)
         for same in _of_same_length(multi):
             self.remove_element(same, index)
         elements = multi._elements
@@ -474,7 +484,7 @@ class Setup:
     def roll_back(self) -> None:
         """Put everything back as it was."""
         self._take_back(0)
-        self._graph.versions.fail(self.version)
+        self._graph._versions.fail(self.version)
         self._lost_plans = self._made_plans
         for operator in self._born:
             operator._closed = True
@@ -492,10 +502,10 @@ class Setup:
             with logged(_logger, "%s.release failed.", operator.name):
                 operator.release()
         for slot, name, arguments in self._emissions:
-            slot.emit(name, *arguments)
+            slot._emit(name, *arguments)
         self._walk.notify()
         for function, arguments in self._after:
-            self._graph.call_after_setup(function, *arguments)
+            self._graph._call_after_setup(function, *arguments)
 
     def _collect_emissions(self) -> None:
         """Find out what subscribers are told, from the version they are told of."""

@@ -56,7 +56,7 @@ class SlotSignal(Signal):
             return super().subscribe(function)
         if when != "after_setup":
             raise GraphError(f"when={when!r}: a signal calls 'now' or 'after_setup'.")
-        return super().subscribe(lambda *arguments: self._graph.call_after_setup(function, *arguments))
+        return super().subscribe(lambda *arguments: self._graph._call_after_setup(function, *arguments))
 
 
 class _Absent:
@@ -116,7 +116,7 @@ class Slot:
         #: Number of the version that it came with; of an element of a list its own.
         self._born: int = operator._born
         #: Those of its graph, at hand for whoever looks whether what is there is seen by everybody.
-        self._versions = operator.graph.versions
+        self._versions = operator.graph._versions
         #: Made when somebody subscribes; most slots of most graphs have none.
         self._signals: dict[str, SlotSignal] | None = None
         # The next four are written by the setup transaction only.
@@ -250,12 +250,12 @@ class Slot:
         """
         __tracebackhide__ = True
         self._check_connectable(upstream)
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.connect(self, upstream)
 
     def disconnect(self) -> None:
         """Take from nowhere from now on; parameters get their default back."""
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.disconnect(self)
 
     def _unborn(self, field: str, value: Any) -> Any:
@@ -295,7 +295,7 @@ class Slot:
             self._signals[name] = SlotSignal(lambda: f"{name} of {self}", self.graph)
         return self._signals[name]
 
-    def emit(self, name: str, *arguments: Any) -> None:
+    def _emit(self, name: str, *arguments: Any) -> None:
         """Call the subscribers of a signal with this slot and the arguments."""
         if self._signals is not None and name in self._signals:
             self._signals[name].emit(self, *arguments)

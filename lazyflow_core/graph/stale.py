@@ -119,7 +119,7 @@ class StaleBoxes:
     @property
     def is_seen_before(self) -> bool:
         """Whether somebody sees an older version than the one being made: old results are of use."""
-        versions = self._graph.versions
+        versions = self._graph._versions
         return versions.current.count > 0 or versions.current.older is not None
 
     def since(self, roi: Roi, version: int | None = None) -> int:

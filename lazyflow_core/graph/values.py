@@ -36,11 +36,11 @@ def seen_value(slot: Parameter[Any] | ValueOutput[Any]) -> Any:
     place = place_in(graph)
     if place is None:
         # In this order, as for arrays.
-        current = graph.versions.current
+        current = graph._versions.current
         number, value = slot._state
-        return value if number <= current.number else graph.versions.look_up(None, slot, "_state")[1]
+        return value if number <= current.number else graph._versions.look_up(None, slot, "_state")[1]
     number, value = slot._state
-    return value if number <= place[3].number else graph.versions.look_up(place[3], slot, "_state")[1]
+    return value if number <= place[3].number else graph._versions.look_up(place[3], slot, "_state")[1]
 
 
 _INSTEAD_OF_VALUE: Final = {
@@ -112,7 +112,7 @@ class Parameter(Slot, Generic[T]):
         if kind is Missing:
             raise NotReadyError(why_not_ready(self))
         if kind is ValueOutput:
-            if self.graph.current_setup() is not None:
+            if self.graph._current_setup() is not None:
                 raise GraphError(
                     f"{self} is computed by {value}, which takes pixels; setup_outputs cannot know it yet. "
                     "Give it a value, or connect it where it is needed in execute only."
@@ -124,7 +124,7 @@ class Parameter(Slot, Generic[T]):
     def value(self, value: T) -> None:
         __tracebackhide__ = True
         accepted = self.declaration.accept(value, str(self))
-        with self.graph.transaction() as setup:
+        with self.graph._change() as setup:
             setup.assign_value(self, accepted)
 
     @contextmanager
@@ -250,7 +250,7 @@ class ValueOutput(Slot, Generic[T]):
         """
         mark_dirty(self, None)
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Compute it again next time, although it is not stale: its memory is needed."""
         cell = self._cell
         with cell.lock:
@@ -291,7 +291,7 @@ class ValueRequest(Request[T]):
     __slots__ = ("_cell", "slot")
 
     def __init__(self, slot: ValueOutput[T], cell: Cell[T]) -> None:
-        super().__init__(None, scheduler=slot.operator.graph.own_scheduler)
+        super().__init__(None, scheduler=slot.operator.graph._own_scheduler)
         self.slot = slot
         self._cell = cell
 
@@ -299,11 +299,11 @@ class ValueRequest(Request[T]):
         slot = self.slot
         graph = slot.operator.graph
         token = self._enter()
-        graph.running.add(self)
+        graph._running.add(self)
         try:
             return cast(T, slot.operator.compute_value(slot))
         finally:
-            graph.running.discard(self)
+            graph._running.discard(self)
             leave(graph, token)
 
     def _enter(self) -> Token[Any]:
@@ -317,8 +317,8 @@ class ValueRequest(Request[T]):
         token = enter(graph)
         if seen(graph, slot, "_cell") is self._cell:
             return token
-        found = graph.versions.enter_one_where(
-            lambda version: graph.versions.look_up(version, slot, "_cell") is self._cell
+        found = graph._versions.enter_one_where(
+            lambda version: graph._versions.look_up(version, slot, "_cell") is self._cell
         )
         if found is None:
             return token

@@ -434,7 +434,7 @@ def enter(graph: Graph) -> Token[Any]:
         Inside of a change: there is no version yet in which it could be computed.
     """
     place = here.get()
-    versions = graph.versions
+    versions = graph._versions
     if place[0] is None:
         # The usual case, written out: `Versions.enter`.
         with versions.lock:
@@ -466,7 +466,7 @@ def leave(graph: Graph, token: Token[Any]) -> None:
     """End what `enter` began."""
     version = here.get()[3]
     here.reset(token)
-    versions = graph.versions
+    versions = graph._versions
     with versions.lock:  # `Versions.leave`, written out
         version.count -= 1
         if version is versions.current or (version.count and versions._left is None):
@@ -498,11 +498,11 @@ def seen(graph: Graph, target: Any, field: str) -> Any:
     else:
         place = place_in(graph)
         inside = place is not None
-        version = place[3] if inside else graph.versions.current
+        version = place[3] if inside else graph._versions.current
     value = getattr(target, field)
     # In this order: a version that dies loses its notes after it was declared dead.
     if version.notes or version.newer is not None or version.state is DEAD:
-        return graph.versions.look_up(version if inside else None, target, field)
+        return graph._versions.look_up(version if inside else None, target, field)
     return value
 
 
@@ -519,7 +519,7 @@ class Snapshot:
             raise GraphError("a snapshot is of a complete version; this one is being changed right here.")
         self._graph = graph
         self._tokens: list[Token[Any]] = []
-        self._version = graph.versions.enter(inherited, snapshot=True)
+        self._version = graph._versions.enter(inherited, snapshot=True)
 
     @property
     def number(self) -> int:
@@ -539,7 +539,7 @@ class Snapshot:
         """Let it go; twice is fine."""
         version, self._version = self._version, None
         if version is not None:
-            self._graph.versions.leave(version, snapshot=True)
+            self._graph._versions.leave(version, snapshot=True)
 
     def _held(self) -> Version:
         if self._version is None:
@@ -560,7 +560,7 @@ class Snapshot:
         # anywhere, also inside a section of the lock, so it takes none.
         version = getattr(self, "_version", None)
         if version is not None:
-            self._graph.versions.abandoned.append(version)
+            self._graph._versions.abandoned.append(version)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         # A copy would be a second owner of one count, and let the version go under the first.

@@ -26,7 +26,7 @@ def describe_graph(graph: Graph, registry: Any = None) -> tuple[Step, ...]:
         registry = plugins.default()
     ids = _ids(registry)
     # Others may change the graph meanwhile; inside of a change of our own what is there is ours.
-    with graph.snapshot() if graph.current_setup() is None else nullcontext():
+    with nullcontext() if graph.is_changing else graph.snapshot():
         return _steps(graph, ids)
 
 

@@ -20,7 +20,7 @@ from ._seeded import SeededScheduler
 from ._semaphore import RequestSemaphore
 from ._state import Priority, RequestState
 from ._stop import run_stoppable
-from ._threaded import ThreadedScheduler
+from ._threaded import SchedulerStatistics, ThreadedScheduler
 from ._waitgraph import describe_blocked
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "RequestSemaphore",
     "RequestState",
     "Scheduler",
+    "SchedulerStatistics",
     "SeededScheduler",
     "ThreadedScheduler",
     "TraceRecorder",

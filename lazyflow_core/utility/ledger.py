@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from textwrap import indent
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lazyflow_core.errors import ParameterError
 from lazyflow_core.foreign import contextmanager
 from lazyflow_core.utility.memory import available_memory, format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from lazyflow_core.graph import ValueOutput
 
 __all__ = ["BUDGET_VARIABLE", "Account", "Holding", "MemoryLedger", "MemoryReport", "memory_ledger", "tick"]
 
@@ -179,6 +182,21 @@ class Account:
         # Runs anywhere, even inside a section of the lock's own thread, and must take no lock.
         weakref.finalize(owner, self.ledger._gone.append, holding).atexit = False
         del given_back
+
+    def keep_value(self, slot: ValueOutput[Any], value: Any, nbytes: int) -> None:
+        """Count what a value output computed until it is gone; for the end of ``compute_value``.
+
+        It is essential, see `Holding`. Where its room is needed nevertheless, the slot computes it again when
+        it is asked next; whoever has it by then keeps it.
+        """
+        forget = weakref.WeakMethod(slot._forget)  # the ledger must not keep the slot
+
+        def give_back(holding: Holding) -> None:
+            function = forget()
+            if function is not None:
+                function()
+
+        self.keep_as_long_as(value, Holding(nbytes, give_back, essential=True))
 
     def forget(self, holding: Holding) -> None:
         """Count a holding no more, if it still counts."""

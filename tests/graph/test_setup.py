@@ -722,20 +722,36 @@ def test_an_operator_made_in_setup_outputs_is_refused(graph, belongs):
     assert makes.child is None
 
 
+def test_a_transaction_hands_out_nothing_and_the_graph_says_whether_one_is_under_way(graph):
+    op, seen = OpAdd(graph=graph, image=np.ones(3)), []
+    op.output.dirty.subscribe(lambda slot, roi: seen.append(graph.is_changing))
+    with graph.transaction() as given:
+        assert given is None
+        with graph.transaction() as inner:
+            assert inner is None
+        assert graph.is_changing
+        with pytest.raises(GraphError, match="a snapshot is of a complete version"):
+            graph.snapshot()
+        op.amount.value = 5.0
+    with graph.snapshot():
+        assert not graph.is_changing
+    assert (seen, graph.is_changing) == ([False], False)
+
+
 def test_what_is_to_be_called_after_the_setup_waits_for_the_end_of_the_transaction(graph):
     op = OpAdd(graph=graph, image=np.ones(3))
     order = []
     op.amount.value_changed.subscribe(lambda slot: order.append("subscriber"))
     with graph.transaction():
-        graph.call_after_setup(order.append, "after")
-        graph.call_after_setup(order.append, "after")
+        graph._call_after_setup(order.append, "after")
+        graph._call_after_setup(order.append, "after")
         op.amount.value = 5.0
         order.append("end of block")
         with pytest.raises(ZeroDivisionError), graph.transaction():
-            graph.call_after_setup(order.append, "undone")
+            graph._call_after_setup(order.append, "undone")
             raise ZeroDivisionError
     assert order == ["end of block", "subscriber", "after"]
     with pytest.raises(ZeroDivisionError), graph.transaction():
-        graph.call_after_setup(order.append, "undone")
+        graph._call_after_setup(order.append, "undone")
         raise ZeroDivisionError
     assert order == ["end of block", "subscriber", "after"]

@@ -162,7 +162,7 @@ class World:
         self.wrong = []
 
     def note(self):
-        self.states[self.graph.versions.current.number] = dict(self.state)
+        self.states[self.graph._versions.current.number] = dict(self.state)
 
     def model(self, state, slot):
         """What an output is."""
@@ -200,7 +200,7 @@ class World:
         what = chance.choice(
             ["a", "b", "two", "array", "cross", "parts", "refuse", "born", "several", "unrelated"]
         )
-        before = self.graph.versions.current.number
+        before = self.graph._versions.current.number
         if what in ("a", "b", "two"):
             state[what] = chance.randrange(1, 9)
             getattr(self, what).amount.value = state[what]
@@ -226,7 +226,7 @@ class World:
             with suppress(LazyflowError), self.graph.transaction():
                 self.b.amount.value = 77
                 self.a.image.assign(np.zeros(LENGTH + 1, int))
-            assert self.graph.versions.current.number == before
+            assert self.graph._versions.current.number == before
         elif what == "born":
             OpWay(graph=self.graph, image=self.last.output).close()
         elif what == "several":
@@ -236,7 +236,7 @@ class World:
         else:
             self.b.image.mark_dirty(Roi((chance.randrange(LENGTH),), (LENGTH,)))
         # Versions of the way (born and closed again) are like the one before.
-        for number in range(before + 1, self.graph.versions.current.number):
+        for number in range(before + 1, self.graph._versions.current.number):
             self.states.setdefault(number, self.states[before])
         self.note()
 
@@ -248,7 +248,7 @@ class World:
         found = request.wait()
         expected = self.model(self.states_of(request.version), slot)[start:stop]
         assert np.array_equal(found, expected), (slot, request.version, found, expected)
-        return request.version != self.graph.versions.current.number
+        return request.version != self.graph._versions.current.number
 
     def states_of(self, number):
         while number not in self.states:
@@ -262,7 +262,7 @@ class World:
             raise self.wrong[0]
         for slot in self.outputs:
             assert np.array_equal(slot.read(), self.model(self.state, slot)), slot
-        assert self.graph.versions.describe() == ""
+        assert self.graph._versions.describe() == ""
         self.graph.close()
 
 

@@ -195,7 +195,7 @@ def test_whoever_began_before_a_change_gets_the_pixels_of_then_and_the_change_wa
     if after is not None:
         assert np.array_equal(held.output.read(), after)
     assert np.array_equal(request.wait(), before)
-    assert graph.versions.describe() == ""
+    assert graph._versions.describe() == ""
 
 
 def test_a_request_begins_with_its_first_line_not_with_submit():
@@ -389,7 +389,7 @@ def test_what_a_field_was_is_noted_before_it_is_written(graph):
         total.total.mark_dirty,
         first.close,
     ):
-        graph.versions.current.notes = noted = Watching()
+        graph._versions.current.notes = noted = Watching()
         change()
         del noted
 
@@ -480,7 +480,7 @@ def test_each_of_several_old_versions_sees_what_was_there_whichever_ends_first(g
                     assert np.array_equal(op.output.read(), IMAGE + number)
             order.pop(0).close()
         assert op.amount.value == 4
-        assert graph.versions.describe() == ""
+        assert graph._versions.describe() == ""
 
 
 def test_thousands_of_notes_are_handed_on_while_somebody_looks_for_them(graph):
@@ -550,7 +550,7 @@ def test_a_thousand_changes_beside_one_execution_keep_no_more_than_one(graph):
         listed.others.append(other.output)
         listed.others.remove(1)
         if number > 10:
-            kept.add(graph.versions.describe())
+            kept.add(graph._versions.describe())
     assert len(kept) == 1
     assert sum(plan["dropped"] for plan in op.made) == len(op.made) - 2
     held.go_on.set()
@@ -797,7 +797,7 @@ def test_streams_exports_and_arrays_of_a_snapshot_are_of_one_version(graph):
     kept.clear()
     gc.collect()
     change()
-    assert graph.versions.describe() == ""
+    assert graph._versions.describe() == ""
 
 
 # ----------------------------------------------------------------------------------------- ends and errors
@@ -901,7 +901,7 @@ def test_subscribers_are_told_what_their_own_change_made(graph, monkeypatch):
     heard = []
     op.output.meta_changed.subscribe(lambda slot: heard.append("meta"))
     op.amount.value_changed.subscribe(lambda slot: heard.append("value"))
-    leave = graph.gate.leave
+    leave = graph._gate.leave
     back = []
 
     def leave_and_change_back():
@@ -911,7 +911,7 @@ def test_subscribers_are_told_what_their_own_change_made(graph, monkeypatch):
             elsewhere(lambda: op.image.assign(IMAGE))
             elsewhere(lambda: setattr(op.amount, "value", 1))
 
-    monkeypatch.setattr(type(graph.gate), "leave", lambda self: leave_and_change_back())
+    monkeypatch.setattr(type(graph._gate), "leave", lambda self: leave_and_change_back())
     with graph.transaction():
         op.image.assign(np.zeros((5, 5)))
         op.amount.value = 7
@@ -947,7 +947,7 @@ def write_then_note(self, target, attribute, value):
 
 
 def show_before_the_walk(self):
-    all_versions = self.graph.versions
+    all_versions = self.graph._versions
     before, all_versions.current = all_versions.current, self.version
     try:
         run_walk(self)
@@ -1000,9 +1000,9 @@ def look_up_nothing(self, version, target, field):
 def tell_what_is_there_now(self):
     for slot, old in self._before.items():
         if slot.contents == "array" and slot._state[1] != old:
-            slot.emit("meta_changed")
+            slot._emit("meta_changed")
         if slot.contents == "value" and slot._state[1] != old:
-            slot.emit("value_changed")
+            slot._emit("value_changed")
     self._walk.notify()
 
 
@@ -1049,7 +1049,7 @@ PLANTED = {
 def test_a_planted_fault_is_found(graph, fault, test, monkeypatch):
     where, name, planted, _ = PLANTED[fault]
     if planted is VersionOfLaterNotes:
-        graph.versions.current.notes = LaterWins()
+        graph._versions.current.notes = LaterWins()
     monkeypatch.setattr(where, name, planted)
     arguments = {"monkeypatch": monkeypatch} if "monkeypatch" in test.__code__.co_varnames else {}
     # Whatever the fault makes fail: a comparison, an error of our own, a wait without end.

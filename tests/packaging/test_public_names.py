@@ -71,3 +71,53 @@ def test_inner_names_are_refused():
     assert refusal("lazyflow_core", "Setup")
     assert refusal("lazyflow_core", "Graph") is None
     assert refusal("lazyflow_core", "errors") is None
+
+
+def classes_of_the_core():
+    """Yield module and syntax tree of each class that the core defines for other modules."""
+    for path in sorted((ROOT / "lazyflow_core").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                yield module, node
+
+
+def shown_types(cls):
+    """Yield what the public surface of a class shows: member, and a name in its types."""
+    for node in cls.body:
+        parts = []
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            for each in ast.walk(node):
+                target = each.target if isinstance(each, ast.AnnAssign) else None
+                if isinstance(each, ast.Assign):
+                    target = each.targets[0]
+                if isinstance(target, ast.Attribute) and not target.attr.startswith("_"):
+                    made = each.value.func if isinstance(each.value, ast.Call) else None
+                    parts += [(target.attr, getattr(each, "annotation", None)), (target.attr, made)]
+        elif isinstance(node, ast.FunctionDef) and (
+            not node.name.startswith("_") or node.name == "__enter__"
+        ):
+            arguments = [*node.args.args, *node.args.posonlyargs, *node.args.kwonlyargs]
+            parts = [(node.name, argument.annotation) for argument in arguments] + [(node.name, node.returns)]
+        for member, annotation in parts:
+            for each in ast.walk(annotation) if annotation is not None else ():
+                if isinstance(each, ast.Name):
+                    yield member, each.id
+
+
+#: What drivers of requests are to each other, and no one else: one protocol of the room, see its DESIGN.md.
+BETWEEN_DRIVERS = {"block_thread", "drive_meanwhile", "sleepers", "workers"}
+
+
+def test_what_is_public_of_a_public_class_speaks_of_public_classes_only():
+    """Else it is public by accident: nobody outside can name what it takes or gives."""
+    public = {name for module in PUBLIC - {"lazyflow_core"} for name in exported(module)}
+    inner = {cls.name for _, cls in classes_of_the_core()} - public
+    found = [
+        f"{module}.{cls.name}.{member}: {name}"
+        for module, cls in classes_of_the_core()
+        if cls.name in public
+        for member, name in shown_types(cls)
+        if name in inner and member not in BETWEEN_DRIVERS
+    ]
+    assert not found

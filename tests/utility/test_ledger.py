@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 
+from lazyflow_core import Graph, Operator, OutputSlot, ParameterSlot
 from lazyflow_core.errors import ParameterError
 from lazyflow_core.utility import Holding, MemoryLedger, memory_ledger, tick
 from lazyflow_core.utility.ledger import BUDGET_VARIABLE
@@ -167,6 +168,44 @@ def test_a_holding_counts_as_long_as_its_array_lives_and_no_longer():
     assert (len(asked), ledger.used_bytes) == (1, 0)
     del array
     assert ledger.used_bytes == 0
+
+
+class OpWhole(Operator):
+    """Computes an array at once and counts it."""
+
+    size = ParameterSlot(int)
+    whole = OutputSlot(value=np.ndarray)
+    ledger = MemoryLedger(0)
+    count = 0
+
+    def setup_outputs(self):
+        pass
+
+    def compute_value(self, slot):
+        self.count += 1
+        result = np.ones(self.size.value, np.uint8)
+        self.ledger.account("whole").keep_value(slot, result, result.nbytes)
+        return result
+
+    def propagate_dirty(self, slot, roi):
+        pass
+
+
+def test_a_computed_value_counts_until_its_room_is_needed_and_is_then_computed_again():
+    account = OpWhole.ledger.account("whole")
+    with Graph() as graph:
+        op = OpWhole(graph=graph, size=10)
+        for _ in range(2):
+            assert op.whole.value.nbytes == account.used_bytes == 10
+        assert op.count == 1
+        OpWhole.ledger.budget_bytes = 0  # lowering it has all given back
+        gc.collect()
+        assert (account.used_bytes, account.given_back) == (0, 1)
+        assert op.whole.value.nbytes == account.used_bytes == 10
+        assert op.count == 2
+    op = graph = None
+    gc.collect()
+    assert account.used_bytes == 0
 
 
 def test_holdings_that_went_with_their_keeper_are_counted_no_more():

@@ -206,7 +206,7 @@ def test_a_budget_of_half_a_block_is_refused_before_anything_is_computed(op):
             export(op.output, writer, memory_bytes=memory_bytes)
         with pytest.raises(MemoryBudgetError, match=r"memory_bytes=\d+ is too little"):
             stream_blocks(op.output, block_shape=step, memory_bytes=memory_bytes)
-    assert op.graph.versions.alive() == [op.graph.versions.current]
+    assert op.graph._versions.alive() == [op.graph._versions.current]
     export(op.output, ArrayWriter(IMAGE.shape, step), memory_bytes=needed)
     assert len(list(stream_blocks(op.output, block_shape=step, memory_bytes=needed))) == 1
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 from lazyflow_core import ArrayMeta, Axis, OutputSlot, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
-from lazyflow_core.utility import Holding, memory_ledger
+from lazyflow_core.utility import memory_ledger
 
 from lazyflow_ops_filters.base import OpFilter, Plan
 from lazyflow_ops_filters.kernels.filters import Filter
@@ -54,9 +53,7 @@ class _OpReaching(OpFilter):
             result = np.empty(meta.shape, meta.dtype)
             self._compute(plan, meta.roi, result)
         result.flags.writeable = False
-        # The slot keeps it; the ledger must not keep the slot. Essential, since any block needs all of it.
-        forget = weakref.WeakMethod(slot.forget)
-        account.keep_as_long_as(result, Holding(result.nbytes, lambda _: _call(forget()), essential=True))
+        account.keep_value(slot, result, result.nbytes)  # any block needs all of it
         return result
 
     def execute(self, slot: Any, roi: Roi, out: Any) -> None:
@@ -192,9 +189,3 @@ class OpHysteresisThreshold(_OpReaching):
         if not low <= high:
             raise SetupError(f"low={low:g} must not be above high={high:g}.")
         return HysteresisThreshold(low, high, self.reach.value, tuple(map(self.filters, axes)))
-
-
-def _call(function: Callable[[], object] | None) -> None:
-    """Call what a weak reference led to, if it is still there."""
-    if function is not None:
-        function()
