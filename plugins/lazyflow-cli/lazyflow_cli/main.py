@@ -15,10 +15,12 @@ from lazyflow_core.words import near_miss
 from lazyflow_cli._failure import ExitCode, Failure, one_line, table
 from lazyflow_cli._signals import Stopped
 
-__all__ = ["cli", "main", "traceback_option"]
+__all__ = ["cli", "judge", "main", "traceback_option"]
 
 _COMMANDS: Final = {
     "run": "Run a pipeline file and write what it exports.",
+    "convert": "Write files in another format, cropped, scaled, reordered or cast.",
+    "stats": "Say what the pixels of files or steps are like: range, mean, percentiles.",
     "operators": "List, describe and check the operators that are installed.",
     "plugins": "List and describe the plugins that are installed, or begin a new one.",
     "readers": "Say which plugin opens a file and why, and what is in it.",
@@ -122,14 +124,14 @@ class Commands(click.Group):
 
 def _end(error: BaseException) -> NoReturn:
     """Say what is wrong in one line and exit with the code of its kind."""
-    message, code = _judge(error)
+    message, code = judge(error)
     click.echo(f"lazyflow: {table(message) if code == ExitCode.PLUGIN else one_line(message)}", err=True)
     for note in getattr(error, "__notes__", ()):  # such as the line of a file, with a caret under a mistake
         click.echo(table(note), err=True)
     sys.exit(code)
 
 
-def _judge(error: BaseException) -> tuple[str, int]:
+def judge(error: BaseException) -> tuple[str, int]:
     """Return the sentence and exit code for an error that a command left with."""
     if isinstance(error, Failure):
         return str(error), error.code

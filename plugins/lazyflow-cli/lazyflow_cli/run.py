@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._many import CONVERT
 from lazyflow_cli._report import JsonReport, PlainReport, QuietReport, Report, TerminalReport
 from lazyflow_cli._signals import Stopped, stoppable
 from lazyflow_cli._single import is_operator_id, output_of, single_pipeline
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from lazyflow_cli._preview import Panel
 
-__all__ = ["command"]
+__all__ = ["chosen_report", "command", "run_pipeline"]
 
 #: Seconds after which standing still is reported: who waits for whom, and what a worker is busy with.
 _STALL_S = 60.0
@@ -100,20 +101,23 @@ def command(
         with stoppable("stopping; again to leave at once") as leaving:
             described = _described(pipeline, settings, inputs, outputs, exports)
             description = described.with_overrides(roi=roi)
-            report: Report = PlainReport()
-            if quiet:
-                report = QuietReport()
-            elif as_json:
-                report = JsonReport()
-            elif sys.stderr.isatty():
-                report = TerminalReport()
-            _run(description, report, done, overwrite, preview, workers, memory, leaving)
+            report = chosen_report(quiet, as_json)
+            run_pipeline(description, report, done, overwrite, preview, workers, memory, leaving)
     except Stopped as stop:
         kept = f"written before: {', '.join(done)}" if done else "nothing was written"
         raise Failure(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
 
 
-def _run(
+def chosen_report(quiet: bool, as_json: bool) -> Report:
+    """Return who tells what goes on: as the options say, else for whoever looks."""
+    if quiet:
+        return QuietReport()
+    if as_json:
+        return JsonReport()
+    return TerminalReport() if sys.stderr.isatty() else PlainReport()
+
+
+def run_pipeline(
     description: Pipeline,
     report: Report,
     done: list[str],
@@ -123,6 +127,10 @@ def _run(
     memory: str | None,
     leaving: list[Callable[[], object]],
 ) -> None:
+    """Build a pipeline, open all its targets, and write them.
+
+    ``done`` gets the names of what is written, ``leaving`` what is to be called if the process ends at once.
+    """
     from lazyflow_core import plugins
     from lazyflow_core.errors import FormatError, StorageError
     from lazyflow_core.graph import Graph
@@ -297,6 +305,8 @@ def _tell_notes(built: BuiltPipeline, report: Report) -> None:
             how = f"--set {name}.axes={keys}"
             if is_single:
                 how = f'--in {name}=\'{{path="…", axes="{keys}"}}\''
+            elif built.pipeline.origin.name == CONVERT:
+                how = f'\'{{path="…", axes="{keys}"}}\' instead of the path'
             report.say(
                 "note",
                 f"note: {name}: axes guessed: the file does not name them, {meta}; state them with {how}.",

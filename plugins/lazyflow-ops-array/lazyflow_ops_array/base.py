@@ -8,17 +8,14 @@ import numpy as np
 from lazyflow_core import ArrayMeta, InputSlot, Operator, OutputSlot, Roi
 from lazyflow_core.errors import SetupError
 
-__all__ = ["OpPointwise", "check_real", "ram_per_pixel"]
+__all__ = ["OpPointwise", "OpSingle", "check_real", "ram_per_pixel"]
 
 
-class OpPointwise(Operator):
-    """Base of operators whose output pixel depends on the input pixel at the same place only."""
+class OpSingle(Operator):
+    """Base of operators with one image and one output, which may be the image itself."""
 
     image = InputSlot(doc="the array to work on")
     output = OutputSlot()
-
-    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
-        self.output.mark_dirty(roi)
 
     def set_output(self, meta: ArrayMeta | None) -> None:
         """Let the output have that meta; None connects it to the input, where there is nothing to do."""
@@ -28,6 +25,13 @@ class OpPointwise(Operator):
         if self.output.upstream is not None:
             self.output.disconnect()
         self.output.meta = meta
+
+
+class OpPointwise(OpSingle):
+    """Base of operators whose output pixel depends on the input pixel at the same place only."""
+
+    def propagate_dirty(self, slot: Any, roi: Roi) -> None:
+        self.output.mark_dirty(roi)
 
 
 def check_real(meta: ArrayMeta) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from lazyflow_core import ArrayMeta, ParameterSlot, Roi
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_array.base import OpPointwise
+from lazyflow_ops_array.base import OpSingle
 
 __all__ = ["OpChannel"]
 
@@ -36,7 +36,7 @@ def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             begin = i
 
 
-class OpChannel(OpPointwise):
+class OpChannel(OpSingle):
     """Select channels by number or name, in any order, also repeatedly.
 
     Inputs

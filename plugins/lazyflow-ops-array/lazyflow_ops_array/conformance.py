@@ -20,6 +20,7 @@ from lazyflow_ops_array.pixel_function import OpPixelFunction
 from lazyflow_ops_array.projection import OpProjection
 from lazyflow_ops_array.reorder_axes import OpReorderAxes
 from lazyflow_ops_array.rescale_range import OpRescaleRange
+from lazyflow_ops_array.resize import OpResize
 from lazyflow_ops_array.stack import OpStack
 from lazyflow_ops_array.statistics import OpStatistics
 from lazyflow_ops_array.threshold import OpThreshold
@@ -72,9 +73,18 @@ CASES = [
         {"method": "max"},
     ),
     Case(OpPyramid, IMAGE, {"count": 3}, {"factor": 3}, tol=1e-6),
+    Case(
+        OpPyramid,
+        {"image": array((13, 17), "yx", "uint8", high=4, semantics="labels")},
+        {"count": 2},
+        {"count": 4},
+    ),
     Case(OpNormalize, IMAGE, {"per": "c"}, {"percentiles": (10, 60)}, tags={"global"}),
     Case(OpNormalize, MEASURED, {"clip": False}, {"clip": True}, name="normalize NaN", tags={"global"}),
+    Case(OpResize, IMAGE, {"scale": 0.4}, {"interpolation": "nearest"}),
+    Case(OpResize, VOLUME, {"shape": (1, 20, 5)}, {"anti_aliasing": False}),
     Case(OpStatistics, VOLUME, {"percentiles": (0, 20)}, {"bins": 10}, tags={"global"}),
+    Case(OpStatistics, MEASURED, {"bin_range": (-5, 5)}, {"percentiles": ()}, tags={"global"}),
     Case(OpThreshold, IMAGE, {"level": 100.0}, {"level": 20.0}, **NO_MORE),
     Case(OpThreshold, MEASURED, {"level": 1.0}, {"level": -2.0}, name="threshold of NaN", **NO_MORE),
 ]

@@ -8,7 +8,7 @@ from lazyflow_core import ArrayMeta, ParameterSlot, Roi
 from lazyflow_core.errors import LazyflowError, RoiError, SetupError
 from lazyflow_core.roi import parse_slicing
 
-from lazyflow_ops_array.base import OpPointwise
+from lazyflow_ops_array.base import OpSingle
 
 __all__ = ["OpCrop"]
 
@@ -29,7 +29,7 @@ def _check(value: str | tuple[Any, ...]) -> str | None:
     return None
 
 
-class OpCrop(OpPointwise):
+class OpCrop(OpSingle):
     """Cut a box out of an image.
 
     Inputs

@@ -9,7 +9,7 @@ import numpy as np
 from lazyflow_core import Axes, Axis, ParameterSlot, Roi
 from lazyflow_core.errors import AxesError, SetupError
 
-from lazyflow_ops_array.base import OpPointwise
+from lazyflow_ops_array.base import OpSingle
 
 __all__ = ["OpReorderAxes"]
 
@@ -26,7 +26,7 @@ def _check(text: str) -> str | None:
     return None if text else "names no axis"
 
 
-class OpReorderAxes(OpPointwise):
+class OpReorderAxes(OpSingle):
     """Permute axes, add missing ones with one pixel, and drop those that have only one.
 
     Inputs
