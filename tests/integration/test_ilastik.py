@@ -114,10 +114,10 @@ def test_one_image_that_fails_does_not_stop_the_others(tmp_path):
     shutil.copy(image_of("nuclei3d"), tmp_path / "good.h5")
     shutil.copy(image_of("channels2d"), tmp_path / "bad.h5")
     project = DATA / "nuclei3d" / "nuclei3d.ilp"
-    said = lazyflow("ilastik", "run", project, "*.h5", "-o", "{stem}.zarr", cwd=tmp_path, code=2)
+    said = lazyflow("ilastik", "run", project, "*.h5", "-o", "{stem}.zarr", cwd=tmp_path, code=4)
     assert "bad.h5: " in said
     assert "trained on images with another number of channels" in said
-    assert "1 of 2 results failed: bad.h5" in said
+    assert "1 of 2 images failed: bad.h5" in said
     assert (tmp_path / "good.zarr").is_dir()
     assert not (tmp_path / "bad.zarr").exists()
 
@@ -252,6 +252,60 @@ def test_names_in_a_project_cannot_rule_the_terminal(tmp_path):
         del file["PixelClassification/LabelNames"]
         file["PixelClassification/LabelNames"] = [b"\x1b[31mred", b"a\nb", b"c"]
     assert r"\x1b[31mred (122 pixels), a\nb (0 pixels)" in lazyflow("ilastik", "info", tmp_path / "p.ilp")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n and no more", b"no image at all"])
+def test_an_image_that_cannot_be_read_is_to_blame_by_the_exit_code(content, tmp_path):
+    (tmp_path / "a.h5").write_bytes(content)
+    project = DATA / "nuclei3d" / "nuclei3d.ilp"
+    assert "a.h5" in lazyflow("ilastik", "run", project, "a.h5", cwd=tmp_path, code=4)
+    shutil.copy(image_of("nuclei3d"), tmp_path / "b.h5")
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        place = file["data"].id.get_chunk_info(0)
+    with open(tmp_path / "b.h5", "r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\xff" * place.size)
+    said = lazyflow("ilastik", "run", project, "b.h5", "a.h5", "-o", "{stem}.npy", cwd=tmp_path, code=4)
+    assert "2 of 2 images failed: b.h5, a.h5" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_a_memory_in_which_no_block_fits_is_refused_before_anything_is_computed(tmp_path):
+    said = lazyflow(
+        *("ilastik", "run", DATA / "nuclei3d/nuclei3d.ilp", image_of("nuclei3d"), "-o", "a.h5"),
+        *("--memory", "1kB"),
+        cwd=tmp_path,
+        code=2,
+    )
+    assert "--memory: " in said
+    assert "1000 is too little; the smallest block that can be computed" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_exports_of_one_image_are_computed_together_and_equal_each_alone(dtype, tmp_path):
+    names = ("probabilities", "segmentation", "uncertainty", "features", "labels")
+    run = ("ilastik", "run", DATA / "nuclei3d/nuclei3d.ilp", image_of("nuclei3d"), "--dtype", dtype)
+    said = lazyflow(*run, "-o", "{export}.npy", *(f"--export={n}" for n in names), cwd=tmp_path)
+    assert "segmentation.npy, uncertainty.npy, features.npy: probabilities, segmentation" in said
+    lazyflow(*(*run, "-o", "two_{export}.npy", "-e", "segmentation", "-e", "probabilities"), cwd=tmp_path)
+    for name in names:
+        lazyflow(*run, "-o", "alone_{export}.npy", "--export", name, cwd=tmp_path)
+        alone = np.load(tmp_path / f"alone_{name}.npy")
+        for path in (tmp_path / f"{name}.npy", tmp_path / f"two_{name}.npy"):
+            if path.exists():
+                together = np.load(path)
+                assert together.dtype == alone.dtype
+                np.testing.assert_array_equal(together, alone)
+
+
+def test_info_says_which_strokes_are_of_no_class(tmp_path):
+    shutil.copy(DATA / "nuclei3d/nuclei3d.ilp", tmp_path / "p.ilp")
+    with h5py.File(tmp_path / "p.ilp", "r+") as file:
+        sets = file["PixelClassification/LabelSets/labels000"]
+        block = sets[next(iter(sets))]
+        block[(0,) * block.ndim] = 9
+    assert "strokes of no class: label 9 (1 pixels)" in lazyflow("ilastik", "info", tmp_path / "p.ilp")
 
 
 def test_a_size_that_is_none_is_a_mistake_of_the_caller():

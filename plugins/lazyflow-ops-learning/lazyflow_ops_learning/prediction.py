@@ -24,7 +24,7 @@ from lazyflow_core.request import checkpoint
 from lazyflow_ops_learning.forest import Forest
 from lazyflow_ops_learning.forest_file import load_forest
 
-__all__ = ["OpForestFile", "OpPredict"]
+__all__ = ["OpForestFile", "OpPredict", "as_bytes", "labels_of", "uncertainty_of"]
 
 Array = npt.NDArray[Any]
 
@@ -234,16 +234,10 @@ class OpPredict(Operator):
             votes *= mask
         if slot is self.probabilities:
             votes = votes[roi.start[plan.channel] : roi.stop[plan.channel]]
-            out[...] = np.rint(votes * np.float32(255)) if out.dtype == np.uint8 else votes
-        elif slot is self.labels:
-            labels = votes.argmax(axis=0) + 1
-            out[...] = labels if mask is None else labels * mask
+            out[...] = as_bytes(votes) if out.dtype == np.uint8 else votes
         else:
-            doubt = np.zeros(box.shape, np.float32)
-            if len(votes) > 1:
-                second, first = np.partition(votes, -2, axis=0)[-2:]
-                doubt = 1 - (first - second)
-            out[...] = doubt if mask is None else doubt * mask
+            found = labels_of(votes) if slot is self.labels else uncertainty_of(votes)
+            out[...] = found if mask is None else found * mask
 
     def _votes(self, forest: Forest, box: Roi, plan: _Plan) -> Array:
         """Return the probabilities of a box, classes first."""
@@ -271,6 +265,24 @@ class OpPredict(Operator):
             self.probabilities.mark_dirty()
         else:
             super().propagate_change(slot)
+
+
+def as_bytes(votes: Array) -> Array:
+    """Return probabilities as numbers from 0 to 255."""
+    return np.asarray(np.rint(votes * np.float32(255)), np.uint8)
+
+
+def labels_of(votes: Array) -> Array:
+    """Return the most probable class, from 1, of probabilities, classes first; of equals the first."""
+    return np.asarray(votes.argmax(axis=0) + 1, np.uint8)
+
+
+def uncertainty_of(votes: Array) -> Array:
+    """Return 1 minus what the most probable class is ahead of the next; 0 where there is no other."""
+    if len(votes) < 2:
+        return np.zeros(votes.shape[1:], np.float32)
+    second, first = np.partition(votes, -2, axis=0)[-2:]
+    return np.asarray(1 - (first - second))
 
 
 def _check_fit(forest: Forest, meta: ArrayMeta, classes: int) -> None:

@@ -200,6 +200,7 @@ def test_no_pickle_of_a_project_is_looked_at(tmp_path):
         ("FeatureSelections/Scales", [b"x"], "not numbers"),
         ("FeatureSelections/Scales", 1.0, "at 1 scales"),
         ("FeatureSelections/Scales", [np.nan] * 7, "no scales of features"),
+        ("FeatureSelections/Scales", [1.0] * 6 + [1e300], "no scales of features, above 0 and up to 1000"),
         ("FeatureSelections/SelectionMatrix", h5py.Empty("f4"), "holds nothing"),
         (f"{EXT}/labels", [np.nan, 1.0], "votes for label"),
         (

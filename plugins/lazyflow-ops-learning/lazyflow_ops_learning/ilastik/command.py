@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from lazyflow_core.foreign import contextmanager
 
 if TYPE_CHECKING:
+    from lazyflow_core.storage import Writer
     from lazyflow_core.utility import Progress
 
     from lazyflow_ops_learning.ilastik.pipeline import Recipe
@@ -66,9 +70,11 @@ def info_command(project: str, as_json: bool) -> None:
             for name, scales in _by_feature(stage.selection).items()
         )
         say(f"  features: {entries or 'none'}")
-        painted = _painted(stage)
+        painted, nameless = _painted(stage)
         classes = ", ".join(f"{name} ({painted[i]} pixels)" for i, name in enumerate(stage.label_names))
         say(f"  classes: {classes or 'none'}")
+        if nameless:
+            say(f"  strokes of no class: {', '.join(f'label {n} ({count} pixels)' for n, count in nameless)}")
         trees = "not trained" if stage.forest is None else f"{stage.forest.tree_count} trees"
         columns = "" if stage.forest is None else f" on {stage.forest.feature_count} columns"
         say(f"  classifier: {trees}{columns}")
@@ -81,14 +87,15 @@ def _by_feature(selection: Sequence[tuple[Any, ...]]) -> dict[str, list[tuple[fl
     return table
 
 
-def _painted(stage: Any) -> list[int]:
-    """Return how many pixels of each class were painted."""
+def _painted(stage: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return how many pixels of each class were painted; and labels beyond these, with their pixels."""
     import numpy as np
 
     counts = np.zeros(256, np.int64)
     for block in stage.labels:
         counts += np.bincount(block.labels.ravel(), minlength=256)
-    return [int(n) for n in counts[1 : len(stage.label_names) + 1]]
+    end = len(stage.label_names) + 1
+    return counts[1:end].tolist(), [(n, int(count)) for n, count in enumerate(counts[end:], end) if count]
 
 
 def _facts(project: Project) -> dict[str, Any]:
@@ -104,7 +111,8 @@ def _facts(project: Project) -> dict[str, Any]:
             {
                 "features": [list(entry) for entry in stage.selection],
                 "classes": list(stage.label_names),
-                "painted": _painted(stage),
+                "painted": _painted(stage)[0],
+                "painted_without_class": dict(_painted(stage)[1]),
                 "trees": 0 if stage.forest is None else stage.forest.tree_count,
                 "columns": 0 if stage.forest is None else stage.forest.feature_count,
             }
@@ -120,6 +128,21 @@ class _OutputError(click.ClickException):
     """Something cannot be written."""
 
     exit_code = 5  # as of `lazyflow run`
+
+
+class _InputError(click.ClickException):
+    """An image cannot be read."""
+
+    exit_code = 4  # likewise
+
+
+class _Options(NamedTuple):
+    dtype: str
+    axes: str
+    dataset: str | None
+    overwrite: bool
+    memory_bytes: int | None
+    quiet: bool
 
 
 class _Target(NamedTuple):
@@ -193,7 +216,7 @@ def run_command(
     a.h5/volume/data. Results have the axes of their image, the channel axis last. Each appears when it is
     complete, or not at all.
     """
-    from lazyflow_core.errors import LazyflowError
+    from lazyflow_core.errors import LazyflowError, MemoryBudgetError
     from lazyflow_core.request import ThreadedScheduler
     from lazyflow_core.utility import parse_bytes
 
@@ -209,21 +232,50 @@ def run_command(
     chosen = _chosen(found, recipe, [target.image for target in targets])
     if not quiet:
         click.echo(f"features: {chosen.name}; {chosen.why}.", err=True)
-    failed: list[str] = []
+    options = _Options(dtype, axes, dataset_out or None, overwrite, memory_bytes, quiet)
+    failed: list[tuple[str, Exception]] = []
+    by_image = [list(group) for _, group in groupby(targets, lambda target: target[:2])]
     # One scheduler for all images: threads are made once.
     with ThreadedScheduler(workers) if workers else _shared() as scheduler:
-        for target in targets:
+        for group in by_image:
             try:
-                _run(
-                    found, chosen, target, scheduler, dtype, axes, dataset_out, overwrite, memory_bytes, quiet
-                )
-            except (LazyflowError, _OutputError) as error:
-                if fail_fast or len(targets) == 1:
+                with _blaming():
+                    _run(found, chosen, group, scheduler, options)
+            except MemoryBudgetError as error:
+                raise click.UsageError(f"--memory: {error}") from error
+            except (LazyflowError, _InputError, _OutputError) as error:
+                if fail_fast or len(by_image) == 1:
                     raise
-                click.echo(f"{target.image}: {_sentence(error)}", err=True)
-                failed.append(target.image)
+                click.echo(f"{group[0].image}: {_sentence(error)}", err=True)
+                failed.append((group[0].image, error))
     if failed:
-        raise click.ClickException(f"{len(failed)} of {len(targets)} results failed: {', '.join(failed)}.")
+        names = ", ".join(image for image, _ in failed)
+        raise _as(failed[0][1], f"{len(failed)} of {len(by_image)} images failed: {names}.")
+
+
+@contextmanager
+def _blaming() -> Iterator[None]:
+    """Say whether the image or the result is to blame, where a file is."""
+    from lazyflow_core.errors import ExecuteError, FormatError, LazyflowError, RequestError, StorageError
+
+    try:
+        yield
+    except LazyflowError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, FormatError | StorageError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        # What computes is to blame for reading; what is handed a block, or ends the file, for writing.
+        is_written = isinstance(error, StorageError | RequestError) and not isinstance(error, ExecuteError)
+        raise (_OutputError if is_written else _InputError)(str(cause)) from error
+
+
+def _as(error: Exception, sentence: str) -> Exception:
+    """Return an error of the same kind, by which the exit code is chosen, that says something else."""
+    from lazyflow_core.errors import LazyflowError
+
+    return LazyflowError(sentence) if isinstance(error, LazyflowError) else type(error)(sentence)
 
 
 class _shared:
@@ -310,39 +362,59 @@ def _chosen(project: Project, recipe: str, images: Sequence[str] = ()) -> Recipe
 def _run(
     project: Project,
     recipe: Recipe,
-    target: _Target,
+    targets: Sequence[_Target],
     scheduler: Any,
-    dtype: str,
-    axes: str,
-    dataset: str,
-    overwrite: bool,
-    memory_bytes: int | None,
-    quiet: bool,
+    options: _Options,
 ) -> None:
+    """Write all that is wanted of one image."""
     from lazyflow_core import Graph, open_writer
     from lazyflow_core.errors import FormatError, StorageError
     from lazyflow_core.utility import export, format_bytes
 
     from lazyflow_ops_learning.ilastik.pipeline import build_project, export_slot, open_image
+    from lazyflow_ops_learning.ilastik.together import Together, sharing
 
-    with Graph(scheduler=scheduler) as graph:
-        image = open_image(graph, target.image, target.dataset, axes)
+    image_path, image_dataset = targets[0][:2]
+    by_export = {target.export: target for target in targets}
+    with Graph(scheduler=scheduler) as graph, contextlib.ExitStack() as stack:
+        image = open_image(graph, image_path, image_dataset, options.axes)
         built = build_project(project, graph, image, recipe.name)
-        if dtype != "float32":
-            built[-1].predict.dtype.value = dtype
-        slot = export_slot(project, graph, built, image, target.export, _lane_of(project, target))
-        try:
-            writer = open_writer(target.path, slot.meta, dataset=dataset or None, overwrite=overwrite)
-        except (FormatError, StorageError) as error:
-            raise _OutputError(str(error)) from error
-        show = _progress(target.path) if not quiet and sys.stderr.isatty() else None
-        result = export(slot, writer, memory_bytes=memory_bytes, on_progress=show)
-    if not quiet:
-        click.echo(
-            f"wrote {target.path}: {target.export} of {target.image}, {result.meta}, "
-            f"{format_bytes(result.bytes_stored)} in {result.seconds:.1f} s",
-            err=True,
-        )
+        built[-1].predict.dtype.value = options.dtype
+        lane = _lane_of(project, targets[0])
+        slots = {name: export_slot(project, graph, built, image, name, lane) for name in by_export}
+        # All targets are opened before the first pixel is computed: what can be refused is refused now.
+        writers = {}
+        for name, target in by_export.items():
+            try:
+                writers[name] = open_writer(
+                    target.path,
+                    slots[name].meta,
+                    dataset=options.dataset or None,
+                    overwrite=options.overwrite,
+                )
+            except (FormatError, StorageError) as error:
+                raise _OutputError(str(error)) from error
+            stack.callback(writers[name].abort)
+        for computed, names in sharing(list(by_export)):
+            slot: Any = slots.get(computed)
+            writer: Writer = writers[names[0]]
+            # Of probabilities that are not rounded all others are made.
+            built[-1].predict.dtype.value = "float32" if len(names) > 1 else options.dtype
+            if len(names) > 1:
+                stage = built[0] if computed.endswith("_1") else built[-1]
+                slot = export_slot(project, graph, built, image, computed)
+                forest = stage.predict.classifier.value
+                parts = {name: writers[name] for name in names}
+                writer = Together(parts, computed, slot.meta.shape[-1], forest)
+            paths = [by_export[name].path for name in names]
+            show = _progress(", ".join(paths)) if not options.quiet and sys.stderr.isatty() else None
+            result = export(slot, writer, memory_bytes=options.memory_bytes, on_progress=show)
+            if not options.quiet:
+                click.echo(
+                    f"wrote {', '.join(paths)}: {', '.join(names)} of {image_path}, {slots[names[0]].meta}, "
+                    f"{format_bytes(result.bytes_stored)} in {result.seconds:.1f} s",
+                    err=True,
+                )
 
 
 def _lane_of(project: Project, target: _Target) -> int | None:

@@ -44,6 +44,8 @@ _FEATURES: Final = {
 }
 _AXES: Final = "txyzc"
 _MOST_LABELS: Final = 2**28
+#: Far beyond what is of use: a kernel of this scale reaches 3 500 pixels to each side.
+_MOST_SCALE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -271,8 +273,11 @@ def _selection(file: ProjectFile, group: str) -> tuple[tuple[Any, ...], ...]:
             f"{file.path!r} is damaged: {len(features)} features at {scales.size} scales are selected by "
             f"{matrix.shape}."
         )
-    if not (np.isfinite(scales) & (scales > 0)).all():
-        raise FormatError(f"{file.path!r} is damaged: {scales.tolist()} are no scales of features.")
+    if not ((scales > 0) & (scales <= _MOST_SCALE)).all():
+        raise FormatError(
+            f"{file.path!r} is damaged: {scales.tolist()} are no scales of features, above 0 and up to "
+            f"{_MOST_SCALE} pixels."
+        )
     unknown = [
         name
         for name, used in zip(features, map(any, matrix.tolist()), strict=True)
