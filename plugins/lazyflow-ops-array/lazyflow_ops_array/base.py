@@ -19,9 +19,11 @@ class OpSingle(Operator):
 
     def set_output(self, meta: ArrayMeta | None) -> None:
         """Let the output have that meta; None connects it to the input, where there is nothing to do."""
-        if meta is None:
+        if meta is None and len(self.inputs) == 1:
             self.output.connect(self.image)
             return
+        # With another input that is required, a connection would stay ready when that one is gone.
+        meta = meta or self.image.meta
         if self.output.upstream is not None:
             self.output.disconnect()
         self.output.meta = meta

@@ -17,7 +17,7 @@ from lazyflow_core.blocks import choose_block_shape
 from lazyflow_core.graph import Input
 from lazyflow_core.utility import plan_blocks, process_blocks
 
-__all__ = ["Summary", "map_blocks", "percentiles_of", "summary_of"]
+__all__ = ["Summary", "map_blocks", "map_boxes", "percentiles_of", "summary_of"]
 
 T = TypeVar("T")
 Array = npt.NDArray[Any]
@@ -34,6 +34,11 @@ _DIGIT: Final = 16
 
 def map_blocks(slot: Input, function: Callable[[Array], T], roi: Roi | None = None) -> list[T]:
     """Return what a function says of each block of a region, in their order; several are computed at once."""
+    return [result for _, result in map_boxes(slot, function, roi)]
+
+
+def map_boxes(slot: Input, function: Callable[[Array], T], roi: Roi | None = None) -> list[tuple[Roi, T]]:
+    """Return the same with where each block is."""
     meta = slot.meta
     region = meta.roi if roi is None else roi
     if region.is_empty:
@@ -48,7 +53,7 @@ def map_blocks(slot: Input, function: Callable[[Array], T], roi: Roi | None = No
         results[box] = function(pixels)
 
     process_blocks(slot, consume, plan)
-    return [results[box] for box in plan.grid]
+    return [(box, results[box]) for box in plan.grid]
 
 
 # ------------------------------------------------------------------------------------------------ moments

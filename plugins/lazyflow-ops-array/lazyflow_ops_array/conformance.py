@@ -10,17 +10,25 @@ from typing import Any
 import numpy as np
 from lazyflow_core.testing import Case, array
 
+from lazyflow_ops_array.argmax import OpArgmax
+from lazyflow_ops_array.axis_contract import OpReorderLike
 from lazyflow_ops_array.cast import OpCast
 from lazyflow_ops_array.channel import OpChannel
 from lazyflow_ops_array.crop import OpCrop
 from lazyflow_ops_array.downsample import OpDownsample, OpPyramid
+from lazyflow_ops_array.dtype_view import OpDtypeView
 from lazyflow_ops_array.expression import OpExpression
+from lazyflow_ops_array.metadata import OpCopyMeta, OpReadMeta, OpSetMeta
+from lazyflow_ops_array.missing import OpFillMissing, OpFindMissing
 from lazyflow_ops_array.normalize import OpNormalize
 from lazyflow_ops_array.pixel_function import OpPixelFunction
+from lazyflow_ops_array.precomputed import OpPrecomputed
 from lazyflow_ops_array.projection import OpProjection
 from lazyflow_ops_array.reorder_axes import OpReorderAxes
 from lazyflow_ops_array.rescale_range import OpRescaleRange
 from lazyflow_ops_array.resize import OpResize
+from lazyflow_ops_array.slices import OpSlices
+from lazyflow_ops_array.sources import OpConstant, OpPlaceholder
 from lazyflow_ops_array.stack import OpStack
 from lazyflow_ops_array.statistics import OpStatistics
 from lazyflow_ops_array.threshold import OpThreshold
@@ -87,4 +95,36 @@ CASES = [
     Case(OpStatistics, MEASURED, {"bin_range": (-5, 5)}, {"percentiles": ()}, tags={"global"}),
     Case(OpThreshold, IMAGE, {"level": 100.0}, {"level": 20.0}, **NO_MORE),
     Case(OpThreshold, MEASURED, {"level": 1.0}, {"level": -2.0}, name="threshold of NaN", **NO_MORE),
+    Case(OpSlices, IMAGE, {"axis": "y"}, {"positions": (3, -1, 3)}, read_factor=1.0),
+    Case(OpSlices, VOLUME, {"axis": "t"}, {"axis": "y"}, read_factor=1.0),
+    Case(OpArgmax, IMAGE, {}, {"first": 1}),
+    Case(OpArgmax, {"image": array((3, 8, 9), "cyx", high=9, dtype="uint8")}, {}, {"axis": "y"}),
+    Case(OpDtypeView, IMAGE, {"dtype": "uint32"}, {"dtype": "float32"}, **NO_MORE),
+    Case(OpDtypeView, VOLUME, {"dtype": "int16"}, {"dtype": ">u2"}, **NO_MORE),
+    Case(OpConstant, {}, {"shape": (9, 8), "value": 3}, {"shape": (3, 8), "dtype": "float32"}),
+    Case(OpConstant, {}, {"shape": (2, 3, 4), "axes": "cxy"}, {"value": 9}, name="constant, channels first"),
+    Case(OpPlaceholder, {"like": IMAGE["image"]}, {}, {"value": 2.5}),
+    Case(OpPlaceholder, {"like": VOLUME["image"], **VOLUME}, {}, {"value": 3}, **NO_MORE),
+    Case(OpSetMeta, IMAGE, {"axes": "tzyx"}, {"pixel_size": (0, 1, 2, 2)}, **NO_MORE),
+    Case(OpSetMeta, VOLUME, {"semantics": "labels"}, {"origin": (0, 4, 5)}, **NO_MORE),
+    Case(OpCopyMeta, {**IMAGE, "like": IMAGE["image"]}, {}, {"fields": ("semantics",)}, read_factor=1.0),
+    Case(
+        OpCopyMeta, {**VOLUME, "like": array((1, 9, 14), "zyx", low=7)}, {}, {"fields": ()}, read_factor=1.0
+    ),
+    Case(OpReadMeta, IMAGE),
+    Case(OpReadMeta, VOLUME),
+    Case(OpPrecomputed, {"slow": IMAGE["image"]}, {}, {"ignore_dirty": True}, **NO_MORE),
+    Case(
+        OpPrecomputed,
+        {"slow": VOLUME["image"], "precomputed": array((1, 9, 14), "tyx", "uint16", high=9)},
+        {"ignore_dirty": True},
+        name="precomputed, whatever happens",
+        **NO_MORE,
+    ),
+    Case(OpFindMissing, IMAGE, {"axis": "y"}, {"value": 3.0}, tags={"global"}),
+    Case(OpFindMissing, VOLUME, {"axis": "x"}, {"share": 0.2}, tags={"global"}),
+    Case(OpFillMissing, IMAGE, {"axis": "y", "sections": (0, 3, 4, 12)}, {"method": "nearest"}),
+    Case(OpFillMissing, VOLUME, {"axis": "x", "sections": (13, 5)}, {"sections": (1,)}),
+    Case(OpReorderLike, {**IMAGE, "like": array((11, 5, 3), "xtc")}, read_factor=1.0),
+    Case(OpReorderLike, {**VOLUME, "like": array((4, 1), "yx")}, read_factor=1.0),
 ]

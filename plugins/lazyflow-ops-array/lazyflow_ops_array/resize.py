@@ -88,7 +88,7 @@ class OpResize(OpSingle):
     >>> from lazyflow_core import Graph
     >>> resize = OpResize(graph=Graph(), image=np.array([[0.0, 4.0]]), shape=(1, 4))
     >>> resize.output.read().tolist()
-    [[0.0, 1.0, 3.0, 4.0]]
+    [[1.0, 1.0, 3.0, 3.0]]
     """
 
     shape = ParameterSlot(tuple, default=(), check=_check_shape, doc="pixels along each axis; () for scale")
