@@ -14,6 +14,7 @@ import numpy as np
 from lazyflow_core.axes import Axes, Axis
 from lazyflow_core.errors import AxesError, FormatError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_ops_io._about import about, read_about
 from lazyflow_ops_io._border import listed
 from lazyflow_ops_io._reader import named_axes, usual_axes
 from lazyflow_ops_io._units import is_pixel, unit_name
@@ -43,7 +44,17 @@ _ELEMENT_SIZE = "element_size_um"
 _RANGE = "drange"
 _LABELS = "DIMENSION_LABELS"
 _CHANNEL_NAMES = "channel_names"
-_READ = (_AXISTAGS, _UNITS, _TRANSLATIONS, _ELEMENT_SIZE, _ELEMENT_SIZE.upper(), _LABELS, _CHANNEL_NAMES)
+_ABOUT = "lazyflow"
+_READ = (
+    _AXISTAGS,
+    _UNITS,
+    _TRANSLATIONS,
+    _ELEMENT_SIZE,
+    _ELEMENT_SIZE.upper(),
+    _LABELS,
+    _CHANNEL_NAMES,
+    _ABOUT,
+)
 #: HDF5 keeps larger attributes in another way, which older programs do not read.
 _MOST_NAMES_BYTES = 60_000
 _MOST_ATTRIBUTE_BYTES = 2**20
@@ -196,8 +207,9 @@ def list_datasets(file: h5py.File) -> list[str]:
 # ---------------------------------------------------------------------------------------- axes in attributes
 
 
-def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...]]:
-    """Return the axes that a dataset's attributes describe, whether they were guessed, and names of channels.
+def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...], dict[str, Any]]:
+    """Return the axes that a dataset's attributes describe, whether they were guessed, names of channels, and
+    what is kept about how it came to be.
 
     In order: vigra's ``axistags`` with ``axis_units`` (ilastik), HDF5 dimension labels, the usual axes for
     the shape. A pixel size given as ``element_size_um`` (PlantSeg; zyx, or yx) fills what those leave open.
@@ -216,7 +228,8 @@ def described(dataset: h5py.Dataset) -> tuple[Axes, bool, tuple[str, ...]]:
     axes = _with_element_size(axes, size)
     names = _json_list(attributes.get(_CHANNEL_NAMES))
     channels = [shape[i] for i in axes.of_kind("channel")]
-    return axes, guessed, names if channels and prod(channels) == len(names) else ()
+    names = names if channels and prod(channels) == len(names) else ()
+    return axes, guessed, names, read_about(attributes.get(_ABOUT))
 
 
 def _read_attributes(dataset: h5py.Dataset) -> dict[str, Any]:
@@ -308,6 +321,8 @@ def write_meta(dataset: h5py.Dataset, meta: ArrayMeta) -> None:
         dataset.attrs[_RANGE] = meta.value_range
     if keeps_names(meta):
         dataset.attrs[_CHANNEL_NAMES] = json.dumps(meta.channel_names)
+    if about(meta.extra):
+        dataset.attrs[_ABOUT] = json.dumps(about(meta.extra))
 
 
 def keeps_names(meta: ArrayMeta) -> bool:

@@ -23,6 +23,8 @@ __all__ = [
     "levels_beside",
     "lists",
     "merged",
+    "version_in",
+    "with_label",
 ]
 
 #: What a group says of its image; the rest of its attributes is about something else.
@@ -83,12 +85,46 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], path: str, *, in_fron
     first = old if images and images[0] in kept else new
     content = {k: v for k, v in {**_content(old), **_content(new)}.items() if k not in _OF_THE_IMAGE}
     content |= {k: v for k, v in _content(first).items() if k in _OF_THE_IMAGE}
+    if "labels" in content:
+        content["labels"] = list(dict.fromkeys([*_labels(old), *_labels(new)]))
     if images:
         content["multiscales"] = images
     if not any(isinstance(attributes.get("ome"), dict) for attributes in (old, new)):
         return content
     rest = {k: v for k, v in {**old, **new}.items() if k != "ome"}
     return {**rest, "ome": content} if content else rest
+
+
+def version_in(zarr_format: int) -> str:
+    """Return the version that is written in a Zarr format."""
+    return "0.4" if zarr_format == 2 else "0.5"
+
+
+def _labels(attributes: Mapping[str, Any]) -> list[Any]:
+    listed = _content(attributes).get("labels")
+    return listed if isinstance(listed, list) else []
+
+
+def with_label(attributes: Mapping[str, Any], name: str, version: str) -> dict[str, Any]:
+    """Return the attributes of a group of label images, with one more in its list.
+
+    Parameters
+    ----------
+    attributes
+        What the group says until now.
+    name
+        Path of the image, relative to the group.
+    version
+        ``"0.4"`` or ``"0.5"``.
+    """
+    listed = [*_labels(attributes), *([] if name in _labels(attributes) else [name])]
+    if version == "0.4":
+        return {**attributes, "labels": listed}
+    about = attributes.get("ome")
+    return {
+        **attributes,
+        "ome": {"version": version, **(about if isinstance(about, dict) else {}), "labels": listed},
+    }
 
 
 def is_labels(attributes: Mapping[str, Any], path: str) -> bool:

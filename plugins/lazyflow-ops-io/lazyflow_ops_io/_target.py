@@ -75,6 +75,8 @@ class Target:
         Called at the end with what has the name (which need not exist) and what is to get it; returns what
         gets it instead, for which it may ask `another`. It brings over what is to stay, and may be called
         again if others have changed that meanwhile.
+    afterwards
+        Called when it has its name, before another target in the same folder gets its own.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class Target:
         final: Path | None = None,
         part: str = "",
         finish: Finish | None = None,
+        afterwards: Callable[[], None] | None = None,
     ) -> None:
         self.path = path = os.fspath(path)
         whole = Path(os.path.abspath(path))
@@ -103,6 +106,7 @@ class Target:
         self._overwrite = overwrite
         self._marks = folder_marks
         self._finish = finish
+        self._afterwards = afterwards
         #: What `another` made; removed at the end.
         self._others: list[tuple[Path, _Lock]] = []
         # Beside the whole, where no program takes it for a part; but only within one file system can it be
@@ -242,6 +246,8 @@ class Target:
                 os.replace(new, self._final)
             else:
                 self._commit_new_file()
+            if self._afterwards is not None:
+                self._afterwards()
         _sync_folder(self._final.parent)
         return True
 

@@ -15,6 +15,7 @@ from lazyflow_ops_io._reader import usual_axes
 from lazyflow_ops_io._units import is_pixel, unit_name
 
 __all__ = [
+    "ABOUT_ANNOTATION",
     "AXES_ANNOTATION",
     "NAMES_ANNOTATION",
     "SIZE_ANNOTATION",
@@ -34,6 +35,9 @@ SIZE_ANNOTATION = "lazyflow.size."
 
 #: Key of the annotation for names of channels that are samples of one pixel, which OME counts as one channel.
 NAMES_ANNOTATION = "lazyflow.channel_names"
+
+#: Key of the annotation for what is kept about how an image came to be.
+ABOUT_ANNOTATION = "lazyflow.about"
 
 #: Keys of tifffile's axis letters; letters that are not here say nothing.
 _KEYS = {"T": "t", "Z": "z", "Y": "y", "X": "x", "C": "c", "S": "c"}

@@ -75,6 +75,30 @@ class Place:
         """The folder in the file system."""
         return self.root / self.folder if self.folder else self.root
 
+    @property
+    def label(self) -> tuple[str, str] | None:
+        """The group of label images that the array belongs to, and the name of its image there; None if none.
+
+        Source
+        ------
+        OME-NGFF, "labels": the group lists the images in it, below an image.
+        """
+        *image, _ = f"{self.folder}/{self.inner}".strip("/").split("/")
+        if "labels" not in image[:-1]:
+            return None
+        at = len(image) - 2 - image[-2::-1].index("labels")
+        return "/".join(image[: at + 1]), "/".join(image[at + 1 :])
+
+    def list_label(self) -> None:
+        """Add the image of the array to the list of label images around it, if that is there."""
+        if self.label is None:
+            return
+        group, name = self.label
+        node = ZarrFolder(os.fspath(self.root)).node(group)
+        if node is not None and node.kind == "group":
+            change = partial(_ngff.with_label, name=name, version=_ngff.version_in(node.version))
+            _change_attributes(self.root / group, change)
+
     def finish(self, final: Path, new: Path) -> Path:
         """Bring over what stays, and drop lists of the store's contents that become wrong."""
         above = self.folder.split("/")[:-1]

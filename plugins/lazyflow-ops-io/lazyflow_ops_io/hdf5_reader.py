@@ -93,7 +93,7 @@ def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
     if shape is None:
         raise FormatError(f"{path!r}: dataset {dataset.name!r} is empty, without a shape.")
     check_declared(path, shape, dtype, chunks)
-    axes, guessed, names = described(dataset)
+    axes, guessed, names, kept = described(dataset)
     return ArrayMeta(
         shape,
         native(dtype),
@@ -101,7 +101,7 @@ def _meta_of(path: str, dataset: h5py.Dataset) -> ArrayMeta:
         channel_names=names,
         value_range=value_range_of(dataset),
         preferred_block=tuple(map(min, chunks, shape)) if chunks and all(shape) else None,
-        extra={"io.path": path, "io.dataset": dataset.name, **remarks(guessed=guessed)},
+        extra={"io.path": path, "io.dataset": dataset.name, **kept, **remarks(guessed=guessed)},
     )
 
 

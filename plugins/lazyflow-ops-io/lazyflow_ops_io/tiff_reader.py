@@ -21,6 +21,7 @@ from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import FormatError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
+from lazyflow_ops_io._about import read_about
 from lazyflow_ops_io._border import check_declared, foreign_errors
 from lazyflow_ops_io._decode import check_packed
 from lazyflow_ops_io._reader import (
@@ -34,7 +35,7 @@ from lazyflow_ops_io._reader import (
 )
 from lazyflow_ops_io._tiff_decode import decoder_of
 from lazyflow_ops_io._tiff_guard import check_directories, check_xml
-from lazyflow_ops_io._tiff_meta import Ome, describe, kept_dimensions, parse_ome
+from lazyflow_ops_io._tiff_meta import ABOUT_ANNOTATION, Ome, describe, kept_dimensions, parse_ome
 from lazyflow_ops_io._tiff_pages import PageList
 
 __all__ = ["TiffReader", "open_tiff"]
@@ -211,6 +212,7 @@ def _open_series(
         extra={
             "io.path": path,
             "io.dataset": str(number),
+            **read_about(ome.notes.get(ABOUT_ANNOTATION, "") if ome else None),
             **remarks(guessed=said.guessed, notes=said.notes),
         },
     )

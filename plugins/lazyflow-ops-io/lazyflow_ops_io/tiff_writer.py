@@ -9,9 +9,10 @@ import tifffile
 
 from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_ops_io._about import about
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._target import DiskFile, Target
-from lazyflow_ops_io._tiff_meta import AXES_ANNOTATION, NAMES_ANNOTATION, SIZE_ANNOTATION
+from lazyflow_ops_io._tiff_meta import ABOUT_ANNOTATION, AXES_ANNOTATION, NAMES_ANNOTATION, SIZE_ANNOTATION
 from lazyflow_ops_io._units import ome_symbol
 from lazyflow_ops_io._writer import PlainWriter, check_writable
 
@@ -141,6 +142,8 @@ def _ome(meta: ArrayMeta, letters: str) -> dict[str, Any]:
             symbol = "pixel"  # OME takes micrometers where no unit is given; this is its word for not knowing
         found[name] = axis.resolution
         found[f"{name}Unit"] = symbol
+    if about(meta.extra):
+        notes[ABOUT_ANNOTATION] = json.dumps(about(meta.extra))
     if meta.channel_names:
         if letters.endswith("S"):
             notes[NAMES_ANNOTATION] = json.dumps(meta.channel_names)

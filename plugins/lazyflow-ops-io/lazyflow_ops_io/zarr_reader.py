@@ -22,6 +22,7 @@ from lazyflow_core.errors import FormatError, StorageError
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
+from lazyflow_ops_io._about import read_about
 from lazyflow_ops_io._border import check_declared, checked_dtype, foreign_errors, listed, one_line
 from lazyflow_ops_io._decode import check_packed
 from lazyflow_ops_io._reader import (
@@ -169,7 +170,12 @@ class ZarrReader(ArrayReader):
             axes if axes is not None else usual_axes(shape),
             preferred_block=tuple(map(min, self._chunks, shape)) if all(shape) else None,
             semantics="labels" if is_labels else "intensities",
-            extra={"io.path": path, "io.dataset": f"/{key}", **remarks(guessed=axes is None)},
+            extra={
+                "io.path": path,
+                "io.dataset": f"/{key}",
+                **read_about(own.get("about")),
+                **remarks(guessed=axes is None),
+            },
         )
         names = _ngff.channel_names(group, level)
         listed = own.get("channel_names")

@@ -20,12 +20,13 @@ from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io import _ngff
+from lazyflow_ops_io._about import about
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import gzip
 from lazyflow_ops_io._reader import native
 from lazyflow_ops_io._target import Target, write_file
 from lazyflow_ops_io._writer import ArrayWriter, check_writable, choose_chunks
-from lazyflow_ops_io._zarr_place import MARKS, find_place
+from lazyflow_ops_io._zarr_place import MARKS, Place, find_place
 from lazyflow_ops_io._zarr_store import check_key
 from lazyflow_ops_io.zarr_reader import OWN_ATTRIBUTE
 
@@ -84,6 +85,7 @@ def create_zarr(
     shape = choose_chunks(path, meta, chunks)
     with foreign_errors(path, "write"):
         place = find_place(path, key, named=bool(dataset), overwrite=overwrite, version=zarr_format)
+    is_label = place.label is not None and _ngff.fits(meta.axes) and meta.dtype.kind in "iu"
     target = Target(
         path,
         overwrite=place.overwrite or place.adds,
@@ -91,10 +93,11 @@ def create_zarr(
         final=place.final,
         part=key if dataset else "",
         finish=place.finish,
+        afterwards=place.list_label if is_label else None,
     )
     try:
         with foreign_errors(path, "write"):
-            return ZarrWriter(target, meta, place.inner, shape, compression, place.version or 3)
+            return ZarrWriter(target, meta, place, shape, compression, is_label=is_label)
     except BaseException:
         target.abort()
         raise
@@ -107,12 +110,14 @@ class ZarrWriter(ArrayWriter):
         self,
         target: Target,
         meta: ArrayMeta,
-        key: str,
+        place: Place,
         chunks: tuple[int, ...],
         compression: str | None,
-        zarr_format: Literal[2, 3],
+        *,
+        is_label: bool,
     ) -> None:
         super().__init__(target, meta, chunks)
+        key, zarr_format = place.inner, place.version or 3
         import zarr
         from zarr.storage import LocalStore
 
@@ -122,8 +127,14 @@ class ZarrWriter(ArrayWriter):
         groups = ["", *accumulate(parent.split("/"), "{}/{}".format)] if parent else [""]
         for group in groups if key else []:
             attributes: dict[str, Any] = {}
+            version = _ngff.version_in(zarr_format)
+            if (
+                is_label
+                and place.label is not None
+                and f"{place.folder}/{group}".strip("/") == place.label[0]
+            ):
+                attributes = _ngff.with_label({}, place.label[1], version)
             if in_ome and group == parent:
-                version = "0.4" if zarr_format == 2 else "0.5"
                 stem = os.path.basename(os.path.abspath(target.path))
                 attributes = _ngff.group_attributes(meta, name, version, stem)
             zarr.create_group(store, path=group, attributes=attributes, zarr_format=zarr_format)
@@ -134,6 +145,10 @@ class ZarrWriter(ArrayWriter):
             own["channel_names"] = list(meta.channel_names)
         if meta.semantics == "labels":
             own["semantics"] = meta.semantics
+        if in_ome:
+            own = {}
+        if about(meta.extra):
+            own["about"] = about(meta.extra)
         zarr.create_array(
             store,
             name=key or None,
@@ -143,7 +158,7 @@ class ZarrWriter(ArrayWriter):
             compressors=_compressors(compression, zarr_format, meta.dtype),
             fill_value=0,
             zarr_format=zarr_format,
-            attributes={} if in_ome else {OWN_ATTRIBUTE: own},
+            attributes={OWN_ATTRIBUTE: own} if own else {},
             dimension_names=[a.key for a in meta.axes] if zarr_format == 3 else None,
             chunk_key_encoding={"name": "default" if zarr_format == 3 else "v2", "separator": "/"},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -377,6 +378,44 @@ def test_overwriting_an_array_keeps_what_is_no_level_of_it(store, name, gone):
     np.testing.assert_array_equal(get(open_zarr, store, name), NEW)
     assert not (store / "s1").exists() or name != "s0"
     assert [p.name for p in store.parent.iterdir()] == ["p.zarr"]
+
+
+def labels_in(store, group="labels"):
+    """Return the list of label images as zarr-python reads it."""
+    attributes = zarr.open_group(store, mode="r", use_consolidated=False)[group].attrs.asdict()
+    return attributes.get("ome", attributes).get("labels")
+
+
+def test_label_images_are_listed_in_the_group_they_are_written_to(store):
+    put(create_zarr, store, axes="zyx", dataset="labels/cells/0")
+    assert labels_in(store) == ["cells"]
+    put(create_zarr, store, axes="zyx", dataset="labels/deep/er/0")
+    put(create_zarr, store, axes="zyx", dataset="labels/cells/0", overwrite=True)
+    put(create_zarr, store, NEW.astype("f4"), axes="zyx", dataset="labels/probabilities/0")  # no labels
+    assert labels_in(store) == ["cells", "deep/er"]
+    put(create_zarr, store, axes="zyx", dataset="well/labels/nuclei/0")
+    assert labels_in(store, "well/labels") == ["nuclei"]
+    check_the_store(store)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_new_store_of_labels_lists_them(tmp_path, version):
+    put(create_zarr, tmp_path / "a.zarr", axes="zyx", dataset="labels/cells/0", zarr_format=version)
+    assert labels_in(tmp_path / "a.zarr") == ["cells"]
+    with open_zarr(str(tmp_path / "a.zarr"), dataset="labels/cells") as reader:
+        assert reader.meta.axes.keys == "zyx"
+
+
+def test_label_images_that_are_written_at_once_are_all_listed(store):
+    names = [f"labels/{letter}/0" for letter in "abcdef"]
+    put(create_zarr, store, axes="zyx", dataset="labels/first/0")
+
+    def write(name):
+        put(create_zarr, store, axes="zyx", dataset=name)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, names))
+    assert sorted(labels_in(store)) == ["a", "b", "c", "d", "e", "f", "first"]
 
 
 def test_overwriting_without_naming_an_array_makes_another_image_the_first(store):

@@ -68,6 +68,38 @@ def test_axes_that_somebody_named_are_not(storage, tmp_path):
         assert AXES_GUESSED not in meta_of(open_tiff, tmp_path / f"{name}.tif").extra
 
 
+def test_axes_that_were_guessed_are_not_known_once_they_are_written(storage, tmp_path):
+    np.save(tmp_path / "movie.npy", np.zeros((3, 4, 5), np.uint8))
+    for axes, guessed in (("", True), ("zyx", not storage.keeps_axes)):
+        path = str(tmp_path / f"a{axes}{storage.suffix}")
+        with Graph() as graph:
+            meta = OpRead(graph=graph, path=str(tmp_path / "movie.npy"), axes=axes).output.meta
+        with storage.create(path, meta, **storage.options) as writer:
+            writer.write(meta.roi, np.zeros(meta.shape, np.uint8))
+            writer.commit()
+        assert (AXES_GUESSED in storage.read(path)[1].extra) == guessed
+
+
+def test_which_kernels_computed_the_pixels_is_kept(storage, tmp_path):
+    extra = {"filters.computed_by": 'native ("C++", µ)', "io.path": "elsewhere", "x": object()}
+    meta = ArrayMeta((3, 4), "uint8", "yx", extra=extra)
+    with storage.create(str(tmp_path / f"a{storage.suffix}"), meta, **storage.options) as writer:
+        writer.write(meta.roi, np.zeros((3, 4), np.uint8))
+        writer.commit()
+    found = storage.read(tmp_path / f"a{storage.suffix}")[1].extra
+    assert found.get("filters.computed_by") == (extra["filters.computed_by"] if storage.keeps_axes else None)
+    assert found["io.path"] == str(tmp_path / f"a{storage.suffix}")
+
+
+@pytest.mark.parametrize("kept", ["[1]", "{", '{"lazyflow.axes_guessed": "no", "x.computed_by": 3, "y": 4}'])
+def test_what_is_kept_about_an_array_is_not_believed(tmp_path, kept):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.zeros((3, 4), np.uint8)
+        file["a"].attrs["lazyflow"] = kept
+        file["a"].dims[0].label, file["a"].dims[1].label = "y", "x"
+    assert set(meta_of(open_hdf5, tmp_path / "a.h5").extra) == {"io.path", "io.dataset"}
+
+
 # -------------------------------------------------------------------------------------------- OME-Zarr
 
 
