@@ -34,7 +34,8 @@ class Bridge:
         self._waiting = None
         #: Whoever stands behind it has lost interest. An uncancelled bridge keeps the request alive.
         self._cancelled = False
-        self._tell = tell
+        #: Dropped when it was called or will not be: it holds a future whose callbacks hold this.
+        self._tell: Callable[[], object] | None = tell
         with mutex:
             links = request._hang_on()
             if links is not None:
@@ -49,14 +50,17 @@ class Bridge:
             if self.verdict is not None:
                 return False
             self.verdict = verdict
-        with logged(logger, "telling the outside about the end of a request failed"):
-            self._tell()
+            tell, self._tell = self._tell, None
+        if tell is not None:
+            with logged(logger, "telling the outside about the end of a request failed"):
+                tell()
         return True
 
     def give_up(self, request: Request[Any]) -> None:
         """Leave, and cancel the request unless somebody else wants it."""
         with mutex:
             self._cancelled = True
+            self._tell = None
             links = request._links
             if links is not None and links is not DELIVERED:
                 links.waiters.pop(self, None)  # type: ignore[call-overload]
@@ -85,8 +89,8 @@ class RequestFuture(concurrent.futures.Future[T]):
 
     def __init__(self, request: Request[T]) -> None:
         super().__init__()
-        self._end = End(request)
-        self.add_done_callback(lambda done: self._end.set())
+        self._end = end = End(request)
+        self.add_done_callback(lambda done: end.set())  # which does not hold the future
 
     def result(self, timeout: float | None = None) -> T:
         """Return what the request returned, or raise what its waiters get; as `concurrent.futures.Future`."""

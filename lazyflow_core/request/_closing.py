@@ -14,6 +14,7 @@ from ._party import current_party
 from ._state import RequestState
 
 if TYPE_CHECKING:
+    from ._crew import Crew
     from ._request import Request
     from ._threaded import ThreadedScheduler
 
@@ -22,38 +23,39 @@ __all__ = ["close"]
 
 def close(scheduler: ThreadedScheduler, grace: float) -> None:
     """Close a threaded scheduler; see `Scheduler.close`."""
+    crew = scheduler._crew
     with mutex:
         first = scheduler.is_open
-        scheduler.is_open = False
+        scheduler.is_open = crew.is_wanted = False
         scheduler.why_closed = scheduler.why_closed or "its scheduler was closed"
-    scheduler.closing.set()
+    crew.closing.set()
     deadline = time.monotonic() + grace
     if first:
-        for request in scheduler.drain():
+        for request in crew.drain():
             cancel(request, force=True, reason="its scheduler was closed before it began")
-    for request in _begun(scheduler):
+    for request in _begun(crew):
         cancel(request, force=True)
-    for worker in scheduler.workers:
+    for worker in crew.workers:
         worker.wake()
     own_thread = threading.current_thread()
-    for worker in scheduler.workers:
+    for worker in crew.workers:
         # A workload that closes its own scheduler cannot wait for itself.
         if worker.thread is not own_thread:
             worker.thread.join(max(0.0, deadline - time.monotonic()))
-    if scheduler.stall_watch is not None:
-        scheduler.stall_watch.join(max(0.0, deadline - time.monotonic()))
+    if crew.stall_watch is not None:
+        crew.stall_watch.join(max(0.0, deadline - time.monotonic()))
     scheduler.is_alive = False
-    for request in _begun(scheduler):
+    for request in _begun(crew):
         if current_party().request is not request:
             _give_up(request)
-    for request in scheduler.drain():
+    for request in crew.drain():
         cancel(request, force=True, reason="its scheduler was closed before it began")
 
 
-def _begun(scheduler: ThreadedScheduler) -> list[Request[Any]]:
-    """Return the requests on the stacks of the scheduler's workers, the innermost last."""
+def _begun(crew: Crew) -> list[Request[Any]]:
+    """Return the requests on the stacks of the workers, the innermost last."""
     found: list[Request[Any]] = []
-    for worker in scheduler.workers:
+    for worker in crew.workers:
         for fiber in list(worker.fibers):
             found += reversed(fiber.stack())
     return found

@@ -10,6 +10,7 @@ import contextlib
 import sys
 import threading
 import time
+from typing import Any
 
 from ._party import ThreadParty, Verdict, Waiter
 from ._scheduler import EXIT_GRACE, open_schedulers
@@ -79,11 +80,12 @@ def _hopeless_waits() -> list[Waiter]:
     """Return the waits of threads the interpreter waits for, or nothing if anybody could end one of them."""
     ours = {threading.current_thread()}
     for scheduler in open_schedulers():
-        workers = getattr(scheduler, "workers", ())
-        if any(worker not in scheduler.sleepers for worker in workers):  # type: ignore[attr-defined]
+        crew: Any = scheduler._crew
+        workers = getattr(crew, "workers", ())
+        if any(worker not in crew.sleepers for worker in workers):
             return []
         ours |= {worker.thread for worker in workers}
-        ours.add(getattr(scheduler, "stall_watch", None))  # type: ignore[arg-type]
+        ours.add(getattr(crew, "stall_watch", None))  # type: ignore[arg-type]
     if any(thread.daemon and thread not in ours for thread in threading.enumerate()):
         return []
     waits = [waiter for waiter in list(parked) if waiter.verdict is None]

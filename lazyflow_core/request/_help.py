@@ -17,8 +17,8 @@ from ._state import MAX_INLINE_DEPTH, RequestState
 from ._waitgraph import dependencies
 
 if TYPE_CHECKING:
+    from ._crew import Crew
     from ._request import Request
-    from ._threaded import ThreadedScheduler
     from ._worker import Worker
 
 __all__ = ["block_and_help"]
@@ -33,7 +33,7 @@ MOVING = 0.1
 MOST_LOOKS = 1000
 
 
-def block_and_help(scheduler: ThreadedScheduler, waiter: Waiter) -> None:
+def block_and_help(crew: Crew, waiter: Waiter) -> None:
     """Block this thread until its wait has a verdict; while all workers stand still, run what it needs.
 
     A wait with a deadline only waits: nobody knows how long the work would take.
@@ -45,21 +45,21 @@ def block_and_help(scheduler: ThreadedScheduler, waiter: Waiter) -> None:
         return
     before: list[float] = []
     while True:
-        begun = sum(worker.ticks for worker in scheduler.workers)
+        begun = sum(worker.ticks for worker in crew.workers)
         # Where the workers were found standing and none has begun anything since, nobody looks twice again.
-        stood = scheduler.stood_at == begun
+        stood = crew.stood_at == begun
         if waiter.block_for(0.0 if stood and _first_queued(waiter) is not None else PATIENCE):
             return
-        if scheduler.sleepers:
+        if crew.sleepers:
             continue
         if not stood:
-            times = [begun, *map(_computed_s, scheduler.workers)]
+            times = [begun, *map(_computed_s, crew.workers)]
             before, earlier = times, before
             if len(earlier) != len(times) or earlier[0] != begun:
                 continue
             if any(now - then > MOVING * PATIENCE for now, then in zip(times, earlier, strict=True)):
                 continue
-            scheduler.stood_at = begun
+            crew.stood_at = begun
         request = _first_queued(waiter)
         if request is not None and request._claim():
             try:

@@ -33,6 +33,7 @@ class InlineScheduler(Scheduler):
 
     def __init__(self, *, name: str = "inline", observers: tuple[Any, ...] = ()) -> None:
         super().__init__(name=name, observers=observers)
+        self._crew = object()
 
     def enqueue(self, request: Request[Any], party: Party) -> None:
         """Run it right here."""

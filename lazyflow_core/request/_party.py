@@ -93,7 +93,7 @@ class WaiterHost(Protocol):
 class Fiber(greenlet):
     """A greenlet that runs requests for a carrier, one after another."""
 
-    __slots__ = ("_waiting", "carrier", "depth", "lazyflow_party", "request", "scheduler", "torn")
+    __slots__ = ("_waiting", "carrier", "crew", "depth", "lazyflow_party", "request", "torn")
 
     _cancelled = False
 
@@ -103,8 +103,8 @@ class Fiber(greenlet):
         self.lazyflow_party = self
         #: Whose thread may resume this fiber. Never changes.
         self.carrier = carrier
-        #: For whom it runs requests.
-        self.scheduler = carrier.scheduler
+        #: See `Carrier.crew`.
+        self.crew = carrier.crew
         #: The request whose code runs on this stack right now, the innermost of the inline ones.
         self.request: Request[Any] | None = None
         #: How many requests run inside each other on this stack.
@@ -112,6 +112,11 @@ class Fiber(greenlet):
         self._waiting: Any = None
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """For whom it runs requests; see `Worker.scheduler`."""
+        return self.carrier.scheduler
 
     def stack(self) -> list[Request[Any]]:
         """Return the requests that run inside each other here, the innermost first."""
@@ -143,6 +148,7 @@ class ThreadParty:
     _cancelled = False
     #: A thread of the application's carries nobody's requests.
     scheduler: Scheduler | None = None
+    crew: object = None
 
     def __init__(self) -> None:
         self.request: Request[Any] | None = None
@@ -287,9 +293,6 @@ class Carrier:
     whoever starts it.
     """
 
-    #: For whom the fibers run requests.
-    scheduler: Scheduler
-
     def __init__(self) -> None:
         #: The main greenlet of the thread that carries; set by that thread.
         self.hub: greenlet
@@ -303,6 +306,16 @@ class Carrier:
         self.fibers: dict[Fiber, None] = {}
         #: A request claimed by a fiber too deep to run it inline; the next idle or new fiber runs it.
         self.hop: Request[Any] | None = None
+
+    @property
+    def crew(self) -> object:
+        """Tells by its identity whose requests may run on the fibers: those whose `Scheduler._crew` it is."""
+        raise NotImplementedError
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """For whom the fibers run requests."""
+        raise NotImplementedError
 
     def adopt_thread(self) -> None:
         """Make the calling thread the one that carries."""

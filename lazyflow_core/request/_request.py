@@ -287,7 +287,7 @@ class Request(RequestCore[T]):
             is_claimed = False
             try:
                 is_claimed = (
-                    scheduler is None or scheduler is party.scheduler or runs_here(scheduler, party, state)
+                    scheduler is None or scheduler._crew is party.crew or runs_here(scheduler, party, state)
                 ) and self._claim()
                 if is_claimed:
                     if state is QUEUED:
@@ -314,7 +314,7 @@ class Request(RequestCore[T]):
     def _run_inside(self, party: Fiber, host: Interest) -> bool:
         """Run it inside of the request that waits for it, if it is queued and can be had; say so."""
         scheduler = self._scheduler
-        if self._state is not QUEUED or scheduler is not party.scheduler:
+        if self._state is not QUEUED or scheduler is None or scheduler._crew is not party.crew:
             return False
         is_claimed = False
         try:

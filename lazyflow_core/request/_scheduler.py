@@ -50,6 +50,8 @@ class Scheduler(Unique):
     keeps_frames = False
     #: How many requests can run at the same time.
     worker_count = 1
+    #: Who runs its requests. Compared, not used: what runs them need not hold the scheduler.
+    _crew: object
 
     def __init__(self, *, name: str, observers: tuple[Any, ...] = ()) -> None:
         self.name = name
@@ -125,7 +127,7 @@ def runs_here(scheduler: Scheduler, party: Party, state: RequestState) -> bool:
     A foreign thread runs only what was not submitted: who submits wants it run by a worker.
     """
     if type(party) is Fiber:
-        return party.scheduler is scheduler
+        return party.crew is scheduler._crew
     if state is not RequestState.NEW:
         return False
     me = party.request

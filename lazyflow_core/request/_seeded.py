@@ -100,13 +100,14 @@ class SeededScheduler(Scheduler):
         name: str | None = None,
         observers: tuple[Any, ...] = (),
     ) -> None:
-        super().__init__(name=f"seed {seed}" if name is None else name, observers=observers)
         if strategy not in ("random", "pct"):
             raise ValueError(f"strategy is {strategy!r}; possible are 'random' and 'pct'")
+        chance = random.Random(seed)
+        super().__init__(name=f"seed {seed}" if name is None else name, observers=observers)
         self.seed = seed
         #: Which of how many was chosen, step by step.
         self.trace: list[tuple[int, int]] = []
-        self._carrier = _SeededCarrier(self, random.Random(seed), strategy, depth, steps, preempt_chance)
+        self._crew: _SeededCarrier = _SeededCarrier(self, chance, strategy, depth, steps, preempt_chance)
 
     def run(self, workload: Callable[[], T]) -> T:
         """Run a workload and whatever it starts; return its result."""
@@ -116,31 +117,31 @@ class SeededScheduler(Scheduler):
 
     def run_until_blocked(self) -> None:
         """Run until nothing can run any more. Virtual time stands still."""
-        self._carrier.drive(None)
+        self._crew.drive(None)
 
     def enqueue(self, request: Request[Any], party: Party) -> None:
         """Make a request one of those that may run next; perhaps before whoever submits it goes on."""
-        carrier = self._carrier
+        carrier = self._crew
         carrier.add(request)
         if type(party) is Fiber and party.carrier is carrier:
             carrier.checkpoint(party)
 
     def block_thread(self, waiter: Waiter) -> None:
         """Run requests until the waiter has a verdict."""
-        self._carrier.drive(waiter)
+        self._crew.drive(waiter)
 
     def has_work(self) -> bool:
         """Return whether there are requests that have not ended."""
-        return self._carrier.has_work()
+        return self._crew.has_work()
 
     def drive_meanwhile(self, waiter: Waiter) -> None:
         """Run requests until the waiter has a verdict, which may as well come from somebody else."""
-        self._carrier.drive(waiter, for_certain=False)
+        self._crew.drive(waiter, for_certain=False)
 
     @property
     def now(self) -> float:
         """The virtual time in seconds."""
-        return self._carrier.time
+        return self._crew.time
 
     def close(self, grace: float = 5.0) -> None:
         """Cancel what is left and run it to its end."""
@@ -148,7 +149,7 @@ class SeededScheduler(Scheduler):
             return
         self.is_open = False
         self.why_closed = "its scheduler was closed"
-        self._carrier.end()
+        self._crew.end()
         self.is_alive = False
 
 
@@ -165,7 +166,7 @@ class _SeededCarrier(Carrier):
         preempt_chance: float,
     ) -> None:
         super().__init__()
-        self.scheduler: SeededScheduler = scheduler
+        self._scheduler = scheduler
         self.time = 0.0
         self._chance = chance
         self._is_pct = strategy == "pct"
@@ -180,6 +181,16 @@ class _SeededCarrier(Carrier):
         self._thread: int | None = None
         #: Whether `drive` is running; then `hub` is there.
         self.is_driven = False
+
+    @property
+    def crew(self) -> _SeededCarrier:
+        """Itself."""
+        return self
+
+    @property
+    def scheduler(self) -> SeededScheduler:
+        """Whose carrier it is."""
+        return self._scheduler
 
     def now(self) -> float:
         return self.time

@@ -12,15 +12,15 @@ from ._links import logger
 from ._waitgraph import describe_blocked
 
 if TYPE_CHECKING:
+    from ._crew import Crew
     from ._party import Waiter
-    from ._threaded import ThreadedScheduler
     from ._worker import Worker
 
 __all__ = ["watch"]
 
 
-def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
-    """Watch a scheduler for two kinds of stalls; log each once, after ``patience`` seconds.
+def watch(crew: Crew, patience: float) -> threading.Thread:
+    """Watch the workers of a scheduler for two kinds of stalls; log each once, after ``patience`` seconds.
 
     * A worker runs one workload without a wait: which one, its stack, and who waits for what meanwhile.
     * All workers sleep, and requests that have begun wait without a deadline: who waits for what, and where.
@@ -28,37 +28,37 @@ def watch(scheduler: ThreadedScheduler, patience: float) -> threading.Thread:
 
     Returns the thread that does; it ends when the scheduler closes.
     """
-    name = f"{scheduler.name}-stall-watch"
-    thread = threading.Thread(target=_watch, args=(scheduler, patience), name=name, daemon=True)
+    name = f"{crew.name}-stall-watch"
+    thread = threading.Thread(target=_watch, args=(crew, patience), name=name, daemon=True)
     thread.start()
     return thread
 
 
-def _watch(scheduler: ThreadedScheduler, patience: float) -> None:
+def _watch(crew: Crew, patience: float) -> None:
     seen: dict[Worker, tuple[int, float]] = {}
     waits: list[Waiter] = []
     waits_since = 0.0
-    while scheduler.is_open:
+    while crew.is_wanted:
         now = time.monotonic()
-        for worker in scheduler.workers:
+        for worker in crew.workers:
             ticks, since = seen.get(worker, (-1, now))
-            if ticks != worker.ticks or worker in scheduler.sleepers:
+            if ticks != worker.ticks or worker in crew.sleepers:
                 seen[worker] = (worker.ticks, now)
             elif now - since >= patience:
                 seen[worker] = (ticks, float("inf"))  # once per workload
                 _report_worker(worker, now - since)
-        before, waits = waits, _hopeless_waits(scheduler)
+        before, waits = waits, _hopeless_waits(crew)
         if waits != before:
             waits_since = now
         elif waits and now - waits_since >= patience:
             logger.warning(
                 "%s has not moved for %.3g s; who waits for what:\n%s",
-                scheduler.name,
+                crew.name,
                 now - waits_since,
                 describe_blocked(),
             )
             waits_since = float("inf")  # once for these waits
-        scheduler.closing.wait(patience / 4)
+        crew.closing.wait(patience / 4)
 
 
 def _report_worker(worker: Worker, seconds: float) -> None:
@@ -78,9 +78,9 @@ def _report_worker(worker: Worker, seconds: float) -> None:
     )
 
 
-def _hopeless_waits(scheduler: ThreadedScheduler) -> list[Waiter]:
+def _hopeless_waits(crew: Crew) -> list[Waiter]:
     """Return the waits that no worker and no deadline will end, or nothing if a worker is awake."""
-    if len(scheduler.sleepers) < len(scheduler.workers):
+    if len(crew.sleepers) < len(crew.workers):
         return []
-    waits = [waiter for worker in scheduler.workers for waiter in list(worker.parked.values())]
+    waits = [waiter for worker in crew.workers for waiter in list(worker.parked.values())]
     return [] if any(waiter.timeout is not None for waiter in waits) else waits

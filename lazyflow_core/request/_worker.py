@@ -20,8 +20,9 @@ from ._party import MAX_IDLE_FIBERS, STOP, Carrier, Fiber, Verdict, Waiter
 from ._state import RequestState
 
 if TYPE_CHECKING:
+    from ._crew import Crew
     from ._request import Request
-    from ._threaded import ThreadedScheduler
+    from ._scheduler import Scheduler
 
 __all__ = ["Worker"]
 
@@ -41,15 +42,15 @@ FAIRNESS_PERIOD = 64
 class Worker(Carrier):
     """One thread of a `ThreadedScheduler`."""
 
-    def __init__(self, scheduler: ThreadedScheduler, number: int) -> None:
+    def __init__(self, crew: Crew, number: int) -> None:
         super().__init__()
-        self.scheduler: ThreadedScheduler = scheduler
+        self._crew = crew
         #: Children submitted on this worker. This worker appends and pops on the right, others steal on
         #: the left.
         self.local: deque[Request[Any]] = deque()
         self.others: tuple[Worker, ...] = ()
         #: Locked while the worker is awake or has been told to wake up; released once by whoever removes
-        #: the worker from `ThreadedScheduler.sleepers`, and by nobody else.
+        #: the worker from `Crew.sleepers`, and by nobody else.
         self.gate = Lock()  # by a name of our own: `debug_checks` watches those that are made by threading's
         self.gate.acquire()
         #: (deadline, sequence number, waiter) of parked fibers. Touched by this worker only: a fiber can only
@@ -63,7 +64,17 @@ class Worker(Carrier):
         self.patient_until = 0.0
         #: Requests begun here; compared by the stall watchdog.
         self.ticks = 0
-        self.thread = threading.Thread(target=self._work, name=f"{scheduler.name}-{number}", daemon=True)
+        self.thread = threading.Thread(target=self._work, name=f"{crew.name}-{number}", daemon=True)
+
+    @property
+    def crew(self) -> Crew:
+        """Whose worker it is."""
+        return self._crew
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """For whom the fibers run requests. None: it is gone, and there are no requests."""
+        return self._crew.scheduler()
 
     # ----------------------------------------------------------------------------------- what fibers ask for
 
@@ -72,7 +83,7 @@ class Worker(Carrier):
         (self.patient if waiter.is_patient else self.ready).append(waiter)
         # Append first, look then; see ThreadedScheduler.enqueue. A shared wake-up would not do: only this
         # worker can resume this fiber.
-        if self in self.scheduler.sleepers:
+        if self in self._crew.sleepers:
             self.wake()
 
     def next_ready(self) -> Fiber | None:
@@ -85,7 +96,7 @@ class Worker(Carrier):
 
     def wake(self) -> None:
         """End this worker's sleep, if it sleeps."""
-        sleepers = self.scheduler.sleepers
+        sleepers = self._crew.sleepers
         with mutex:
             if self in sleepers:
                 sleepers.remove(self)
@@ -94,7 +105,8 @@ class Worker(Carrier):
     def park(self, fiber: Fiber, waiter: Waiter) -> None:
         """Leave the thread to another fiber until the waiter has a verdict."""
         request = fiber.request
-        observers = self.scheduler.observers
+        scheduler = None if request is None else request._scheduler
+        observer = scheduler if scheduler is not None and scheduler.observers else None
         try:
             if waiter.timeout is not None:
                 deadline = time.monotonic() + waiter.timeout
@@ -102,9 +114,9 @@ class Worker(Carrier):
             if request is not None:
                 if request._state is RequestState.RUNNING:
                     request._move(RequestState.SUSPENDED)
-                if observers:
+                if observer is not None:
                     for each in fiber.stack():
-                        self.scheduler.observe("suspended", each)
+                        observer.observe("suspended", each)
             self.parked[fiber] = waiter
             if waiter.is_patient:
                 self.patient_until = time.perf_counter() + PATIENCE
@@ -114,9 +126,9 @@ class Worker(Carrier):
             # Another state than SUSPENDED: the scheduler was closed and gave up on the request.
             if request is not None and request._state is RequestState.SUSPENDED:
                 request._move(RequestState.RUNNING)
-        if observers:
+        if observer is not None:
             for each in reversed(fiber.stack()):
-                self.scheduler.observe("resumed", each)
+                observer.observe("resumed", each)
         if waiter.timeout is not None and waiter.verdict is not Verdict.TIMED_OUT:
             self._forget_stale_deadlines()
 
@@ -148,13 +160,14 @@ class Worker(Carrier):
             # greenlet releases a reference to the stack of a thread that has ended if it cannot see by whom
             # it is held. After gc.freeze() it sees nobody, and ours would be left dangling.
             del self.hub
+            self._crew.closing.set()
 
     def run_loop(self, fiber: Fiber) -> Any:
-        """Take and run work on this fiber until the scheduler closes; see `Carrier.run_loop`."""
+        """Take and run work on this fiber until the crew is dismissed; see `Carrier.run_loop`."""
         # A million requests pass here, so whatever never changes is a local variable.
-        scheduler = self.scheduler
-        urgent = scheduler.urgent
-        inbox = scheduler.inbox
+        crew = self._crew
+        urgent = crew.urgent
+        inbox = crew.inbox
         local = self.local
         others = self.others
         ready = self.ready
@@ -195,20 +208,20 @@ class Worker(Carrier):
                         else:
                             if inbox:
                                 request = inbox.popleft()
-                            elif scheduler.leisure:
-                                request = scheduler.leisure.popleft()
+                            elif crew.leisure:
+                                request = crew.leisure.popleft()
                 except IndexError:
                     continue
                 if request is None:
                     fiber.request = fiber.gr_context = None
-                    if scheduler.is_open or not self._is_over():
+                    if crew.is_wanted or not self._is_over():
                         self._sleep()
                         continue
                     return STOP
                 if not request._claim():
                     request = None  # somebody who waited for it ran it, or it was cancelled
                     continue
-                if scheduler.is_waking:
+                if crew.is_waking:
                     self._pass_on_waking()
             self.ticks += 1
             fiber.request = request
@@ -232,42 +245,45 @@ class Worker(Carrier):
 
     def _next_from_far_end(self) -> Request[Any] | None:
         """Return the next request in the order that lets nobody wait for ever."""
-        for queue in (self.scheduler.leisure, self.scheduler.inbox):
+        for queue in (self._crew.leisure, self._crew.inbox):
             if queue:
                 return queue.popleft()
         return None
 
     def _has_work(self) -> bool:
-        scheduler = self.scheduler
+        crew = self._crew
         return bool(
             self.ready
             or self.patient
             or self.local
-            or scheduler.urgent
-            or scheduler.inbox
-            or scheduler.leisure
+            or crew.urgent
+            or crew.inbox
+            or crew.leisure
             or any(other.local for other in self.others)
         )
 
     def _pass_on_waking(self) -> None:
         """Having found work, let the next sleeper be woken if there is more."""
-        scheduler = self.scheduler
+        crew = self._crew
         # Reset first, look then: a submission that saw the flag set has appended before.
-        scheduler.is_waking = False
-        if scheduler.sleepers and self._has_work():
-            scheduler.wake_one()
+        crew.is_waking = False
+        if crew.sleepers and self._has_work():
+            crew.wake_one()
 
     # ------------------------------------------------------------------------------------------------ sleep
 
     def _sleep(self) -> None:
         """Sleep until there may be work for this worker or a deadline is due."""
-        sleepers = self.scheduler.sleepers
+        crew = self._crew
+        sleepers = crew.sleepers
+        if not self.parked:
+            self.deadlines.clear()  # of waits that are over; they hold requests, and those the scheduler
         with mutex:
             sleepers.append(self)
-            self.scheduler.is_waking = False
+            crew.is_waking = False
         # Announced first, looked then: work that came before the announcement is seen here, work that
         # comes after it finds us among the sleepers.
-        if self._has_work() or not self.scheduler.is_open:
+        if self._has_work() or (not crew.is_wanted and self._is_over()):
             timeout = 0.0
         elif self.deadlines:
             timeout = max(0.0, self.deadlines[0][0] - time.monotonic())

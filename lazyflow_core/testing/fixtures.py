@@ -270,4 +270,4 @@ def _on_worker() -> bool:
     made = None if request is None else request._scheduler
     if not isinstance(made, ThreadedScheduler):
         return False
-    return threading.current_thread() in [worker.thread for worker in made.workers]
+    return threading.current_thread() in [worker.thread for worker in made._crew.workers]

@@ -106,7 +106,7 @@ def shown_types(cls):
 
 
 #: What drivers of requests are to each other, and no one else: one protocol of the room, see its DESIGN.md.
-BETWEEN_DRIVERS = {"block_thread", "drive_meanwhile", "sleepers", "workers"}
+BETWEEN_DRIVERS = {"block_thread", "drive_meanwhile"}
 
 
 def test_what_is_public_of_a_public_class_speaks_of_public_classes_only():

@@ -194,7 +194,7 @@ def pressure(seed, rounds, workers=3):
                 thread.join(30)
                 assert not thread.is_alive(), describe_blocked()
         assert not errors
-        assert all(worker.thread.is_alive() for worker in scheduler.workers)
+        assert all(worker.thread.is_alive() for worker in scheduler._crew.workers)
         assert sum(gather(*[Request(work, scheduler=scheduler) for _ in range(50)])) == 0
     return sum(counts)
 

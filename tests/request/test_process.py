@@ -298,6 +298,27 @@ def test_multiprocessing_children_can_use_requests(method, tmp_path):
     assert done.stdout.strip() == "[0, 6, 12, 18]", done.stderr
 
 
+def test_dropped_schedulers_cost_nothing_at_exit_and_in_a_fork():
+    done = run("""
+        def use():
+            schedulers = [ThreadedScheduler(2, stall_warning=1) for _ in range(20)]
+            return [Request(lambda: gather(lambda: 1, lambda: 2), scheduler=s).submit() for s in schedulers]
+        requests = use()
+        if hasattr(os, "fork"):
+            child = os.fork()
+            if child == 0:
+                requests.clear()
+                use()[0].wait()
+                sys.exit(0)
+            print(os.waitpid(child, 0)[1])
+        assert [request.wait() for request in requests] == [[1, 2]] * 20
+        requests.clear()
+        use()  # in the middle of their work when the interpreter ends
+    """)
+    assert done.stdout.strip() in ("0", "")
+    assert done.stderr == ""
+
+
 # ------------------------------------------------------------------------------------------ hang report
 
 
@@ -322,7 +343,7 @@ def test_what_a_frozen_collector_does_not_see_is_not_left_dangling():
         for _ in range(3):
             scheduler = ThreadedScheduler(2)
             Request(lambda: 1, scheduler=scheduler).submit().wait()
-            stacks = [weakref.ref(worker.hub) for worker in scheduler.workers]
+            stacks = [weakref.ref(worker.hub) for worker in scheduler._crew.workers]
             gc.freeze()
             scheduler.close()
             while any(stack() is not None for stack in stacks):

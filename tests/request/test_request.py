@@ -45,7 +45,7 @@ def test_block_waits_and_returns_nothing(scheduler):
 def test_an_unsubmitted_request_runs_in_the_foreign_thread_that_waits(threaded):
     thread = Request(threading.current_thread, scheduler=threaded).wait()
     assert thread is threading.current_thread()
-    assert not threaded.workers
+    assert not threaded._crew.workers
 
 
 def test_a_submitted_request_runs_on_a_worker(threaded):
@@ -184,7 +184,7 @@ def test_whatever_a_workload_raises_the_waiter_hears_of_it_and_the_worker_lives(
         Request(work, scheduler=threaded).submit().wait()
     assert caught.value.__cause__ is error
     assert sum(gather(*[Request(lambda: 1, scheduler=threaded) for _ in range(1000)])) == 1000
-    assert all(worker.thread.is_alive() for worker in threaded.workers)
+    assert all(worker.thread.is_alive() for worker in threaded._crew.workers)
 
 
 def test_a_real_recursion_error_ends_the_request_and_all_around_it(threaded):

@@ -424,7 +424,7 @@ def test_closing_gives_up_on_a_workload_that_does_not_stop():
     assert "did not stop" in heard[0]
     assert request.state is RequestState.FAILED
     leave.set()
-    scheduler.workers[0].thread.join(10)
+    scheduler._crew.workers[0].thread.join(10)
     assert request.state is RequestState.FAILED
 
 
@@ -518,7 +518,7 @@ def test_observers_hear_of_the_end_of_a_workload_that_was_given_up():
     scheduler.close(grace=0)
     assert heard == ["started"]
     gate.set()
-    scheduler.workers[0].thread.join(10)
+    scheduler._crew.workers[0].thread.join(10)
     assert heard == ["started", "ended"]
     with pytest.raises(SchedulerClosedError, match="did not stop"):
         request.wait()
@@ -733,7 +733,7 @@ def test_a_wait_that_the_checks_refuse_leaves_the_worker_as_it_was():
         for _ in range(3):
             with pytest.raises(RequestError, match="holds a threading lock"):
                 Request(hold_a_lock, scheduler=scheduler).submit().wait()
-        (worker,) = scheduler.workers
+        (worker,) = scheduler._crew.workers
         # Parked fibers come back to where they parked, each once.
         assert (
             Request(lambda: [RequestEvent().wait(0.001) for _ in range(3)], scheduler=scheduler)
@@ -764,6 +764,29 @@ def test_a_failure_under_an_inline_scheduler_keeps_its_variables():
     while frame.tb_next is not None:
         frame = frame.tb_next
     assert frame.tb_frame.f_locals == {"secret": 42}
+
+
+@pytest.mark.parametrize("possible", [0, 1])
+def test_threads_that_cannot_be_started_are_not_counted_on(monkeypatch, possible):
+    start, left = threading.Thread.start, [None] * possible
+
+    def refuse(thread):
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    with ThreadedScheduler(2) as scheduler:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        request = Request(lambda: 1, scheduler=scheduler)
+        if possible:
+            assert request.submit().wait() == 1
+        else:
+            with pytest.raises(RuntimeError, match="new thread"):
+                request.submit()
+            assert request.state is RequestState.CANCELLED
+        monkeypatch.undo()
+        assert Request(lambda: 2, scheduler=scheduler).submit().wait(10) == 2
 
 
 # ----------------------------------------------------------------------------------------------------- seeded

@@ -224,7 +224,7 @@ def mixed(total, batch=10_000, warm_up=5):
         growth = (process.memory_info().rss - memory) / 2**20
         assert threading.active_count() == threads
         assert process.num_fds() == files
-        assert not any(worker.parked for worker in scheduler.workers)
+        assert not any(worker.parked for worker in scheduler._crew.workers)
     return counts, growth
 
 
