@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from functools import partial
 from itertools import product
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,11 +23,14 @@ from lazyflow_core import (
 )
 from lazyflow_core.blocks import choose_block_shape
 from lazyflow_core.errors import ExecuteError, RequestCancelledError, SetupError
+from lazyflow_core.foreign import cause_of
 from lazyflow_core.graph import SlotRequest
 from lazyflow_core.request import checkpoint, current_request
 
-from lazyflow_ops_cache.memory import Block, Packed, memory_manager, tick
+from lazyflow_ops_cache.memory import Block, memory_manager, tick
 from lazyflow_ops_cache.policy import CachePolicy, policy_of
+from lazyflow_ops_cache.saved_blocks import read_blocks, write_blocks
+from lazyflow_ops_cache.storage import Packed, Pixels, Spilled, SpillFile
 from lazyflow_ops_cache.store import BlockStore, Count, Key
 
 __all__ = ["OpBlockCache"]
@@ -36,8 +42,13 @@ Slices = tuple[slice, ...]
 #: Pixels of a block where nothing else is said: a cube of 64, or a square of 512.
 _USUAL_PIXELS: Final = 64**3
 
-#: Blocks that one request computes at a time: enough for all workers, few enough to bound the memory.
+#: Blocks that one request computes at a time: enough for all workers, few enough to bound the memory; and the
+#: part of the budget that they may take, where that is less.
 _MOST_IN_FLIGHT: Final = 64
+_SHARE_IN_FLIGHT: Final = 1 / 8
+
+#: What `OpBlockCache.storage` may be.
+_STORAGES: Final = ("memory", "compressed", "disk")
 
 
 #: Parts of at least so many bytes, with rows of at most so many, are copied row by row (measured:
@@ -56,9 +67,21 @@ def _check_block(block: tuple[Any, ...]) -> str | None:
 class _Plan(NamedTuple):
     """What a cache prepares when it is set up: how its image is divided, and where blocks are kept."""
 
+    meta: ArrayMeta
     grid: BlockGrid
     policy: CachePolicy
+    storage: str
     store: BlockStore[_BlockRequest]
+    #: Where blocks on disk are; None for other storages.
+    file: SpillFile | None
+    #: Whether requests are handed on as they are.
+    passes: bool
+    #: The version in which the frozen time began that it belongs to; None if it is not frozen.
+    frozen_since: int | None
+
+    def keeps_as(self, other: _Plan) -> bool:
+        """Whether the blocks of another plan are what this one would keep."""
+        return self[:4] == other[:4]
 
 
 class OpBlockCache(Operator):
@@ -74,22 +97,36 @@ class OpBlockCache(Operator):
     block : ParameterSlot[tuple]
         Shape of a block in pixels, one number per axis of ``image``; 0 for a whole axis. Empty: about 64³
         pixels (or one time point), made of whole preferred blocks of ``image``.
+    storage : ParameterSlot[str]
+        ``"memory"``, as they are; ``"compressed"``, packed in memory; ``"disk"``, packed in a file without a
+        name, with a copy in memory as long as there is room for it, so that none has to be computed twice.
+    frozen : ParameterSlot[bool]
+        While it is set nothing is computed, and nothing goes stale: blocks that are kept are given as they
+        are, others as 0, and `outdated` says where that is not what is upstream. When it ends, that is
+        announced.
+    bypass : ParameterSlot[bool]
+        Hand requests on as they are, and keep nothing new. Goes before ``frozen``.
 
     Outputs
     -------
     output : OutputSlot, the same as ``image``
         Prefers requests aligned to blocks.
+    outdated : OutputSlot[tuple]
+        Regions where a frozen cache gives what was upstream earlier, or 0 because somebody asked for what was
+        never computed; otherwise empty.
 
     Regions
     -------
     pull   ``roi`` needs all blocks that it touches, whole; nothing of those that are kept.
     push   a dirty ROI stays as it is, and drops the blocks it touches, for who begins after it. Another block
-           shape changes no pixel and drops everything, as does another meta.
+           shape or storage changes no pixel and drops everything, as does another meta. While it is frozen
+           nothing is announced; when that ends, all that went stale since, in whole blocks.
 
     Memory
     ------
     The blocks that are kept, within the budget of `memory_manager`; besides that up to 64 blocks per
-    request while they are computed and copied. A plugin may decide by the hook ``cache_policy``
+    request while they are computed and copied, fewer if they would take more than an eighth of the budget. A
+    plugin may decide by the hook ``cache_policy``
     that a cache keeps nothing, keeps its blocks compressed, or goes before or after others.
 
     Threading
@@ -99,7 +136,8 @@ class OpBlockCache(Operator):
     Raises
     ------
     SetupError
-        If ``block`` has another length than the image has axes, or the budget is given as what is no size.
+        If ``block`` has another length than the image has axes, the budget is given as what is no size, or
+        a frozen cache would lose its blocks to another ``block`` or ``storage``.
 
     Examples
     --------
@@ -113,7 +151,11 @@ class OpBlockCache(Operator):
 
     image = InputSlot(doc="what to keep")
     block = ParameterSlot(tuple, default=(), check=_check_block, doc="shape of a block; empty: chosen")
+    storage = ParameterSlot(str, default="memory", choices=_STORAGES, doc="where blocks are kept, and how")
+    frozen = ParameterSlot(bool, default=False, doc="give what is kept, and compute nothing")
+    bypass = ParameterSlot(bool, default=False, doc="hand requests on, and keep nothing new")
     output = OutputSlot()
+    outdated = OutputSlot(value=tuple, doc="where a frozen cache gives what is not upstream any more")
 
     def __init__(self, **slots: Any) -> None:
         #: How many blocks the stores of all plans kept so far. Guarded by the lock of the memory manager.
@@ -124,8 +166,14 @@ class OpBlockCache(Operator):
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of the blocks that are kept."""
+        """Bytes of memory of the blocks that are kept; of those on disk only of the copies in memory."""
         return self.plan.store.nbytes if self.plan else 0
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the blocks on disk."""
+        plan = self.plan
+        return plan.file.nbytes if plan and plan.file else 0
 
     @property
     def clean_blocks(self) -> list[Roi]:
@@ -138,30 +186,95 @@ class OpBlockCache(Operator):
         """How many blocks were computed and kept so far: more than there are means computed again."""
         return self._computed.number
 
+    def save(self, path: str | os.PathLike[str], *, fingerprint: str = "") -> int:
+        """Write the blocks that are clean to a file, and return how many there are.
+
+        The file is complete, or as it was before, whatever happens meanwhile.
+
+        Parameters
+        ----------
+        path
+            The file; what has the name is replaced.
+        fingerprint
+            What the blocks were computed from, as a text that `restore` compares: the name and date of a
+            file, the parameters. The cache cannot know it.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        with self.graph.snapshot():
+            plan, version = self.plan, self.graph.version
+            everything = (slice(None),) * plan.meta.ndim
+            blocks = ((key, block.data[everything]) for key, block in plan.store.clean_at(version))
+            return write_blocks(path, plan.meta, plan.grid, fingerprint, blocks)
+
+    def restore(self, path: str | os.PathLike[str], *, fingerprint: str = "") -> int:
+        """Keep the blocks in a file that `save` wrote, as far as there is room; return how many there were.
+
+        That they are what would be computed is for the caller to know.
+
+        Raises
+        ------
+        FormatError
+            If it is damaged, or has another shape, dtype, block shape or fingerprint.
+        StorageError
+            If it cannot be read.
+        """
+        with self.graph.snapshot():
+            plan, version = self.plan, self.graph.version
+            count = 0
+            for key, data in read_blocks(path, plan.meta, plan.grid, fingerprint):
+                checkpoint()
+                plan.store.restore(key, self._kept(plan, data), plan.policy.priority, version)
+                count += 1
+            return count
+
     # ----------------------------------------------------------------------------------- what the graph asks
 
     def setup_outputs(self) -> _Plan:
-        """Return the grid of blocks, and an empty store for them: of another meta none is kept."""
+        """Return the grid of blocks, and a store for them: of another meta none is kept."""
         meta = self.image.meta
         # A budget that is no size is refused here, not while computing.
         budget_bytes = memory_manager().budget_bytes
         grid = BlockGrid(meta.shape, self._block_shape(meta))
         policy = policy_of("cache.blocks", meta, budget_bytes)
+        storage = self.storage.value
+        if storage == "memory" and policy.compress:
+            storage = "compressed"
+        if meta.dtype.hasobject:
+            storage = "memory"  # only as long as the process knows where they are
         itemsize = meta.dtype.itemsize
         self.output.meta = meta.replace(
             preferred_block=grid.block,
             max_block=None,
             ram_per_pixel=max(meta.ram_per_pixel or 0, itemsize) + itemsize,
         )
-        return _Plan(grid, policy, BlockStore(memory_manager(), self._computed, self.graph))
+        passes = self.bypass.value or not policy.keep
+        frozen_since = self.graph.version if self.frozen.value and not passes else None
+        before: _Plan | None = self.plan
+        if before is not None and before[:4] == (meta, grid, policy, storage) and before.store.lease():
+            if frozen_since is not None and before.frozen_since is not None:
+                frozen_since = before.frozen_since
+            return before._replace(passes=passes, frozen_since=frozen_since)
+        if before is not None and before.frozen_since is not None and frozen_since and before.meta == meta:
+            raise SetupError(
+                "a frozen cache would lose its blocks to another shape of block or another storage; set "
+                "frozen to False first."
+            )
+        store = BlockStore[_BlockRequest](memory_manager(), self._computed, self.graph, self.name)
+        store.frozen_since = frozen_since
+        file = SpillFile() if storage == "disk" else None
+        return _Plan(meta, grid, policy, storage, store, file, passes, frozen_since)
 
     def drop(self, plan: _Plan) -> None:
-        """Free the blocks."""
-        plan.store.clear()
+        """Free the blocks, unless another plan has them, too."""
+        plan.store.release()
 
     def execute(self, slot: Any, roi: Roi, out: Array) -> None:
         plan, version = self.plan, self.graph.version
-        if not plan.policy.keep:
+        if plan.passes:
             self.image.read(roi, out=out)
             return
         blocks = plan.store.blocks
@@ -173,21 +286,42 @@ class OpBlockCache(Operator):
             else:
                 block.used = tick()
                 _copy(block.data[source], out[target])
+        if missing and plan.frozen_since is not None:
+            missing = self._without_frozen(plan, missing)
         if len(missing) == 1:
             self._fetch(plan, *missing[0])
         elif missing:
             self._fetch_all(plan, missing)
+
+    def compute_value(self, slot: Any) -> tuple[Roi, ...]:
+        plan = self.plan
+        if plan.frozen_since is None:
+            return ()
+        return tuple(self._box_of(plan, first, stop) for first, stop in plan.store.outdated)
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         plan = self.plan
         sides = plan.grid.block
         first = [a // side for a, side in zip(roi.start, sides, strict=True)]
         stop = [-(-b // side) for b, side in zip(roi.stop, sides, strict=True)]
+        if plan.frozen_since is not None:
+            plan.store.withhold(first, stop)
+            self.outdated.mark_dirty()
+            return
         plan.store.invalidate(first, stop)
         self.output.mark_dirty(roi)
 
     def propagate_change(self, parameter: Any) -> None:
-        """Another block shape changes no pixel."""
+        """Nothing changes a pixel but the end of a frozen time."""
+        plan = self.plan
+        if plan.store.frozen_since == plan.frozen_since:
+            return
+        self.outdated.mark_dirty()
+        if plan.frozen_since is not None:
+            plan.store.freeze(plan.frozen_since)
+            return
+        for first, stop in plan.store.thaw():
+            self.output.mark_dirty(self._box_of(plan, first, stop))
 
     # -------------------------------------------------------------------------------------------- the parts
 
@@ -211,6 +345,35 @@ class OpBlockCache(Operator):
             max(1, min(side or length, length)) for side, length in zip(block, meta.shape, strict=True)
         )
 
+    @staticmethod
+    def _box_of(plan: _Plan, first: Sequence[int], stop: Sequence[int]) -> Roi:
+        """Return the pixels of a box of the grid."""
+        start = [a * side for a, side in zip(first, plan.grid.block, strict=True)]
+        ends = [b * side for b, side in zip(stop, plan.grid.block, strict=True)]
+        return Roi(start, ends) & plan.meta.roi
+
+    def _without_frozen(
+        self, plan: _Plan, missing: list[tuple[Key, Slices, Array]]
+    ) -> list[tuple[Key, Slices, Array]]:
+        """Give 0 for what is missing in a frozen time; return all of it, if that time is over."""
+        rest = []
+        for part in missing:
+            key, _, target = part
+            if plan.store.misses(key, plan.frozen_since):
+                target[...] = np.zeros((), target.dtype)
+            else:
+                rest.append(part)
+        return rest
+
+    def _kept(self, plan: _Plan, data: Array) -> Pixels:
+        """Return the pixels of a block as they are to be kept: packed only where that makes them smaller."""
+        if plan.file is not None:
+            return Spilled.written(data, plan.file, plan.store.account, plan.policy.priority) or data
+        if plan.storage == "compressed":
+            packed = Packed(data)
+            return packed if packed.nbytes < data.nbytes else data
+        return data
+
     def _fetch_all(self, plan: _Plan, missing: list[tuple[Key, Slices, Array]]) -> None:
         """Compute several blocks at the same time and copy each into its place as soon as it is there."""
         fetched: list[Key] = []
@@ -229,9 +392,13 @@ class OpBlockCache(Operator):
         scheduler = self.graph.scheduler if current_request() is None else None
         # A request per asker and block around the one they share: it is this one that waits for the block, so
         # cancelling one asker leaves the block to the others.
-        pool = RequestPool[None](
-            _MOST_IN_FLIGHT, name=f"blocks of {self.name}", scheduler=scheduler, keep_results=False
+        affordable = (
+            memory_manager().budget_bytes
+            * _SHARE_IN_FLIGHT
+            / (plan.meta.dtype.itemsize * prod(plan.grid.block))
         )
+        most = max(self.graph.scheduler.worker_count, min(_MOST_IN_FLIGHT, int(affordable)))
+        pool = RequestPool[None](most, name=f"blocks of {self.name}", scheduler=scheduler, keep_results=False)
         try:
             with pool:
                 for part in missing:
@@ -321,18 +488,32 @@ class _BlockRequest(SlotRequest):
 
     def _compute(self, out: Any) -> Array:
         plan = self._plan
-        if self._cache.plan is not plan:
+        current = self._cache.plan
+        if current is None or current.store is not plan.store:
             # The version it was made in is gone, and its plan: of the grid of another one nobody wants it.
             return np.empty(0)
-        # An array of its own: what the input returns could be a view of something larger.
-        data = super()._compute(np.empty(self.roi.shape, self.slot.meta.dtype))
-        checkpoint()  # what a cancelled request leaves need not be complete
-        packed = Packed(data) if plan.policy.compress else data
-        self._span = plan.store.keep(
-            self._key, self, min(packed, data, key=_nbytes), plan.policy.priority, self._cache.graph.version
-        )
+        nbytes = self.roi.size * self.slot.meta.dtype.itemsize
+        with memory_manager().reserved(nbytes):
+            data = self._pixels()
+            checkpoint()  # what a cancelled request leaves need not be complete
+            kept = self._cache._kept(plan, data)
+        version = self._cache.graph.version
+        self._span = plan.store.keep(self._key, self, kept, plan.policy.priority, version)
         return data
 
+    def _pixels(self) -> Array:
+        """Return the pixels of the block; where there is no memory for it, after caches gave theirs back."""
+        try:
+            return self._read()
+        except MemoryError:
+            pass
+        except ExecuteError as error:
+            if not isinstance(cause_of(error), MemoryError):
+                raise
+        # Outside of the clause, so that what failed is let go before it is tried again.
+        memory_manager().ledger.relieve()
+        return self._read()
 
-def _nbytes(kept: Array | Packed) -> int:
-    return kept.nbytes
+    def _read(self) -> Array:
+        # An array of its own: what the input returns could be a view of something larger.
+        return super()._compute(np.empty(self.roi.shape, self.slot.meta.dtype))

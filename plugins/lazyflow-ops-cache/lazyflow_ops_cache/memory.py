@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from lazyflow_core.utility import BUDGET_VARIABLE, Holding, MemoryLedger, format_bytes, memory_ledger, tick
+from lazyflow_core.utility import (
+    BUDGET_VARIABLE,
+    Account,
+    Holding,
+    MemoryLedger,
+    format_bytes,
+    memory_ledger,
+    tick,
+)
 
-__all__ = ["BUDGET_VARIABLE", "Block", "MemoryManager", "Packed", "memory_manager", "tick"]
+from lazyflow_ops_cache.storage import Pixels
+
+__all__ = ["BUDGET_VARIABLE", "Block", "MemoryManager", "memory_manager", "tick"]
 
 
 class Block(Holding):
@@ -20,8 +27,9 @@ class Block(Holding):
     Attributes
     ----------
     data
-        Its pixels, an array or `Packed`; not changed by anybody. Readers hold it by reference and copy from
-        it without any lock, so it lives until the last of them is done, whoever evicts the block meanwhile.
+        Its pixels, an array or what `storage` makes of one; not changed by anybody. Readers hold it by
+        reference and copy from it without any lock, so it lives until the last of them is done, whoever
+        evicts the block meanwhile.
     key
         Where it is in its cache.
     since, until
@@ -33,7 +41,7 @@ class Block(Holding):
 
     def __init__(
         self,
-        data: npt.NDArray[Any] | Packed,
+        data: Pixels,
         key: tuple[int, ...],
         evict: Callable[[Block], None],
         priority: int = 0,
@@ -44,26 +52,6 @@ class Block(Holding):
         self.until: int | None = None
         self.data = data
         self.key = key
-
-
-class Packed:
-    """The pixels of a block, compressed; indexing it unpacks all of it."""
-
-    __slots__ = ("_bytes", "_dtype", "_plain_bytes", "_shape")
-
-    def __init__(self, data: npt.NDArray[Any]) -> None:
-        self._bytes = zlib.compress(data.tobytes(), level=1)  # the fastest; the others gain little
-        self._dtype, self._shape, self._plain_bytes = data.dtype, data.shape, data.nbytes
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are kept."""
-        return len(self._bytes)
-
-    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
-        plain = zlib.decompress(self._bytes, bufsize=self._plain_bytes)
-        whole: npt.NDArray[Any] = np.frombuffer(plain, self._dtype)
-        return whole.reshape(self._shape)[key]
 
 
 class MemoryManager:
@@ -114,25 +102,16 @@ class MemoryManager:
         used = f"{account.holdings} blocks, {format_bytes(account.used_bytes)}"
         return f"{used} of {format_bytes(ledger.budget_bytes)}; {account.given_back} evicted so far"
 
-    def keep(self, block: Block) -> list[Holding]:
-        """Count a new block, evict what is too much, and return that. The caller holds the lock.
+    def part(self, name: str) -> Account:
+        """Return an account for the blocks of one cache, which count here, too.
 
-        A block that is larger than the budget is evicted itself: its reader has it by reference.
+        A block that is larger than the budget is given back at once: its reader has it by reference.
         """
-        return self._account.keep(block)
+        return self._account.part(name)
 
-    def demote(self, block: Block) -> None:
-        """Let a block be evicted as its priority says that it has now. The caller holds the lock."""
-        self._account.forget(block)
-        self._account.keep(block)  # there was room for it
-
-    def forget(self, block: Block) -> None:
-        """Count a block no more. The caller holds the lock."""
-        self._account.forget(block)
-
-    def abandon(self, nbytes: int, blocks: int) -> None:
-        """Count blocks no more that have gone with their cache. Takes no lock."""
-        self._account.abandon(nbytes, blocks)
+    def reserved(self, nbytes: int) -> AbstractContextManager[None]:
+        """Count the bytes of a block as long as it is computed."""
+        return self.ledger.account("cache.computing").reserved(nbytes)
 
 
 _process_manager: Final = MemoryManager()

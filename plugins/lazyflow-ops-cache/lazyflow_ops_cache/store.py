@@ -10,10 +10,10 @@ from itertools import product
 from math import prod
 from typing import Any, Generic, TypeVar
 
-import numpy.typing as npt
 from lazyflow_core import Roi, StaleBoxes
 
-from lazyflow_ops_cache.memory import Block, MemoryManager, Packed
+from lazyflow_ops_cache.memory import Block, MemoryManager
+from lazyflow_ops_cache.storage import Pixels, Spilled
 
 __all__ = ["BlockStore", "Count", "Key"]
 
@@ -49,7 +49,10 @@ class _Claim(Generic[C]):
 
 
 class BlockStore(Generic[C]):
-    """The clean blocks of one plan of a cache, and the claims on those that are being computed.
+    """The clean blocks of a cache, and the claims on those that are being computed.
+
+    Plans that follow each other share it as long as they keep the same blocks in the same way: each has a
+    *lease*, and with the last one the blocks go.
 
     A *claim* is the right of one computer to be joined by others who want the same block in a version in
     which it holds. There is at most one per block and version. Dirt ends what a claim holds for, so whoever
@@ -63,10 +66,17 @@ class BlockStore(Generic[C]):
         Counts the blocks that were kept, of several stores that follow each other.
     graph
         Whose versions these are; None where there is one version only.
+    name
+        What it is called in reports.
     """
 
-    def __init__(self, manager: MemoryManager, kept: Count | None = None, graph: Any = None) -> None:
+    def __init__(
+        self, manager: MemoryManager, kept: Count | None = None, graph: Any = None, name: str = "blocks"
+    ) -> None:
         self._manager = manager
+        #: What the blocks count in.
+        self.account = manager.part(name)
+        self._leases = 1
         self._kept = Count() if kept is None else kept
         #: Which blocks, as boxes of the grid, went stale when.
         self._stale = None if graph is None else StaleBoxes(graph, self._forget_old)
@@ -82,14 +92,35 @@ class BlockStore(Generic[C]):
         self._needed_by: frozenset[int] = frozenset()
         #: Who computes a block now.
         self._claims: dict[Key, list[_Claim[C]]] = {}
-        #: Bytes and number of all blocks.
+        #: Bytes and number of all blocks that count in the ledger.
         self._nbytes = 0
         self._count = 0
+        #: The frozen time that is now: the version it began in; None where nothing is frozen. Guarded by the
+        #: lock, as what follows.
+        self.frozen_since: int | None = None
+        #: Boxes of the grid that went stale in it, and the keys of blocks that somebody missed.
+        self._withheld: list[tuple[Sequence[int], Sequence[int]]] = []
+        self._missed: set[Key] = set()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the blocks, also of those that are kept for older executions only."""
-        return self._nbytes
+        """Bytes of memory of the blocks, also of those that are kept for older executions only."""
+        return self.account.used_bytes
+
+    def lease(self) -> bool:
+        """Let one more plan use it; False if it was cleared with the last one."""
+        with self._manager.lock:
+            if self._leases:
+                self._leases += 1
+            return self._leases > 0
+
+    def release(self) -> None:
+        """End the lease of a plan; with the last one all blocks go."""
+        with self._manager.lock:
+            self._leases -= 1
+            if self._leases:
+                return
+        self.clear()
 
     @property
     def computed(self) -> int:
@@ -110,29 +141,93 @@ class BlockStore(Generic[C]):
             claims.append(_Claim(claimant, *self._span(key, version)))
             return claimant
 
-    def keep(
-        self, key: Key, claimant: C, data: npt.NDArray[Any] | Packed, priority: int = 0, version: int = 0
-    ) -> Span:
+    def keep(self, key: Key, claimant: C, data: Pixels, priority: int = 0, version: int = 0) -> Span:
         """Keep a block of a version, unless the claim was given up; return in which versions it holds."""
         with self._manager.lock:
             since, until = span = self._span(key, version)
             claims = self._claims.get(key, ())
             if not any(claim.who is claimant for claim in claims):
                 return span
-            block = Block(data, key, self._forget, priority, since)
             self._end_claim(key, claimant)
-            if until is not None:
-                self._put_aside(block, until)
-            elif key in self.blocks:
+            if until is None and key in self.blocks:
                 return span  # somebody else was as fast
-            else:
-                self.blocks[key] = block
-            self._nbytes += block.nbytes
-            self._count += 1
             self._kept.number += 1
-            evicted = self._manager.keep(block)
+            evicted = self._enter(Block(data, key, self._forget, priority, since), until)
         del evicted
         return span
+
+    def restore(self, key: Key, data: Pixels, priority: int, version: int) -> bool:
+        """Keep a block that was computed in another process; return whether it is one of now."""
+        with self._manager.lock:
+            since, until = self._span(key, version)
+            if until is not None or key in self.blocks or not self._leases:
+                return False
+            evicted = self._enter(Block(data, key, self._forget, priority, since), None)
+        del evicted
+        return True
+
+    def _enter(self, block: Block, until: int | None) -> list[Any]:
+        """Keep a block; return what was given back for it."""
+        if until is not None:
+            self._put_aside(block, until)
+        else:
+            self.blocks[block.key] = block
+        if isinstance(block.data, Spilled):
+            return []  # only its copy in memory counts
+        self._nbytes += block.nbytes
+        self._count += 1
+        return self.account.keep(block)
+
+    def clean_at(self, version: int) -> list[tuple[Key, Block]]:
+        """Return the blocks that hold in a version, in the order of their keys."""
+        with self._manager.lock:
+            kept = [
+                (block.key, block)
+                for block in self._all()
+                if _holds(block.since, block.until, version)
+                and block.since >= self._span(block.key, version)[0]
+            ]
+        return sorted(kept, key=lambda item: item[0])
+
+    def freeze(self, since: int) -> None:
+        """Begin a frozen time, if it is another one than now: from now on stale blocks stay."""
+        with self._manager.lock:
+            self.frozen_since = since
+
+    def misses(self, key: Key, frozen_since: int | None) -> bool:
+        """Note that somebody in a frozen time misses a block; False if that time is over."""
+        with self._manager.lock:
+            if self.frozen_since != frozen_since:
+                return False
+            self._missed.add(key)
+            return True
+
+    def withhold(self, first: Sequence[int], stop: Sequence[int]) -> None:
+        """Let the blocks in a box of the grid stay although they are stale, until the frozen time is over.
+
+        What is computed of them by anybody is told apart by versions as always.
+        """
+        with self._manager.lock:
+            self._note_stale(first, stop)
+            self._withheld.append((tuple(first), tuple(stop)))
+
+    @property
+    def outdated(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        """Boxes of the grid where what a frozen cache gives is not what is upstream."""
+        with self._manager.lock:
+            one = [(key, tuple(k + 1 for k in key)) for key in sorted(self._missed)]
+            return [*self._withheld, *one]
+
+    def thaw(self) -> list[tuple[Sequence[int], Sequence[int]]]:
+        """End the frozen time; return the boxes of the grid that are stale now."""
+        with self._manager.lock:
+            boxes = self.outdated
+            for first, stop in self._withheld:
+                self.invalidate(first, stop)
+            self.frozen_since = None
+            self._withheld.clear()
+            self._missed.clear()
+            return boxes
 
     def give_up(self, key: Key, claimant: C) -> None:
         """End the claim of somebody who is done with the block, if it still stands."""
@@ -147,26 +242,38 @@ class BlockStore(Generic[C]):
         """
         dropped: list[Block | None] = []
         with self._manager.lock:
-            version, is_needed = 0, False
-            if self._stale is not None:
-                version, is_needed = self._stale.add(Roi(first, stop)), self._stale.is_seen_before
+            version = self._note_stale(first, stop)
+            is_needed = self._stale is not None and self._stale.is_seen_before
             for key in list(self._keys_in(first, stop)):
-                for claim in self._claims.get(key, ()):
-                    if claim.until is None:
-                        claim.until = version
                 block = self.blocks.get(key)
                 if block is None:
                     continue
                 if is_needed:
                     del self.blocks[key]
                     self._put_aside(block, version)
-                    self._manager.demote(block)
+                    self._demote(block)
                 else:
                     dropped.append(self._drop(block))
-            if self._stale is None:
-                for key in list(self._keys_in(first, stop)):
-                    del self._claims[key]
         del dropped
+
+    def _note_stale(self, first: Sequence[int], stop: Sequence[int]) -> int:
+        """Let what is computed in a box hold no longer than until now; return the version that is now."""
+        version = 0 if self._stale is None else self._stale.add(Roi(first, stop))
+        for key in list(self._keys_in(first, stop)):
+            if self._stale is None:
+                self._claims.pop(key, None)
+            for claim in self._claims.get(key, ()):
+                if claim.until is None:
+                    claim.until = version
+        return version
+
+    def _demote(self, block: Block) -> None:
+        """Let a block be given back as its priority says that it has now."""
+        if isinstance(block.data, Spilled):
+            block.data.cool()
+        elif block.account is not None:
+            self.account.forget(block)
+            self.account.keep(block)  # there was room for it
 
     def clear(self) -> None:
         """Drop all blocks and end all claims."""
@@ -198,7 +305,7 @@ class BlockStore(Generic[C]):
             self._unsorted = []
             needed_by, dropped = set(self._needed_by), []
             for block in candidates:
-                if block.account is None:
+                if block not in self._old.get(block.key, ()):
                     continue  # evicted meanwhile
                 user = next((v for v in left if _holds(block.since, block.until, v)), None)
                 if user is None:
@@ -225,7 +332,7 @@ class BlockStore(Generic[C]):
     def _drop(self, block: Block) -> Block:
         """Forget a block; return it, so that it is freed outside the lock."""
         self._forget(block)
-        self._manager.forget(block)
+        self.account.forget(block)
         return block
 
     def _forget(self, block: Block) -> None:
@@ -238,8 +345,9 @@ class BlockStore(Generic[C]):
                 self._old[key] = others
             else:
                 self._old.pop(key, None)
-        self._nbytes -= block.nbytes
-        self._count -= 1
+        if not isinstance(block.data, Spilled):
+            self._nbytes -= block.nbytes
+            self._count -= 1
 
     def _end_claim(self, key: Key, claimant: C) -> None:
         claims = [claim for claim in self._claims.get(key, ()) if claim.who is not claimant]
@@ -250,7 +358,7 @@ class BlockStore(Generic[C]):
 
     def __del__(self) -> None:
         if self._count:
-            self._manager.abandon(self._nbytes, self._count)
+            self.account.abandon(self._nbytes, self._count)
 
 
 #: Priority of blocks that are kept for older executions.

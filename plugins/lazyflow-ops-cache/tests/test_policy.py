@@ -51,7 +51,7 @@ def test_plugins_are_asked_once_when_a_cache_is_set_up_and_never_per_block(answe
     _, cache = make(graph)
     for _ in range(3):
         cache.output.read()
-    assert answer.asked == [("cache.blocks", (64, 64), 12345)]
+    assert answer.asked == [("cache.blocks", (64, 64), memory_manager().budget_bytes)]
 
 
 def test_a_cache_that_is_to_keep_nothing_hands_requests_on_as_they_are(answer, graph):
