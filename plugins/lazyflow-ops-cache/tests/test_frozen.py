@@ -8,6 +8,7 @@ from lazyflow_core.errors import SetupError
 from lazyflow_core.request import RequestEvent
 
 from lazyflow_ops_cache.block_cache import OpBlockCache
+from lazyflow_ops_cache.store import BlockStore
 
 SHAPE = (4, 8, 12)
 
@@ -188,3 +189,56 @@ def test_what_is_computed_of_new_pixels_in_a_frozen_time_is_not_given_to_who_beg
         assert np.array_equal(cache.output.read(first), pixels[first.slicing] + 7)
         frozen.close()
         before.close()
+
+
+def withhold_without_noting(self, first, stop):
+    with self._manager.lock:
+        self._withheld.append((tuple(first), tuple(stop)))
+
+
+def misses_for_ever(self, key, frozen_since):
+    self._missed.add(key)
+    return True
+
+
+def thaw_without_dropping(self):
+    boxes = self.outdated
+    self.frozen_since = None
+    self._withheld.clear()
+    return boxes
+
+
+PLANTED = {
+    "stale boxes that are not noted": (
+        "withhold",
+        withhold_without_noting,
+        test_what_is_computed_of_new_pixels_in_a_frozen_time_is_not_given_to_who_began_before,
+        True,
+    ),
+    "late readers that get 0": (
+        "misses",
+        misses_for_ever,
+        test_who_began_in_a_frozen_time_and_asks_after_it_gets_pixels_that_others_may_keep,
+        True,
+    ),
+    "misses that are not announced": (
+        "misses",
+        lambda self, key, frozen_since: self.frozen_since == frozen_since,
+        test_what_was_never_computed_is_zero_and_announced_when_the_frozen_time_ends,
+        False,
+    ),
+    "stale blocks that stay": (
+        "thaw",
+        thaw_without_dropping,
+        test_a_frozen_cache_gives_old_blocks_computes_nothing_and_tells_what_is_outdated,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(fault, scheduler, monkeypatch):
+    name, planted, test, takes_scheduler = PLANTED[fault]
+    monkeypatch.setattr(BlockStore, name, planted)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        test(*[scheduler][: int(takes_scheduler)])
