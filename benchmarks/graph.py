@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import random
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -207,6 +208,32 @@ def building() -> None:
     row("bytes per such operator", size / number, 3000, "B")
 
 
+def connecting() -> None:
+    """Connect operators that are there and have nothing yet, in every order."""
+    length = 100
+    pairs = list(itertools.pairwise(range(length)))
+    mixed = random.Random(0).sample(pairs, len(pairs))
+
+    def connected(order: Iterable[tuple[int, int]]) -> None:
+        graph = Graph()
+        operators = [OpNothing(graph=graph) for _ in range(length)]
+        for before, behind in order:
+            operators[behind].image.connect(operators[before].output)
+
+    t = measure(
+        {
+            "made": lambda: connected(()),
+            "along": lambda: connected(pairs),
+            "against": lambda: connected(reversed(pairs)),
+            "mixed": lambda: connected(mixed),
+        },
+        seconds=4,
+    )
+    for order, what in (("along", "from its beginning"), ("against", "from its end"), ("mixed", "at random")):
+        price = (t[order] - t["made"]) / len(pairs) * 1e6
+        row(f"connect a chain of {length} {what}, per operator", price, 25)
+
+
 def large() -> None:
     """A volume of 2⁴⁰ pixels through ten operators."""
     block = Roi((10_000, 5_000, 5_000), (10_064, 5_064, 5_064))
@@ -282,5 +309,6 @@ if __name__ == "__main__":
     hops()
     changes()
     building()
+    connecting()
     large()
     layers()

@@ -193,8 +193,7 @@ class Graph:
     def close(self) -> None:
         """Close all operators, cancel what is being computed, and wait for its end."""
         with self._change() as setup:
-            for operator in reversed(self._operators):
-                setup.close(operator)
+            setup.close(*self._operators)
         # Those that begin now find nothing.
         for request in list(self._running):
             request.cancel()

@@ -24,7 +24,7 @@ from lazyflow_core.foreign import logged, text_of
 from lazyflow_core.graph.arrays import ArraySlot
 from lazyflow_core.graph.cells import MISSING
 from lazyflow_core.graph.multi import MultiSlot, leaves, singles
-from lazyflow_core.graph.order import raise_ranks
+from lazyflow_core.graph.order import new_ranks
 from lazyflow_core.graph.pull import AssignedArray, reason
 from lazyflow_core.graph.push import Walk, fitting
 from lazyflow_core.graph.values import Parameter, ValueOutput
@@ -251,7 +251,7 @@ class Setup:
             return
         _check_open(slot)
         _check_open(upstream)
-        raise_ranks(upstream, slot)
+        self._make_room(upstream, slot)
         self._detach(slot)
         self.set(slot, "_upstream", upstream)
         self.set(upstream, "_downstream", (*upstream._downstream, slot))
@@ -260,7 +260,8 @@ class Setup:
 
     def disconnect(self, slot: Slot) -> None:
         """Let ``slot`` take from nowhere; a parameter falls back to its default."""
-        self._detach(slot)
+        if self._detach(slot):
+            self._note_computed(slot)
         slot._let_go(self)
 
     def assign_array(self, slot: Input, source: AssignedArray) -> None:
@@ -335,7 +336,7 @@ class Setup:
         element = multi._make_element()
         element._container = multi
         element._born = self._number
-        element.rank = 0 if multi.feeds_operator else multi.operator.rank
+        element.rank = multi.operator.rank - 1 if multi.feeds_operator else multi.operator.rank
         elements = multi._elements
         self._set_elements(multi, (*elements[:index], element, *elements[index:]), index, "inserted")
         self._note_computed(element)
@@ -368,23 +369,30 @@ class Setup:
         if slot.operator not in self._born:
             self._dirty.append((slot, roi))
 
-    def close(self, operator: Operator) -> None:
-        """Take an operator with its children out of the graph; what it fed becomes unready."""
-        if operator._closed:
-            return
-        for child in reversed(operator._operators):
-            self.close(child)
-        for slot in operator.slots.values():
-            for each in (slot, *leaves([slot])):
-                for follower in each._downstream:
-                    self.disconnect(follower)
-                self.disconnect(each)
-        siblings = operator.graph if operator.parent is None else operator.parent
-        self.set(siblings, "_operators", _without(siblings._operators, operator))
-        self.set(operator, "_closed", True)
-        self.set(operator, "is_set_up", False)
-        self._plan(operator, None)
-        self._closed.append(operator)
+    def close(self, *operators: Operator) -> None:
+        """Take operators with their children out of the graph; what they fed becomes unready."""
+        family = [operator for operator in operators if not operator._closed]
+        for operator in family:
+            family += operator._operators
+            # What goes in, first: an output that loses what it was connected to counts as computed by its
+            # operator, and that must not depend on it.
+            for slot in operator.slots.values():
+                if slot.feeds_operator:
+                    for each in (slot, *leaves([slot])):
+                        self.disconnect(each)
+        for operator in reversed(family):
+            for slot in operator.slots.values():
+                for each in (slot, *leaves([slot])):
+                    for follower in each._downstream:
+                        self.disconnect(follower)
+                    if not each.feeds_operator:
+                        self.disconnect(each)
+            siblings = operator.graph if operator.parent is None else operator.parent
+            self.set(siblings, "_operators", _without(siblings._operators, operator))
+            self.set(operator, "_closed", True)
+            self.set(operator, "is_set_up", False)
+            self._plan(operator, None)
+            self._closed.append(operator)
 
     def call_after(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         """Call a function when subscribers have been called; not if what is done here is undone."""
@@ -398,7 +406,10 @@ class Setup:
         """Let an operator set up its outputs again, before the end."""
         if operator not in self._affected:
             self._affected.add(operator)
-            heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
+            self._enqueue(operator)
+
+    def _enqueue(self, operator: Operator) -> None:
+        heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
 
     # -------------------------------------------------------------------------------------------- the end
 
@@ -407,10 +418,10 @@ class Setup:
         __tracebackhide__ = True
         while self._heap:
             rank, _, operator = heapq.heappop(self._heap)
+            if rank != operator.rank or operator not in self._affected:
+                continue  # it was moved in the order meanwhile, and stands here once more
             self._affected.discard(operator)
-            if rank < operator.rank:
-                self.affect(operator)  # it was connected further downstream meanwhile
-            elif not operator._closed:
+            if not operator._closed:
                 self._set_up(operator)
         self.is_walking = True
         for slot in self._changed:
@@ -475,7 +486,10 @@ class Setup:
         while len(self._undo) > length:
             target, attribute, before, earlier = self._undo.pop()
             setattr(target, attribute, before)
-            if type(before) is tuple:
+            if attribute == "rank":
+                if target in self._affected:
+                    self._enqueue(target)
+            elif type(before) is tuple:
                 if earlier < 0:
                     self._noted.pop((id(target), attribute), None)
                 else:
@@ -550,25 +564,40 @@ class Setup:
 
     # -------------------------------------------------------------------------------------------- the parts
 
-    def _detach(self, slot: Slot) -> None:
+    def _detach(self, slot: Slot) -> bool:
+        """Take a slot away from its upstream; return whether there was one."""
         upstream = slot._upstream
-        if upstream is not None:
-            self.set(upstream, "_downstream", _without(upstream._downstream, slot))
-            self.set(slot, "_upstream", None)
-            self._note_computed(slot)
+        if upstream is None:
+            return False
+        self.set(upstream, "_downstream", _without(upstream._downstream, slot))
+        self.set(slot, "_upstream", None)
+        return True
 
     def _note_computed(self, slot: Slot) -> None:
         """Keep `Operator.computed`: the outputs, those in lists included, that are not connected."""
+        __tracebackhide__ = True
         if slot.feeds_operator or slot.level:
             return
         operator = slot.operator
         computed = operator.computed
-        is_computed = slot._upstream is None
-        self.set(operator, "computed", (*computed, slot) if is_computed else _without(computed, slot))
-        if slot._upstream is None and slot.rank < operator.rank:
-            slot.rank = operator.rank
-            for follower in slot._downstream:
-                raise_ranks(slot, follower)
+        if slot._upstream is None:
+            self._make_room(operator, slot)
+            self.set(operator, "computed", (*computed, slot))
+        else:
+            self.set(operator, "computed", _without(computed, slot))
+
+    def _make_room(self, before: Slot | Operator, slot: Slot) -> None:
+        """Change the order of the graph so that ``slot`` can come behind what it is to depend on."""
+        __tracebackhide__ = True
+        for target, rank in new_ranks(before, slot).items():
+            self._set_rank(target, rank)
+
+    def _set_rank(self, target: Slot | Operator, rank: int) -> None:
+        """As `set`; only changes read ranks, so they are not noted for executions."""
+        self._undo.append((target, "rank", target.rank, -1))
+        target.rank = rank
+        if target in self._affected:
+            self._enqueue(cast("Operator", target))
 
     def _note_readiness(self, multi: MultiSlot[Any] | None) -> None:
         while multi is not None:

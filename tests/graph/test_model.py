@@ -481,21 +481,16 @@ TestSeeded.settings = QUICK
 # ---------------------------------------------------------------------------------------------- has it teeth?
 
 
-def ranks_without_restoring(upstream, slot):
-    """As `raise_ranks`, but forgetting to take back what a refused connection had raised."""
-    pending = [(slot, upstream.rank)]
-    while pending:
-        changed, rank = pending.pop()
-        if rank <= changed.rank:
-            continue
-        if changed is upstream:
+def ranks_of_slots_only(upstream, slot):
+    """As `new_ranks`, but what is behind operators stays where it is."""
+    ranks, pending = {}, [slot]
+    for each in pending:
+        if each is upstream:
             raise ConnectError("a circle")
-        changed.rank = rank
-        pending += [(follower, rank) for follower in changed.downstream]
-        operator = changed.operator
-        if changed.feeds_operator and rank >= operator.rank:
-            operator.rank = rank + 1
-            pending += [(output, operator.rank) for output in operator.computed]
+        if each.rank < upstream.rank:
+            ranks[each] = upstream.rank
+            pending += each.downstream
+    return ranks
 
 
 def keep_what_failed(self):
@@ -536,7 +531,7 @@ def keep_nothing(self, mark):
 
 
 MUTANTS = {
-    "half raised ranks": (setup, "raise_ranks", ranks_without_restoring),
+    "half raised ranks": (setup, "new_ranks", ranks_of_slots_only),
     "a rollback that keeps what failed": (setup.Setup, "roll_back", keep_what_failed),
     "a block that keeps what was given up": (setup.Setup, "roll_back_to", lambda self, mark: None),
     "a block whose changes are not taken back with what is around it": (setup.Setup, "keep", keep_nothing),
