@@ -6,5 +6,6 @@ imported from here.
 
 from lazyflow_ops_learning.forest import Forest
 from lazyflow_ops_learning.forest_file import load_forest, save_forest
+from lazyflow_ops_learning.training import train_forest
 
-__all__ = ["Forest", "load_forest", "save_forest"]
+__all__ = ["Forest", "load_forest", "save_forest", "train_forest"]

@@ -1,9 +1,9 @@
-"""The native predictor, called through ctypes, which releases the GIL; where it was built."""
+"""The native predictor and trainer, called through ctypes, which releases the GIL; where it was built."""
 
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int32, c_int64, c_uint64, c_void_p, memmove
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,20 +13,24 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.request import run_stoppable
 
+from lazyflow_ops_learning.numpy_trainer import Growing, Samples, Tree
+
 if TYPE_CHECKING:
     from lazyflow_ops_learning.forest import Forest
 
-__all__ = ["NativeLibrary", "native_predictor", "why_not_native"]
+__all__ = ["NativeLibrary", "native_library", "why_not_native"]
 
 Array = npt.NDArray[Any]
 
-_ABI: Final = 1
+_ABI: Final = 2
 #: The structure ``LlNode`` of ``native/forest.h``.
 _NODE: Final = np.dtype(
     [("threshold", "f4"), ("child", "u4"), ("row", "u4"), ("feature", "u2"), ("unused", "u2")]
 )
 #: Samples and trees that take less than 20 ms, by far, on any machine.
 _BRIEF: Final = 4_000_000
+#: Samples times features tried per split of a tree that is grown in less than 20 ms, by far.
+_BRIEF_TREE: Final = 20_000
 
 
 class _Forest(Structure):
@@ -38,6 +42,50 @@ class _Forest(Structure):
         ("shares", c_void_p),
         ("trees", c_int64),
         ("classes", c_int64),
+    )
+
+
+class _Samples(Structure):
+    """The structure ``LlSamples`` of ``native/forest.h``."""
+
+    _fields_ = (
+        ("codes", c_void_p),
+        ("labels", c_void_p),
+        ("stride", c_int64),
+        ("samples", c_int64),
+        ("features", c_int64),
+        ("classes", c_int64),
+        ("codes_end", c_int64),
+        ("wide", c_int32),
+    )
+
+
+class _Growing(Structure):
+    """The structure ``LlGrowing`` of ``native/forest.h``."""
+
+    _fields_ = (
+        ("seed", c_uint64),
+        ("features_per_split", c_int64),
+        ("smallest_leaf", c_int64),
+        ("class_weights", c_void_p),
+        ("votes", c_void_p),
+        ("bootstrap", c_int32),
+    )
+
+
+class _Tree(Structure):
+    """The structure ``LlTree`` of ``native/forest.h``."""
+
+    _fields_ = (
+        ("nodes", c_int64),
+        ("feature", c_void_p),
+        ("cut", c_void_p),
+        ("child", c_void_p),
+        ("label", c_void_p),
+        ("mixed", c_int64),
+        ("mixed_node", c_void_p),
+        ("mixed_drawn", c_void_p),
+        ("importance", c_void_p),
     )
 
 
@@ -72,6 +120,12 @@ class NativeLibrary:
         self._predict = getattr(loaded, f"ll_predict_{self.isa}")
         self._predict.argtypes = [POINTER(_Forest), c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p]
         self._predict.restype = c_int
+        self._grow = getattr(loaded, f"ll_grow_{self.isa}")
+        self._grow.argtypes = [POINTER(_Samples), POINTER(_Growing), c_uint64, POINTER(_Tree), c_void_p]
+        self._grow.restype = c_int
+        self._free_tree = loaded.ll_free_tree
+        self._free_tree.argtypes = [POINTER(_Tree)]
+        self._free_tree.restype = None
         #: A forest's nodes side by side, made when it is first asked.
         self._nodes: WeakKeyDictionary[Forest, Array] = WeakKeyDictionary()
 
@@ -113,6 +167,57 @@ class NativeLibrary:
         if target is not out:
             out[...] = target
 
+    def grow(self, samples: Samples, how: Growing, tree: int) -> Tree:
+        """Return the tree of that number; the same as `grow_by_numpy`."""
+        codes, importance = samples.codes, np.zeros(len(samples.codes))
+        assert codes.strides[1] == codes.itemsize
+        assert samples.labels.flags.c_contiguous
+        described = _Samples(
+            codes.ctypes.data,
+            samples.labels.ctypes.data,
+            codes.strides[0] // codes.itemsize,
+            codes.shape[1],
+            codes.shape[0],
+            samples.class_count,
+            samples.codes_end,
+            codes.itemsize > 1,
+        )
+        growing = _Growing(
+            how.seed,
+            how.features_per_split,
+            how.smallest_leaf,
+            how.class_weights.ctypes.data,
+            None if how.votes is None else how.votes.ctypes.data,
+            how.bootstrap,
+        )
+        grown = _Tree(importance=importance.ctypes.data)
+        try:
+            failed = run_stoppable(
+                lambda stop: self._grow(byref(described), byref(growing), tree, byref(grown), stop),
+                is_brief=codes.shape[1] * how.features_per_split < _BRIEF_TREE,
+            )
+            if failed > 1:
+                raise MemoryError("the native trainer found no memory for its lists")
+            nodes, mixed, classes = grown.nodes, grown.mixed, samples.class_count
+            return Tree(
+                _copied(grown.feature, nodes, "u2"),
+                _copied(grown.cut, nodes, "u2"),
+                _copied(grown.child, nodes, "u4"),
+                _copied(grown.label, nodes, "u1"),
+                _copied(grown.mixed_node, mixed, "u4"),
+                _copied(grown.mixed_drawn, mixed * classes, "u4").reshape(mixed, classes),
+                importance,
+            )
+        finally:
+            self._free_tree(byref(grown))
+
+
+def _copied(address: int | None, count: int, dtype: str) -> Array:
+    array = np.empty(count, dtype)
+    if address is not None:
+        memmove(array.ctypes.data, address, array.nbytes)
+    return array
+
 
 def _packed(forest: Forest) -> Array:
     nodes = np.zeros(len(forest.child), _NODE)
@@ -130,13 +235,13 @@ def _loaded() -> NativeLibrary | str:
         return str(error)
 
 
-def native_predictor() -> NativeLibrary | None:
-    """Return the native predictor; None where there is none."""
+def native_library() -> NativeLibrary | None:
+    """Return the native library; None where there is none."""
     loaded = _loaded()
     return None if isinstance(loaded, str) else loaded
 
 
 def why_not_native() -> str:
-    """Return why there is no native predictor; empty where there is one."""
+    """Return why there is no native library; empty where there is one."""
     loaded = _loaded()
     return loaded if isinstance(loaded, str) else ""

@@ -12,15 +12,15 @@ LAZYFLOW_API = (1, 0)
 
 @hookimpl
 def lazyflow_doctor() -> Iterator[Check]:
-    """Say which predictor runs on this machine."""
-    from lazyflow_ops_learning.native import native_predictor, why_not_native
+    """Say which predictor and trainer run on this machine."""
+    from lazyflow_ops_learning.native import native_library, why_not_native
 
-    native = native_predictor()
+    native = native_library()
     if native is not None:
-        yield Check("learning: native predictor", True, f"C++ for {native.isa}", "")
+        yield Check("learning: native kernels", True, f"C++ for {native.isa}", "")
     else:
         hint = "optional, several times faster than numpy: install gcc or clang, then this package again"
-        yield Check("learning: native predictor", None, why_not_native(), hint)
+        yield Check("learning: native kernels", None, why_not_native(), hint)
 
 
 @hookimpl

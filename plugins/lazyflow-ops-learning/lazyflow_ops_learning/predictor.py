@@ -38,9 +38,9 @@ def predict(forest: Forest, features: Array, out: Array | None = None) -> Array:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32:
         raise ResultError(f"the probabilities are float32 of shape {shape}, not {out.dtype} {out.shape}.")
-    from lazyflow_ops_learning.native import native_predictor
+    from lazyflow_ops_learning.native import native_library
 
-    native = native_predictor()
+    native = native_library()
     if native is None:
         predict_by_numpy(forest, features, out)
     else:

@@ -1,6 +1,9 @@
-// Which of the builds this processor can run.
+// Which of the builds this processor can run, and what is the same in all of them.
 
 #include "forest.h"
+
+#include <cstdlib>
+#include <initializer_list>
 
 extern "C" int ll_abi(void) { return LL_ABI; }
 
@@ -13,4 +16,11 @@ extern "C" const char* ll_best_isa(void) {
         return "x86_64_v3";
 #endif
     return "generic";
+}
+
+extern "C" void ll_free_tree(LlTree* tree) {
+    for (void* part : {static_cast<void*>(tree->feature), static_cast<void*>(tree->cut), static_cast<void*>(tree->child),
+                       static_cast<void*>(tree->label), static_cast<void*>(tree->mixed_node),
+                       static_cast<void*>(tree->mixed_drawn)})
+        std::free(part);
 }

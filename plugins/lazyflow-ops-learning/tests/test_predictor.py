@@ -16,14 +16,14 @@ SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, -1e-42, 0.5, 1.0,
 
 
 def builds():
-    library = native.native_predictor()
+    library = native.native_library()
     return [] if library is None else sorted({"generic", library.isa})
 
 
 BUILDS = builds()
 
 
-def test_the_native_predictor_is_tested_where_there_is_a_compiler():
+def test_the_native_library_is_tested_where_there_is_a_compiler():
     import shutil
 
     assert BUILDS or shutil.which("c++") is None or "not built" in native.why_not_native()
