@@ -23,6 +23,7 @@ __all__ = [
     "GraphError",
     "InternalError",
     "LazyflowError",
+    "MemoryBudgetError",
     "MetaError",
     "NestingError",
     "NoReaderError",

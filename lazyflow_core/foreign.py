@@ -210,7 +210,7 @@ class logged:
         return True
 
 
-def contextmanager(function: Callable[P, Iterator[T]]) -> Callable[P, Scope[T]]:
+def contextmanager(function: Callable[P, Iterator[T]]) -> Callable[P, GeneratorContext[T]]:
     """Make a context manager of a generator, as `contextlib.contextmanager` does.
 
     That one assigns to the exception that passes through, which a frozen one refuses: it would be lost.
@@ -229,14 +229,14 @@ def contextmanager(function: Callable[P, Iterator[T]]) -> Callable[P, Scope[T]]:
     """
 
     @wraps(function)
-    def enter(*arguments: P.args, **keywords: P.kwargs) -> Scope[T]:
+    def enter(*arguments: P.args, **keywords: P.kwargs) -> GeneratorContext[T]:
         generator: Any = function(*arguments, **keywords)
-        return Scope(generator)
+        return GeneratorContext(generator)
 
     return enter
 
 
-class Scope(Generic[T]):
+class GeneratorContext(Generic[T]):
     """What a function under `contextmanager` returns, to be entered once."""
 
     def __init__(self, generator: Generator[T, None, None]) -> None:

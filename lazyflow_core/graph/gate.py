@@ -13,10 +13,10 @@ from typing import Any
 from lazyflow_core.request import Request, RequestEvent, current_request
 from lazyflow_core.request.extension import current_party
 
-__all__ = ["Gate"]
+__all__ = ["ChangeGate"]
 
 
-class Gate:
+class ChangeGate:
     """Lets one change of a graph in at a time."""
 
     __slots__ = ("_lock", "_opened", "_owner")

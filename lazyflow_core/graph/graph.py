@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 from lazyflow_core.foreign import logged, shown
 from lazyflow_core.graph.describe import describe
-from lazyflow_core.graph.gate import Gate
+from lazyflow_core.graph.gate import ChangeGate
 from lazyflow_core.graph.setup import Change, Setup, Transaction
 from lazyflow_core.graph.slots import refuse_copy
 from lazyflow_core.graph.versions import DEAD, MAKING, Snapshot, Versions, place_in, seen
@@ -63,7 +63,7 @@ class Graph:
         #: None for that of the process, which is made when somebody needs it.
         self._own_scheduler = scheduler
         #: Lets one change in at a time.
-        self._gate = Gate()
+        self._gate = ChangeGate()
         self._versions = Versions()
         #: Operators without parent. Written by the setup transaction only.
         self._operators: tuple[Operator, ...] = ()

@@ -29,8 +29,8 @@ __all__ = [
     "AXES_GUESSED",
     "NOTES",
     "READ_BY",
-    "Verdict",
     "OpenedReader",
+    "ReaderVerdict",
     "explain_reader",
     "find_reader",
     "find_writer",
@@ -54,7 +54,7 @@ _HEAD_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReaderVerdict:
     """How well a reader fits a path.
 
     Parameters
@@ -78,7 +78,7 @@ class Verdict:
     origin: str = ""
 
 
-def explain_reader(specs: Iterable[ReaderSpec], path: str) -> list[Verdict]:
+def explain_reader(specs: Iterable[ReaderSpec], path: str) -> list[ReaderVerdict]:
     """Return how well each reader fits a path, the best first.
 
     What the file begins with counts more than its name, a longer pattern more than a shorter one, then the
@@ -129,7 +129,7 @@ def find_reader(
     specs: Sequence[ReaderSpec],
     path: str,
     format: str | None = None,
-    explain: Callable[[str], list[Verdict]] | None = None,
+    explain: Callable[[str], list[ReaderVerdict]] | None = None,
 ) -> ReaderSpec:
     """Return the reader for a path; raises as `open_reader`, and imports none.
 
@@ -322,21 +322,23 @@ def _is_empty(path: str) -> bool:
     return os.path.isfile(path) and not os.path.getsize(path)
 
 
-def _judge(spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: frozenset[str]) -> Verdict:
+def _judge(
+    spec: ReaderSpec, path: str, directory: bool, head: bytes, entries: frozenset[str]
+) -> ReaderVerdict:
     if spec.directory is not directory:
-        return Verdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}", "kind")
+        return ReaderVerdict(spec, (), f"it reads {'folders' if spec.directory else 'files'}", "kind")
     begins = any(head[offset : offset + len(magic)] == magic for offset, magic in spec.magic)
     marked = any(name in entries for name in spec.marker)
     pattern = max((len(p) for p in spec.patterns if matches(path, p)), default=0)
     inside = "marker" if directory else "magic"
     if begins or marked:
-        return Verdict(spec, (1, pattern, spec.priority), "its contents look like it", inside)
+        return ReaderVerdict(spec, (1, pattern, spec.priority), "its contents look like it", inside)
     if not directory and not head:
-        return Verdict(spec, (), "the file is empty", inside)
+        return ReaderVerdict(spec, (), "the file is empty", inside)
     if pattern:
-        return Verdict(spec, (0, pattern, spec.priority), "its name looks like it", "pattern")
+        return ReaderVerdict(spec, (0, pattern, spec.priority), "its name looks like it", "pattern")
     last = "pattern" if spec.patterns else inside
-    return Verdict(spec, (), "neither its contents nor its name look like it", last)
+    return ReaderVerdict(spec, (), "neither its contents nor its name look like it", last)
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
     from lazyflow_core.meta import ArrayMeta
     from lazyflow_core.plugins.doctor import Check
-    from lazyflow_core.plugins.files import OpenedReader, Verdict
+    from lazyflow_core.plugins.files import OpenedReader, ReaderVerdict
     from lazyflow_core.storage import Writer
 
 __all__ = ["API", "PluginInfo", "PluginManager"]
@@ -210,7 +210,7 @@ class PluginManager:
         found = self._hooks.collect("lazyflow_writer_specs", WriterSpec)
         return sorted((spec for _, spec in found), key=lambda spec: spec.id)
 
-    def explain_reader(self, path: str) -> list[Verdict]:
+    def explain_reader(self, path: str) -> list[ReaderVerdict]:
         """Return how well each reader fits a path and why, the one that would be taken first.
 
         The user's configuration counts most, then what a plugin says in `lazyflow_select_reader`, then what

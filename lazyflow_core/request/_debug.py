@@ -24,7 +24,7 @@ from ._party import Fiber, Party, Waiter, current_fiber
 if TYPE_CHECKING:
     from ._lock import RequestLock
 
-__all__ = ["checks", "debug_checks"]
+__all__ = ["WatchedLock", "checks", "debug_checks"]
 
 #: None, or the checks to be made at every wait and lock.
 checks: Checks | None = None
@@ -95,30 +95,26 @@ class Checks:
                 )
 
 
-class _WatchedLock:
-    """A `threading.Lock` that knows who holds it."""
+class WatchedLock:
+    """A lock of the operating system that tells when somebody waits for it, takes it, and lets it go."""
 
-    def __init__(self) -> None:
-        self._lock = _real_lock()
-        self.holder: Fiber | None = None
-        self.where = ""
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        got = self._lock.acquire(blocking, timeout)
+        got: bool = self._lock.acquire(False)
+        if not got and blocking:
+            got = self._wait(timeout)
         if got:
-            # Only fibers count; asking for a foreign thread's party here would run inside `Thread.start`.
-            self.holder = current_fiber()
-            self.where = "".join(traceback.format_stack(limit=4)[:-1])
-            _watched.add(self)
+            self._taken()
         return got
 
     def release(self) -> None:
-        _watched.discard(self)
-        self.holder = None
+        self._let_go()
         self._lock.release()
 
     def locked(self) -> bool:
-        return self._lock.locked()
+        return bool(self._lock.locked())
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -126,9 +122,38 @@ class _WatchedLock:
     def __exit__(self, *error: object) -> None:
         self.release()
 
+    def _wait(self, timeout: float) -> bool:
+        """Wait for it; return whether it was had."""
+        return bool(self._lock.acquire(True, timeout))
+
+    def _taken(self) -> None:
+        """Note who has it. Called by whoever has taken it."""
+
+    def _let_go(self) -> None:
+        """Note that nobody has it. Called by whoever is about to release it."""
+
+
+class _LockOfFiber(WatchedLock):
+    """A `threading.Lock` that knows which stack of requests holds it."""
+
+    def __init__(self) -> None:
+        super().__init__(_real_lock())
+        self.holder: Fiber | None = None
+        self.where = ""
+
+    def _taken(self) -> None:
+        # Only fibers count; asking for a foreign thread's party here would run inside `Thread.start`.
+        self.holder = current_fiber()
+        self.where = "".join(traceback.format_stack(limit=5)[:-2])
+        _watched.add(self)
+
+    def _let_go(self) -> None:
+        _watched.discard(self)
+        self.holder = None
+
 
 #: Watched locks that are held right now.
-_watched: set[_WatchedLock] = set()
+_watched: set[_LockOfFiber] = set()
 
 
 @contextmanager
@@ -160,7 +185,7 @@ def debug_checks() -> Iterator[None]:
     global checks
     outer = checks
     checks = Checks()
-    threading.Lock = _WatchedLock  # type: ignore[assignment]
+    threading.Lock = _LockOfFiber  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -400,9 +400,9 @@ class Request(RequestCore[T]):
         >>> Request.from_value(3).state.name, Request.from_value(3).wait()
         ('FINISHED', 3)
         """
-        from ._value import ValueRequest
+        from ._value import FinishedRequest
 
-        return ValueRequest(value, name=name)
+        return FinishedRequest(value, name=name)
 
     @classmethod
     def from_future(cls, future: concurrent.futures.Future[T], *, name: str | None = None) -> Request[T]:

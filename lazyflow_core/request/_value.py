@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ValueRequest(Request[T]):
+class FinishedRequest(Request[T]):
     """What `Request.from_value` returns."""
 
     __slots__ = ()

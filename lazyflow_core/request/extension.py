@@ -7,17 +7,19 @@
 - ``current_party()``: the stack this code runs on. Its ``depth`` counts computations that run inside each
   other; whoever nests its own without a request raises it for the time.
 - ``MAX_INLINE_DEPTH``: at this depth the next computation is submitted as a request, which has a fresh stack.
+- ``WatchedLock``: a lock of the operating system that tells its subclass who takes it, for checks.
 - ``stop(request, reason)``: cancels a request also if somebody waits for it, who is then told.
 """
 
 from typing import Any
 
 from ._cancel import cancel
+from ._debug import WatchedLock
 from ._party import Party, current_party, current_stack
 from ._request import Request
 from ._state import MAX_INLINE_DEPTH, NOTHING
 
-__all__ = ["MAX_INLINE_DEPTH", "NOTHING", "Party", "current_party", "current_stack", "stop"]
+__all__ = ["MAX_INLINE_DEPTH", "NOTHING", "Party", "WatchedLock", "current_party", "current_stack", "stop"]
 
 
 def stop(request: Request[Any], reason: str) -> None:

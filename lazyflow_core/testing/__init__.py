@@ -29,14 +29,14 @@ from lazyflow_core.testing.operators import (
 )
 from lazyflow_core.testing.plugin import check_plugin
 from lazyflow_core.testing.pytest_support import parametrize_with_checks
-from lazyflow_core.testing.registry import LEVEL, Check, all_checks
+from lazyflow_core.testing.registry import LEVEL, LawCheck, all_checks
 from lazyflow_core.testing.trial import CheckFailed
 
 __all__ = [
     "LEVEL",
     "TAGS",
     "Case",
-    "Check",
+    "LawCheck",
     "CheckFailed",
     "CheckResult",
     "InputArray",

@@ -34,6 +34,7 @@ from lazyflow_core.request import (
     ThreadedScheduler,
     current_request,
 )
+from lazyflow_core.request.extension import WatchedLock
 from lazyflow_core.testing.checks.lifetime import open_files
 
 __all__ = [
@@ -122,7 +123,7 @@ def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     in ``setup_outputs`` or ``propagate_dirty``: each of the two would wait for the other.
     """
     found: list[str] = []
-    locks: weakref.WeakSet[_WatchedLock] = weakref.WeakSet()
+    locks: weakref.WeakSet[_ImpatientLock] = weakref.WeakSet()
 
     def complain(what: str) -> None:
         stack = "".join(traceback.format_stack(limit=8)[:-2])
@@ -138,8 +139,8 @@ def no_blocked_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
         monkeypatch.setattr(owner, name, watched)
 
-    def watched_lock(lock: Any) -> _WatchedLock:
-        made = _WatchedLock(lock, complain)
+    def watched_lock(lock: Any) -> _ImpatientLock:
+        made = _ImpatientLock(lock, complain)
         locks.add(made)
         return made
 
@@ -188,11 +189,11 @@ _LOCKS: Final = (type(threading.Lock()), type(threading.RLock()))
 _PATIENCE_S = 1.0
 
 
-class _WatchedLock:
+class _ImpatientLock(WatchedLock):
     """A lock that complains about requests which wait for it like a thread."""
 
     def __init__(self, lock: Any, complain: Callable[[str], None]) -> None:
-        self._lock = lock
+        super().__init__(lock)
         self._complain = complain
         #: Thread and request of who has it. Written by them, read without a lock by those who wait.
         self._holder: tuple[int, Request[Any] | None] | None = None
@@ -202,20 +203,20 @@ class _WatchedLock:
         self.marked_under: str | None = None
         self.taken_in_change = False
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        got: bool = self._lock.acquire(False)
-        if not got and blocking:
-            got = self._wait(timeout) if _on_worker() else self._lock.acquire(True, timeout)
-        if got:
-            self._holder = (threading.get_ident(), current_request())
-            self.taken_in_change = self.taken_in_change or _in_a_change(None)
-        return got
+    def _taken(self) -> None:
+        self._holder = (threading.get_ident(), current_request())
+        self.taken_in_change = self.taken_in_change or _in_a_change(None)
+
+    def _let_go(self) -> None:
+        self._holder = None
 
     def is_mine(self) -> bool:
         """Whether the caller holds it."""
         return self._holder == (threading.get_ident(), current_request())
 
     def _wait(self, timeout: float) -> bool:
+        if not _on_worker():
+            return super()._wait(timeout)
         thread, request = self._holder or (0, None)
         if thread == threading.get_ident():
             self._blame(f"a lock that {request!r} holds on the same thread")
@@ -231,16 +232,6 @@ class _WatchedLock:
     def _blame(self, what: str) -> None:
         self._complain(what)
         self.complaints += 1
-
-    def release(self) -> None:
-        self._holder = None
-        self._lock.release()
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        self.release()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lock, name)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.testing.case import Case
-from lazyflow_core.testing.registry import LEVEL, Check, all_checks
+from lazyflow_core.testing.registry import LEVEL, LawCheck, all_checks
 from lazyflow_core.testing.trial import NO_ARRAYS, CheckFailed, CheckSkipped, Trial
 
 __all__ = ["CheckResult", "Session", "check_operator"]
@@ -86,7 +86,7 @@ class Session:
             self._results[name] = self._run(self.checks[name])
         return self._results[name]
 
-    def _run(self, check: Check) -> CheckResult:
+    def _run(self, check: LawCheck) -> CheckResult:
         if check.name in self.case.skip:
             return self._ended(check, "skipped", self.case.skip[check.name])
         for needed in check.needs:
@@ -116,7 +116,7 @@ class Session:
 
     def _ended(
         self,
-        check: Check,
+        check: LawCheck,
         status: Literal["passed", "failed", "skipped"],
         detail: str,
         begin: float | None = None,

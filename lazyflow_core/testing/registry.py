@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-__all__ = ["LEVEL", "Check", "all_checks", "check"]
+__all__ = ["LEVEL", "LawCheck", "all_checks", "check"]
 
 #: The level of this release. A check carries the level it arrived with, so that whoever states one is not
 #: surprised by new checks when the core is upgraded.
@@ -15,7 +15,7 @@ LEVEL: Final = "0.1"
 
 
 @dataclass(frozen=True)
-class Check:
+class LawCheck:
     """One law, and how it is tried.
 
     Parameters
@@ -44,7 +44,7 @@ class Check:
 
 _MODULES: Final = ("setup", "pull", "push", "concurrency", "stopping", "lifetime")
 
-_checks: dict[str, Check] = {}
+_checks: dict[str, LawCheck] = {}
 
 
 def check(
@@ -55,13 +55,13 @@ def check(
     def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
         name = function.__name__
         law = (function.__doc__ or "").strip().splitlines()[0]
-        _checks[name] = Check(name, law, function, needs, level, reports_fail)
+        _checks[name] = LawCheck(name, law, function, needs, level, reports_fail)
         return function
 
     return register
 
 
-def all_checks(level: str = LEVEL) -> tuple[Check, ...]:
+def all_checks(level: str = LEVEL) -> tuple[LawCheck, ...]:
     """Return the checks up to a level, those that others need first."""
     modules = [f"lazyflow_core.testing.checks.{name}" for name in _MODULES]
     for module in modules:

@@ -16,7 +16,7 @@ Overlap = Literal["is", "contains", "is inside"]
 _MOUNTS = "/proc/self/mountinfo"
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     #: Device and number of the path and of what it lies in, from the root; only of what exists.
     chain: tuple[tuple[int, int], ...]
     #: Names below the last of those.
@@ -76,11 +76,11 @@ def _within(one: tuple[str, ...], other: tuple[str, ...]) -> Overlap | None:
     return "is inside" if one[: len(other)] == other else None
 
 
-def _place(path: str | os.PathLike[str]) -> _Place:
+def _place(path: str | os.PathLike[str]) -> _Location:
     try:
         real = os.path.realpath(path)
     except ValueError:  # a NUL in it: no path, and nothing lies there
-        return _Place(((-1, -1),), (os.fspath(path),), None)
+        return _Location(((-1, -1),), (os.fspath(path),), None)
     parts = [real]
     while os.path.dirname(parts[-1]) != parts[-1]:
         parts.append(os.path.dirname(parts[-1]))
@@ -92,7 +92,7 @@ def _place(path: str | os.PathLike[str]) -> _Place:
             break
         chain.append((status.st_dev, status.st_ino))
     missing = tuple(os.path.basename(part) for part in reversed(parts[: len(parts) - len(chain)]))
-    return _Place(tuple(chain) or ((-1, -1),), missing, _on_device(real))
+    return _Location(tuple(chain) or ((-1, -1),), missing, _on_device(real))
 
 
 def _on_device(real: str) -> tuple[str, ...] | None:

@@ -249,7 +249,7 @@ def process_blocks(
     RequestError
         If ``consume`` fails; ``__cause__`` is why. Either way no block runs any more when it is raised.
     """
-    count = _Count(plan, on_progress)
+    count = _Progress(plan, on_progress)
     done: deque[Roi] = deque()
     with slot.graph.snapshot() as snapshot, _computing(slot, consume, plan, snapshot) as (pool, compute):
 
@@ -412,7 +412,7 @@ def export(
 def _stream(
     slot: ArraySlot, plan: BlockPlan, on_progress: OnProgress | None, snapshot: Snapshot
 ) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
-    count = _Count(plan, on_progress)
+    count = _Progress(plan, on_progress)
     try:
         with _computing(slot, lambda roi, array: (roi, array), plan, snapshot, plan.in_flight) as (
             pool,
@@ -425,7 +425,7 @@ def _stream(
         snapshot.close()
 
 
-class _Count:
+class _Progress:
     """Counts blocks that are done, and reports them."""
 
     def __init__(self, plan: BlockPlan, on_progress: OnProgress | None) -> None:

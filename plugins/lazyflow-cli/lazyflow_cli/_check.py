@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure
+from lazyflow_cli._failure import CommandError, ExitCode
 from lazyflow_cli._text import columns, echo_json
 from lazyflow_cli.main import traceback_option
 
@@ -38,7 +38,7 @@ def check_command(pattern: str, checks: tuple[str, ...], seed: int, examples: in
 
     ids = sorted({s.id for s in plugins.default().operators(dynamic=True) if fnmatch(s.id, pattern)})
     if not ids:
-        raise Failure(
+        raise CommandError(
             f"no operator is called like {pattern!r}; see 'lazyflow operators list'.", ExitCode.MISTAKE
         )
     report: list[dict[str, Any]] = []
@@ -51,7 +51,7 @@ def check_command(pattern: str, checks: tuple[str, ...], seed: int, examples: in
             try:
                 results = check_operator(case, checks=checks or None, seed=seed, examples=examples)
             except ValueError as error:
-                raise Failure(str(error), ExitCode.MISTAKE) from error
+                raise CommandError(str(error), ExitCode.MISTAKE) from error
             failed += sum(not result.ok for result in results)
             report.append(
                 {"operator": id, "case": case.name, "seed": seed, "checks": [_entry(r) for r in results]}
@@ -63,7 +63,9 @@ def check_command(pattern: str, checks: tuple[str, ...], seed: int, examples: in
         echo_json({"version": 1, "cases": report})
     if failed:
         again = "" if as_json else f"; try again with --seed {seed}"
-        raise Failure(f"{failed} {'law is' if failed == 1 else 'laws are'} broken{again}.", ExitCode.FAILED)
+        raise CommandError(
+            f"{failed} {'law is' if failed == 1 else 'laws are'} broken{again}.", ExitCode.FAILED
+        )
     if report and not as_json:
         click.echo(f"All laws hold in {len(report)} cases.")
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 from lazyflow_core.foreign import contextmanager
 from lazyflow_core.words import printable
 
-__all__ = ["ExitCode", "Failure", "failing", "one_line", "table"]
+__all__ = ["ExitCode", "CommandError", "failing", "one_line", "table"]
 
 
 class ExitCode(IntEnum):
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A command ends; ``str()`` is the sentence for the user."""
 
     def __init__(self, message: str, code: int) -> None:
@@ -34,11 +34,11 @@ class Failure(Exception):
 
 @contextmanager
 def failing(code: ExitCode, *errors: type[Exception]) -> Iterator[None]:
-    """Turn errors of these classes into a `Failure` with that code."""
+    """Turn errors of these classes into a `CommandError` with that code."""
     try:
         yield
     except errors as error:
-        raise Failure(str(error), code) from error
+        raise CommandError(str(error), code) from error
 
 
 def one_line(text: str) -> str:

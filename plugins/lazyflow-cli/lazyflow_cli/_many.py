@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 from lazyflow_core.foreign import contextmanager
 
-from lazyflow_cli._failure import ExitCode, Failure, one_line
+from lazyflow_cli._failure import CommandError, ExitCode, one_line
 from lazyflow_cli._report import Report
 from lazyflow_cli._signals import Stopped
 
@@ -35,7 +35,7 @@ def files_of(texts: Sequence[str]) -> list[str]:
             continue
         matches = sorted(glob.glob(text, recursive=True))
         if not matches:
-            raise Failure(f"no file fits {text!r}.", ExitCode.MISTAKE)
+            raise CommandError(f"no file fits {text!r}.", ExitCode.MISTAKE)
         found += matches
     return list(dict.fromkeys(found))
 
@@ -48,7 +48,7 @@ def source_table(text: str) -> dict[str, Any]:
         return {"path": text}
     table = read_table(text, repr(text))
     if not isinstance(table.get("path"), str):
-        raise Failure(f"{text!r}: the table has no path.", ExitCode.MISTAKE)
+        raise CommandError(f"{text!r}: the table has no path.", ExitCode.MISTAKE)
     return table
 
 
@@ -74,7 +74,7 @@ def each(
 
     Raises
     ------
-    Failure
+    CommandError
         Of the one that failed, if it is the only one or failing is to stop at once; else what says how many
         did, with a line for each, and with their exit code if it is the same.
     """
@@ -95,7 +95,7 @@ def each(
     if failed:
         codes = {code for *_, code in failed}
         code = codes.pop() if len(codes) == 1 else int(ExitCode.FAILED)
-        failure = Failure(f"{len(failed)} of {len(items)} files failed:", code)
+        failure = CommandError(f"{len(failed)} of {len(items)} files failed:", code)
         for path, message, _ in failed:
             failure.add_note(f"  {one_line(path)}: {message}")
         raise failure

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.words import near_miss, possible
 
-from lazyflow_cli._failure import ExitCode, Failure
+from lazyflow_cli._failure import CommandError, ExitCode
 
 if TYPE_CHECKING:
     from lazyflow_core.graph import Operator
@@ -45,14 +45,14 @@ def single_pipeline(
         slot, equals, source = text.partition("=")
         slot = slot.strip()
         if not (equals and slot.isidentifier() and source):
-            raise Failure(f"--in {text!r}: write --in slot=path.", ExitCode.MISTAKE)
+            raise CommandError(f"--in {text!r}: write --in slot=path.", ExitCode.MISTAKE)
         if slot in steps:
-            raise Failure(f"--in {text!r}: {slot} was given already.", ExitCode.MISTAKE)
+            raise CommandError(f"--in {text!r}: {slot} was given already.", ExitCode.MISTAKE)
         table = {"path": source}
         if source.lstrip().startswith("{"):
             table = read_table(source, f"--in {text!r}")
             if "path" not in table and "operator" not in table:
-                raise Failure(f"--in {text!r}: the table has no path.", ExitCode.MISTAKE)
+                raise CommandError(f"--in {text!r}: the table has no path.", ExitCode.MISTAKE)
         steps[slot] = {"operator": _READER, **table}
     _check_options(id, get_operator(id), steps, settings)
     step = _step_name(id)
@@ -74,7 +74,7 @@ def _check_options(
     known = [key for key, slot in operator.declarations.items() if isinstance(slot, InputSlot)]
     for key in inputs:
         if key not in operator.declarations:
-            raise Failure(
+            raise CommandError(
                 f"--in {key}: {id} has no input {key!r}{near_miss(key, known)}"
                 f"{possible('Its inputs', known)}",
                 ExitCode.MISTAKE,
@@ -96,7 +96,7 @@ def _check_options(
                     f"{id}: its parameter {key!r} ({slot.describe()}) has no value; add --set {key}=VALUE."
                 )
         if mistake is not None:
-            raise Failure(mistake, ExitCode.MISTAKE)
+            raise CommandError(mistake, ExitCode.MISTAKE)
 
 
 def _step_name(id: str) -> str:
@@ -114,7 +114,7 @@ def output_of(id: str, text: str) -> str:
     if not (equals and slot.isidentifier()):  # then it belongs to the path
         slot, target = "output" if "output" in outputs else "".join(outputs[:1]), text
     if slot not in outputs:
-        raise Failure(
+        raise CommandError(
             f"--out {text!r}: {id} has no output {slot!r} but {', '.join(outputs) or 'none at all'}; "
             "write --out PATH or --out SLOT=PATH.",
             ExitCode.MISTAKE,

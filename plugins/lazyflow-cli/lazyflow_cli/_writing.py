@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazyflow_core.foreign import contextmanager
 
-from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._failure import CommandError, ExitCode, failing
 from lazyflow_cli._text import pixel_text, shown_path, speed_text, time_text
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def plan_of(group: Sequence[BuiltExport], tee: Tee, memory_bytes: int | None) ->
     plan = plan_blocks(slot.meta, roi, step=tee.step, memory_bytes=memory_bytes, workers=workers)
     if memory_bytes is not None and plan.bytes_per_block > memory_bytes:
         block = " × ".join(map(str, plan.grid.block))
-        raise Failure(
+        raise CommandError(
             f"--memory: {format_bytes(memory_bytes)} is too little; the smallest block of "
             f"{group[0].export.slot} that can be written, {block} pixels, takes "
             f"{plan.bytes_per_block} bytes; give --memory {plan.bytes_per_block} or more.",
@@ -167,7 +167,7 @@ def write(
 
 @contextmanager
 def blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
-    """Turn what fails while computing into a `Failure`: is input, output or operator to blame?"""
+    """Turn what fails while computing into a `CommandError`: is input, output or operator to blame?"""
     from lazyflow_core.errors import ExecuteError, FormatError, RequestError, StorageError
 
     try:
@@ -179,8 +179,8 @@ def blaming(slot: str, tee: Tee | None = None) -> Iterator[None]:
         file_trouble = next((e for e in chain if isinstance(e, FormatError | StorageError)), None)
         if file_trouble is not None:
             code = ExitCode.OUTPUT if tee is not None and tee.failed else ExitCode.INPUT
-            raise Failure(str(file_trouble), code) from error
+            raise CommandError(str(file_trouble), code) from error
         sentence = f"{slot}: {type(chain[-1]).__name__}: {chain[-1]}"
         if isinstance(error, ExecuteError):
             sentence = str(error.args[0])  # its `str` lists every operator passed through
-        raise Failure(sentence, ExitCode.FAILED) from error
+        raise CommandError(sentence, ExitCode.FAILED) from error

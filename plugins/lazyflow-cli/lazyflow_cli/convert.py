@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure
+from lazyflow_cli._failure import CommandError, ExitCode
 from lazyflow_cli._many import CONVERT, Counted, each, files_of, source_table, stem_of
 from lazyflow_cli._signals import Stopped, stoppable
 from lazyflow_cli.main import traceback_option
@@ -85,14 +85,14 @@ def command(
             each(jobs, lambda job: job[0], convert, fail_fast)
     except Stopped as stop:
         kept = f"written before: {', '.join(done)}" if done else "nothing was written"
-        raise Failure(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
+        raise CommandError(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
 
 
 def _scale(text: str) -> float | list[float]:
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise Failure(
+        raise CommandError(
             f"--scale {text!r}: write a number, such as 0.5, or one per axis, such as 1,0.5,0.5.",
             ExitCode.MISTAKE,
         ) from None
@@ -103,7 +103,7 @@ def _jobs(sources: Sequence[str], target: str) -> list[tuple[str, str]]:
     """Return what is read and what is written of it; refuse what would be written twice."""
     files = files_of(sources)
     if len(files) > 1 and "{stem}" not in target:
-        raise Failure(
+        raise CommandError(
             f"{len(files)} files would all be written to {target!r}; put {{stem}} into it, such as "
             "'out/{stem}.zarr'.",
             ExitCode.MISTAKE,
@@ -114,7 +114,7 @@ def _jobs(sources: Sequence[str], target: str) -> list[tuple[str, str]]:
         path = source_table(file)["path"]
         own = target.replace("{stem}", stem_of(path)) if "{stem}" in target else target
         if own in taken:
-            raise Failure(
+            raise CommandError(
                 f"{taken[own]} and {path} would both be written to {own!r}; convert them one by one.",
                 ExitCode.MISTAKE,
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._failure import CommandError, ExitCode, failing
 from lazyflow_cli._text import time_text
 from lazyflow_cli.main import traceback_option
 
@@ -26,9 +26,11 @@ def command(folder: Path, overwrite: bool) -> None:
     """
     picture = folder / "lazyflow_demo.png"
     if not folder.is_dir():
-        raise Failure(f"{str(folder)!r} is not a folder; create it first.", ExitCode.OUTPUT)
+        raise CommandError(f"{str(folder)!r} is not a folder; create it first.", ExitCode.OUTPUT)
     if os.path.lexists(picture) and not overwrite:
-        raise Failure(f"{str(picture)!r} exists already; add --overwrite to replace it.", ExitCode.OUTPUT)
+        raise CommandError(
+            f"{str(picture)!r} exists already; add --overwrite to replace it.", ExitCode.OUTPUT
+        )
 
     from lazyflow_core.graph import Graph
 

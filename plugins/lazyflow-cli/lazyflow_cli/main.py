@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 from lazyflow_core.words import near_miss
 
-from lazyflow_cli._failure import ExitCode, Failure, one_line, table
+from lazyflow_cli._failure import CommandError, ExitCode, one_line, table
 from lazyflow_cli._signals import Stopped
 
 __all__ = ["cli", "judge", "main", "traceback_option"]
@@ -133,7 +133,7 @@ def _end(error: BaseException) -> NoReturn:
 
 def judge(error: BaseException) -> tuple[str, int]:
     """Return the sentence and exit code for an error that a command left with."""
-    if isinstance(error, Failure):
+    if isinstance(error, CommandError):
         return str(error), error.code
     if isinstance(error, Stopped):
         return f"stopped by {error}.", error.exit_code

@@ -8,7 +8,7 @@ import click
 from lazyflow_core.foreign import sentence
 from lazyflow_core.words import near_miss
 
-from lazyflow_cli._failure import ExitCode, Failure, one_line
+from lazyflow_cli._failure import CommandError, ExitCode, one_line
 from lazyflow_cli._new import new_command
 from lazyflow_cli._text import columns, echo_json
 from lazyflow_cli.main import traceback_option
@@ -68,7 +68,7 @@ def show_command(name: str, as_json: bool) -> None:
             [*names, *(i.distribution for i in infos)],
             otherwise=f"; installed: {', '.join(names) or 'none'}.",
         )
-        raise Failure(f"no plugin {name!r}{hint}", ExitCode.MISTAKE)
+        raise CommandError(f"no plugin {name!r}{hint}", ExitCode.MISTAKE)
     operators = [s.id for s in plugins.default().operators() if s.distribution == info.distribution]
     if as_json:
         echo_json({"version": 1, **_entry(info), "operators": operators, "traceback": _traceback(info)})
@@ -89,7 +89,7 @@ def _implementing(hook: str, infos: list[PluginInfo]) -> list[PluginInfo]:
     known = plugins.default().hook_names()
     if hook not in known:
         hint = near_miss(hook, known, otherwise=f"; there are {', '.join(known)}.")
-        raise Failure(f"no hook {hook!r}{hint}", ExitCode.MISTAKE)
+        raise CommandError(f"no hook {hook!r}{hint}", ExitCode.MISTAKE)
     return [info for info in infos if hook in info.hooks]
 
 

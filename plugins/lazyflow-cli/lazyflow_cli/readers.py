@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._failure import CommandError, ExitCode, failing
 from lazyflow_cli._text import columns, echo_json, pixel_text
 from lazyflow_cli.main import traceback_option
 
@@ -30,7 +30,7 @@ def explain_command(path: str, as_json: bool) -> None:
     try:
         verdicts = plugins.default().explain_reader(path)
     except StorageError as error:
-        raise Failure(str(error), ExitCode.INPUT) from error
+        raise CommandError(str(error), ExitCode.INPUT) from error
     if as_json:
         entries = [
             {
@@ -51,7 +51,7 @@ def explain_command(path: str, as_json: bool) -> None:
         ]
         click.echo(columns(rows))
     if not verdicts or not verdicts[0].rank:
-        raise Failure(f"nothing installed opens {path!r}.", ExitCode.INPUT)
+        raise CommandError(f"nothing installed opens {path!r}.", ExitCode.INPUT)
 
 
 @command.command("show")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._failure import CommandError, ExitCode, failing
 from lazyflow_cli._many import CONVERT
 from lazyflow_cli._report import JsonReport, PlainReport, QuietReport, Report, TerminalReport
 from lazyflow_cli._signals import Stopped, stoppable
@@ -105,7 +105,7 @@ def command(
             run_pipeline(description, report, done, overwrite, preview, workers, memory, leaving)
     except Stopped as stop:
         kept = f"written before: {', '.join(done)}" if done else "nothing was written"
-        raise Failure(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
+        raise CommandError(f"stopped by {stop}; {kept}.", stop.exit_code) from stop
 
 
 def chosen_report(quiet: bool, as_json: bool) -> Report:
@@ -138,7 +138,7 @@ def run_pipeline(
     from lazyflow_core.utility import parse_bytes
 
     if not description.exports:
-        raise Failure(
+        raise CommandError(
             f"{description.origin.name}: there is nothing to write; add an [[export]] or give --export "
             "STEP.SLOT=PATH.",
             ExitCode.MISTAKE,
@@ -146,7 +146,7 @@ def run_pipeline(
     try:
         memory_bytes = None if memory is None else parse_bytes(memory)
     except ValueError as error:
-        raise Failure(f"--memory: {error}", ExitCode.MISTAKE) from error
+        raise CommandError(f"--memory: {error}", ExitCode.MISTAKE) from error
     if preview is not None:
         _check_preview(preview, overwrite)
     manager = plugins.default()
@@ -200,7 +200,7 @@ def _described(
         _expect_file(pipeline)
         if inputs or outputs:
             option = "--in" if inputs else "--out"
-            raise Failure(
+            raise CommandError(
                 f"{option} is for one operator, as in lazyflow run filters.gaussian_smoothing --in image=a.h5"
                 f" --out b.h5; {pipeline} names its own inputs, and --export says what to write.",
                 ExitCode.MISTAKE,
@@ -210,7 +210,9 @@ def _described(
             exports=[_export(text, text) for text in exports] or None,
         )
     if exports or not outputs:
-        raise Failure(f"{pipeline} is one operator; write --out PATH to say what to write.", ExitCode.MISTAKE)
+        raise CommandError(
+            f"{pipeline} is one operator; write --out PATH to say what to write.", ExitCode.MISTAKE
+        )
     single = single_pipeline(
         pipeline, inputs, dict(_setting(text, "name=value") for text in settings), outputs
     )
@@ -230,7 +232,7 @@ def _expect_file(text: str) -> None:
     ids = {spec.id.partition(".")[2]: spec.id for spec in reversed(plugins.list_operators())}
     hint = near_miss(text, ids, most=3, shown=ids, otherwise="")
     if hint:
-        raise Failure(f"there is no pipeline file {text!r}{hint}", ExitCode.MISTAKE)
+        raise CommandError(f"there is no pipeline file {text!r}{hint}", ExitCode.MISTAKE)
 
 
 def _setting(text: str, form: str) -> tuple[str, Any]:
@@ -238,7 +240,7 @@ def _setting(text: str, form: str) -> tuple[str, Any]:
     target, equals, value = text.partition("=")
     if not (equals and target.strip()):
         lacks = "value" if target.strip() else "name"
-        raise Failure(f"--set {text!r} has no {lacks}; write --set {form}.", ExitCode.MISTAKE)
+        raise CommandError(f"--set {text!r} has no {lacks}; write --set {form}.", ExitCode.MISTAKE)
     parsed: Any = value
     with contextlib.suppress(ValueError, RecursionError):  # of tomllib; then it is meant as the text it is
         table = tomllib.loads(f"value = {value}")
@@ -261,7 +263,7 @@ def _export(assignment: str, text: str, option: str = "--export") -> Export:
     slot, equals, target = assignment.partition("=")
     if not (equals and target):
         form = "PATH" if option == "--out" else "step.slot=path"
-        raise Failure(f"{option} {text!r} has no target; write {option} {form}.", ExitCode.MISTAKE)
+        raise CommandError(f"{option} {text!r} has no target; write {option} {form}.", ExitCode.MISTAKE)
     given: dict[str, Any] = {"path": target}
     if target.lstrip().startswith("{"):
         given = read_table(target, f"{option} {text!r}")
@@ -270,20 +272,22 @@ def _export(assignment: str, text: str, option: str = "--export") -> Export:
     wrong = [key for key, value in texts.items() if not (isinstance(value, str) and value)]
     if wrong or "path" not in texts:
         key = wrong[0] if wrong else "path"
-        raise Failure(f"{option} {text!r}: {key} has to be given, as a text in quotes.", ExitCode.MISTAKE)
+        raise CommandError(
+            f"{option} {text!r}: {key} has to be given, as a text in quotes.", ExitCode.MISTAKE
+        )
     texts["path"] = str(Path(texts["path"]).absolute())
     return Export(slot.strip(), **texts, options=given)
 
 
 def _check_preview(path: Path, overwrite: bool) -> None:
     if path.suffix.lower() != ".png":
-        raise Failure(f"--preview {str(path)!r}: a preview is a PNG file; name it so.", ExitCode.MISTAKE)
+        raise CommandError(f"--preview {str(path)!r}: a preview is a PNG file; name it so.", ExitCode.MISTAKE)
     if not path.absolute().parent.is_dir():
-        raise Failure(f"--preview {str(path)!r}: its folder does not exist.", ExitCode.OUTPUT)
+        raise CommandError(f"--preview {str(path)!r}: its folder does not exist.", ExitCode.OUTPUT)
     if path.is_dir():
-        raise Failure(f"--preview {str(path)!r} is a folder; choose another name.", ExitCode.OUTPUT)
+        raise CommandError(f"--preview {str(path)!r} is a folder; choose another name.", ExitCode.OUTPUT)
     if os.path.lexists(path) and not overwrite:
-        raise Failure(
+        raise CommandError(
             f"--preview {str(path)!r} exists already; choose another name or add --overwrite.",
             ExitCode.OUTPUT,
         )
@@ -328,7 +332,7 @@ def _check_places(description: Pipeline, built: BuiltPipeline, preview: Path | N
     file = description.folder / Path(description.origin.name).name
     for path, what in targets:
         if file.is_file() and overlap(path, file) is not None:
-            raise Failure(f"{what}, {shown_path(path)}, is the pipeline file itself.", ExitCode.MISTAKE)
+            raise CommandError(f"{what}, {shown_path(path)}, is the pipeline file itself.", ExitCode.MISTAKE)
     if preview is None:
         return
     sources = [
@@ -340,7 +344,7 @@ def _check_places(description: Pipeline, built: BuiltPipeline, preview: Path | N
     for path, what in (*targets, *sources, (file, "the pipeline file")):
         found = overlap(preview, path)
         if found is not None:
-            raise Failure(
+            raise CommandError(
                 f"--preview {str(preview)!r} {found} {what}; choose another name.", ExitCode.MISTAKE
             )
 

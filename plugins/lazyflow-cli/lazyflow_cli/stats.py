@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lazyflow_cli._failure import ExitCode, Failure, failing
+from lazyflow_cli._failure import CommandError, ExitCode, failing
 from lazyflow_cli._many import each, files_of, source_table
 from lazyflow_cli._signals import Stopped, stoppable
 from lazyflow_cli._text import columns, echo_json
@@ -61,13 +61,13 @@ def command(
     try:
         wanted = [float(part) for part in percentiles.split(",") if part.strip()]
     except ValueError:
-        raise Failure(
+        raise CommandError(
             f"--percentiles {percentiles!r}: write numbers, such as 1,50,99.", ExitCode.MISTAKE
         ) from None
     jobs = _jobs(sources, dataset)
     found: list[dict[str, Any]] = []
 
-    def look(number: int, job: _Job) -> None:
+    def look(number: int, job: _Measurement) -> None:
         facts = _facts(job, roi, wanted, bins, workers)
         found.append(facts)
         if not as_json:
@@ -81,10 +81,10 @@ def command(
                 if as_json:
                     echo_json({"version": 1, "arrays": found})
     except Stopped as stop:
-        raise Failure(f"stopped by {stop}.", stop.exit_code) from stop
+        raise CommandError(f"stopped by {stop}.", stop.exit_code) from stop
 
 
-class _Job:
+class _Measurement:
     """One thing to look at: a slot of a pipeline, which is built when its turn comes."""
 
     def __init__(self, name: str, pipeline: Callable[[], Pipeline], slot: str) -> None:
@@ -93,21 +93,21 @@ class _Job:
         self.slot = slot
 
 
-def _jobs(sources: Sequence[str], dataset: str | None) -> list[_Job]:
+def _jobs(sources: Sequence[str], dataset: str | None) -> list[_Measurement]:
     from lazyflow_core.pipeline import Pipeline
 
     jobs = []
     if sources[0].lower().endswith(".toml"):
         path = Path(sources[0])
         if len(sources) < 2:
-            raise Failure(
+            raise CommandError(
                 f"{path}: name what to look at, as in lazyflow stats {path} smooth.output.", ExitCode.MISTAKE
             )
         for text in sources[1:]:
-            jobs.append(_Job(text, lambda: Pipeline.from_toml(path), text))
+            jobs.append(_Measurement(text, lambda: Pipeline.from_toml(path), text))
         return jobs
     for file in files_of(sources):
-        jobs.append(_Job(file, lambda file=file: _reading(file, dataset), "file.output"))  # type: ignore[misc]
+        jobs.append(_Measurement(file, lambda file=file: _reading(file, dataset), "file.output"))  # type: ignore[misc]
     return jobs
 
 
@@ -121,7 +121,7 @@ def _reading(file: str, dataset: str | None) -> Pipeline:
 
 
 def _facts(
-    job: _Job, roi: str | None, percentiles: Sequence[float], bins: int, workers: int | None
+    job: _Measurement, roi: str | None, percentiles: Sequence[float], bins: int, workers: int | None
 ) -> dict[str, Any]:
     """Compute what is told of one slot."""
     from dataclasses import replace
@@ -156,7 +156,7 @@ def _slot(built: Any, text: str) -> Slot:
         if isinstance(slot, Output | ValueOutput)
     }
     if text not in known:
-        raise Failure(
+        raise CommandError(
             f"{built.pipeline.origin.name} has no output {text!r}{near_miss(text, known)}"
             f"{possible('Its outputs', known)}",
             ExitCode.MISTAKE,

@@ -122,16 +122,16 @@ class ExpressionError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class _Term:
     """One step: an image (``index``), a number (``number``), or a function of other steps."""
 
     gives: str
     index: int | None = None
     number: float = 0.0
     function: _Function | None = None
-    arguments: tuple[_Node, ...] = ()
+    arguments: tuple[_Term, ...] = ()
 
-    def in_order(self) -> list[_Node]:
+    def in_order(self) -> list[_Term]:
         """Return all steps, each after its arguments; without recursion, since sums may be long."""
         found, pending = [], [self]
         while pending:
@@ -158,7 +158,7 @@ class Expression:
     """
 
     text: str
-    steps: tuple[_Node, ...]
+    steps: tuple[_Term, ...]
     indices: tuple[int, ...]
     gives_truths: bool
 
@@ -254,7 +254,7 @@ def parse(text: str) -> Expression:
     return Expression(text, steps, tuple(indices), root.gives == "truths")
 
 
-def _translate(tree: ast.AST, depth: int) -> _Node:
+def _translate(tree: ast.AST, depth: int) -> _Term:
     if depth > _MOST_NESTED:
         raise ExpressionError(f"is nested deeper than {_MOST_NESTED} steps")
     kind = type(tree)
@@ -310,7 +310,7 @@ def _translate(tree: ast.AST, depth: int) -> _Node:
     raise ExpressionError(f"has a part that means nothing here ({kind.__name__})")
 
 
-def _number(value: Any) -> _Node:
+def _number(value: Any) -> _Term:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ExpressionError(f"has {value!r} in it, which is no number")
     try:
@@ -319,31 +319,31 @@ def _number(value: Any) -> _Node:
         number = np.inf
     if isinf(number):
         raise ExpressionError("has a number that is too large; write inf where that is meant")
-    return _Node("numbers", number=number)
+    return _Term("numbers", number=number)
 
 
-def _named(name: str) -> _Node:
+def _named(name: str) -> _Term:
     if name in _NUMBERS:
-        return _Node("numbers", number=_NUMBERS[name])
+        return _Term("numbers", number=_NUMBERS[name])
     if len(name) == 1 and name in LETTERS:
-        return _Node("numbers", index=LETTERS.index(name))
+        return _Term("numbers", index=LETTERS.index(name))
     raise ExpressionError(
         f"has the name {name!r}; images are a, b, c, …, numbers with a name pi, inf and nan"
     )
 
 
-def _call(function: _Function, arguments: list[_Node]) -> _Node:
+def _call(function: _Function, arguments: list[_Term]) -> _Term:
     if function.ufunc is np.where:
         condition, chosen, otherwise = arguments
         kinds = {chosen.gives, otherwise.gives}
         gives = kinds.pop() if len(kinds) == 1 else "numbers"
         arguments = [_as(condition, "truths"), _as(chosen, gives), _as(otherwise, gives)]
-        return _Node(gives, function=function, arguments=tuple(arguments))
+        return _Term(gives, function=function, arguments=tuple(arguments))
     given = tuple(_as(argument, function.takes) for argument in arguments)
-    return _Node(function.gives, function=function, arguments=given)
+    return _Term(function.gives, function=function, arguments=given)
 
 
-def _as(node: _Node, kind: str) -> _Node:
+def _as(node: _Term, kind: str) -> _Term:
     """Return a step that gives truths or numbers: what is not 0 is true, and true is 1."""
     if kind == "conditions":
         if node.gives != "truths":
@@ -353,8 +353,8 @@ def _as(node: _Node, kind: str) -> _Node:
     if node.gives == kind:
         return node
     if kind == "numbers":
-        return _Node("numbers", function=_TO_NUMBER, arguments=(node,))
-    return _Node("truths", function=_COMPARED[ast.NotEq], arguments=(node, _Node("numbers", number=0.0)))
+        return _Term("numbers", function=_TO_NUMBER, arguments=(node,))
+    return _Term("truths", function=_COMPARED[ast.NotEq], arguments=(node, _Term("numbers", number=0.0)))
 
 
 def _to_number(x: Array, out: Array) -> Array:

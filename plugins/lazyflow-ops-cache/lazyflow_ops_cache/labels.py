@@ -25,7 +25,16 @@ from lazyflow_core.request import checkpoint
 from lazyflow_core.utility import export
 
 from lazyflow_ops_cache.label_files import read_ilastik, read_labels, write_ilastik
-from lazyflow_ops_cache.painted import Change, Key, LabelBlock, Labels, Painted, changed, painting, recoloured
+from lazyflow_ops_cache.painted import (
+    Change,
+    Key,
+    Labels,
+    Painted,
+    PaintedBlock,
+    changed,
+    painting,
+    recoloured,
+)
 
 __all__ = ["OpLabels"]
 
@@ -330,9 +339,9 @@ class OpLabels(Operator):
     def _change(self, keys: Callable[[Painted, BlockGrid], Iterable[Key]], change: Change) -> None:
         """Make one stroke: what ``keys`` names becomes what ``change`` makes of it."""
         __tracebackhide__ = True
-        made: dict[tuple[Key, BlockGrid], tuple[LabelBlock | None, LabelBlock | None]] = {}
+        made: dict[tuple[Key, BlockGrid], tuple[PaintedBlock | None, PaintedBlock | None]] = {}
 
-        def make(painted: Painted, grid: BlockGrid) -> dict[Key, LabelBlock | None]:
+        def make(painted: Painted, grid: BlockGrid) -> dict[Key, PaintedBlock | None]:
             blocks = {}
             for key in keys(painted, grid):
                 old = painted.blocks.get(key)

@@ -19,7 +19,17 @@ import numpy.typing as npt
 from lazyflow_core import Roi
 from lazyflow_core.utility import Account, Holding, format_bytes, memory_ledger
 
-__all__ = ["Change", "Key", "LabelBlock", "Labels", "Painted", "Step", "changed", "painting", "recoloured"]
+__all__ = [
+    "Change",
+    "Key",
+    "PaintedBlock",
+    "Labels",
+    "Painted",
+    "UndoStep",
+    "changed",
+    "painting",
+    "recoloured",
+]
 
 Labels = npt.NDArray[np.uint8]
 #: Position of a block in the grid of blocks.
@@ -32,7 +42,7 @@ _serial: Final = count(1)
 _MOST_STEPS: Final = 200
 
 
-class LabelBlock(Holding):
+class PaintedBlock(Holding):
     """The labels in one block of the grid: the smallest box that has them all, packed.
 
     Counts in the ledger of the process as long as it lives, and is never given back.
@@ -51,7 +61,7 @@ class LabelBlock(Holding):
 
     __slots__ = ("_packed", "before", "box", "changed", "counts", "serial")
 
-    def __init__(self, box: Roi, labels: Labels, before: LabelBlock | None, changed: Roi) -> None:
+    def __init__(self, box: Roi, labels: Labels, before: PaintedBlock | None, changed: Roi) -> None:
         self._packed = zlib.compress(labels.tobytes(), level=1)
         numbers, pixels = np.unique(labels, return_counts=True)
         self.counts = tuple((int(n), int(p)) for n, p in zip(numbers, pixels, strict=True) if n)
@@ -76,9 +86,9 @@ class LabelBlock(Holding):
         return _restored, (self.box, self._packed)
 
 
-def _restored(box: Roi, packed: bytes) -> LabelBlock:
+def _restored(box: Roi, packed: bytes) -> PaintedBlock:
     labels = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(box.shape)
-    return LabelBlock(box, labels, None, box)
+    return PaintedBlock(box, labels, None, box)
 
 
 def _account() -> Account:
@@ -89,11 +99,11 @@ def _account() -> Account:
 Change = Callable[[Roi, Labels], Labels]
 
 #: What a step puts where: a block, or None for nothing.
-Blocks = Mapping[Key, LabelBlock | None]
+Blocks = Mapping[Key, PaintedBlock | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class UndoStep:
     """What was where before a stroke, or after one that was taken back."""
 
     blocks: Blocks
@@ -117,9 +127,9 @@ class Painted:
 
     axes: str = ""
     block: tuple[int, ...] = ()
-    blocks: Mapping[Key, LabelBlock] = field(default_factory=dict)
-    undoable: tuple[Step, ...] = ()
-    redoable: tuple[Step, ...] = ()
+    blocks: Mapping[Key, PaintedBlock] = field(default_factory=dict)
+    undoable: tuple[UndoStep, ...] = ()
+    redoable: tuple[UndoStep, ...] = ()
 
     def __repr__(self) -> str:
         size = sum(block.nbytes for block in self.blocks.values())
@@ -164,7 +174,9 @@ class Painted:
             return [key for key in product(*ranges) if key in self.blocks]
         return [key for key in self.blocks if all(k in r for k, r in zip(key, ranges, strict=True))]
 
-    def put(self, blocks: Blocks, undoable: tuple[Step, ...], redoable: tuple[Step, ...] = ()) -> Painted:
+    def put(
+        self, blocks: Blocks, undoable: tuple[UndoStep, ...], redoable: tuple[UndoStep, ...] = ()
+    ) -> Painted:
         """Return what is painted with some blocks exchanged."""
         kept = {key: block for key, block in {**self.blocks, **blocks}.items() if block is not None}
         return replace(self, blocks=kept, undoable=undoable[-_MOST_STEPS:], redoable=redoable)
@@ -183,8 +195,8 @@ class Painted:
         step = self.redoable[-1]
         return self.put(step.blocks, (*self.undoable, self._step_back(step.blocks)), self.redoable[:-1])
 
-    def _step_back(self, blocks: Blocks) -> Step:
-        return Step({key: self.blocks.get(key) for key in blocks})
+    def _step_back(self, blocks: Blocks) -> UndoStep:
+        return UndoStep({key: self.blocks.get(key) for key in blocks})
 
     def differences(self, other: Painted) -> list[Roi]:
         """Return boxes outside of which both have the same labels."""
@@ -202,7 +214,7 @@ class Painted:
         return boxes
 
 
-def changed(old: LabelBlock | None, place: Roi, change: Change) -> LabelBlock | None:
+def changed(old: PaintedBlock | None, place: Roi, change: Change) -> PaintedBlock | None:
     """Return what a change makes of the block at a place; the old one where it changes no pixel."""
     labels = np.zeros(place.shape, np.uint8)
     if old is not None:
@@ -216,7 +228,7 @@ def changed(old: LabelBlock | None, place: Roi, change: Change) -> LabelBlock | 
     box = _box_of(new, place)
     if box is None:
         return None
-    return LabelBlock(box, np.ascontiguousarray(new[box.relative_to(place).slicing]), old, different)
+    return PaintedBlock(box, np.ascontiguousarray(new[box.relative_to(place).slicing]), old, different)
 
 
 def painting(roi: Roi, labels: Labels, eraser: int) -> Change:

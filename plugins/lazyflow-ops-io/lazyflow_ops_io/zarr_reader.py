@@ -247,7 +247,7 @@ class ZarrReader(ArrayReader):
         return places
 
 
-class _Layout:
+class _ArrayLayout:
     """How an array is stored: what its metadata document says, checked."""
 
     def __init__(
@@ -256,7 +256,7 @@ class _Layout:
         self.shape, self.fill, self.chain, self.key_of = shape, fill, chain, key_of
 
 
-def _layout_2(path: str, document: Mapping[str, Any]) -> _Layout:
+def _layout_2(path: str, document: Mapping[str, Any]) -> _ArrayLayout:
     shape, chunks = _integers(path, document, "shape"), _integers(path, document, "chunks")
     dtype = checked_dtype(path, document.get("dtype"))
     check_declared(path, shape, dtype, chunks)
@@ -264,7 +264,7 @@ def _layout_2(path: str, document: Mapping[str, Any]) -> _Layout:
     separator = document.get("dimension_separator", ".")
     if order not in ("C", "F") or separator not in (".", "/"):
         raise FormatError(f"{path!r}: .zarray has order {order!r:.80} and separator {separator!r:.80}.")
-    return _Layout(
+    return _ArrayLayout(
         shape,
         _fill(path, dtype, document.get("fill_value")),
         parse_2(path, document.get("compressor"), document.get("filters"), chunks, dtype, order),
@@ -272,7 +272,7 @@ def _layout_2(path: str, document: Mapping[str, Any]) -> _Layout:
     )
 
 
-def _layout_3(path: str, document: Mapping[str, Any]) -> _Layout:
+def _layout_3(path: str, document: Mapping[str, Any]) -> _ArrayLayout:
     _refuse_extensions(path, document)
     shape = _integers(path, document, "shape")
     name = document.get("data_type")
@@ -296,7 +296,7 @@ def _layout_3(path: str, document: Mapping[str, Any]) -> _Layout:
         return str(separator).join(map(str, index if plain else ("c", *index)))
 
     fill = _fill(path, dtype, document.get("fill_value"))
-    return _Layout(shape, fill, parse_3(path, document.get("codecs"), chunks, dtype, fill), key_of)
+    return _ArrayLayout(shape, fill, parse_3(path, document.get("codecs"), chunks, dtype, fill), key_of)
 
 
 def _refuse_extensions(path: str, document: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ _BRIEF: Final = 4_000_000
 _BRIEF_TREE: Final = 20_000
 
 
-class _Forest(Structure):
+class _ForestStructure(Structure):
     """The structure ``LlForest`` of ``native/forest.h``."""
 
     _fields_ = (
@@ -118,7 +118,15 @@ class NativeLibrary:
         loaded.ll_best_isa.restype = c_char_p
         self.isa = isa or loaded.ll_best_isa().decode()
         self._predict = getattr(loaded, f"ll_predict_{self.isa}")
-        self._predict.argtypes = [POINTER(_Forest), c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p]
+        self._predict.argtypes = [
+            POINTER(_ForestStructure),
+            c_void_p,
+            c_int64,
+            c_int64,
+            c_void_p,
+            c_int64,
+            c_void_p,
+        ]
         self._predict.restype = c_int
         self._grow = getattr(loaded, f"ll_grow_{self.isa}")
         self._grow.argtypes = [POINTER(_Samples), POINTER(_Growing), c_uint64, POINTER(_Tree), c_void_p]
@@ -142,7 +150,7 @@ class NativeLibrary:
         if nodes is None:
             nodes = self._nodes[forest] = _packed(forest)
         shares = None if forest.is_pure else np.ascontiguousarray(forest.leaf)
-        described = _Forest(
+        described = _ForestStructure(
             nodes.ctypes.data,
             forest.roots.ctypes.data,
             None if shares is None else shares.ctypes.data,

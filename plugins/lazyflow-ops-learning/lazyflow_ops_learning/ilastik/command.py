@@ -145,7 +145,7 @@ class _Options(NamedTuple):
     quiet: bool
 
 
-class _Target(NamedTuple):
+class _Task(NamedTuple):
     image: str
     dataset: str
     export: str
@@ -290,7 +290,7 @@ class _shared:
 
 def _targets(
     project: Project, images: Sequence[str], pattern: str, exports: Sequence[str]
-) -> Iterator[_Target]:
+) -> Iterator[_Task]:
     from lazyflow_core.errors import FormatError
     from lazyflow_core.words import near_miss, possible
 
@@ -322,15 +322,15 @@ def _targets(
                         f"--output {pattern!r}: {error} cannot be replaced; "
                         "{folder}, {stem} and {export} can."
                     ) from None
-                yield _Target(match, dataset, export, target)
+                yield _Task(match, dataset, export, target)
 
 
-def _check_targets(targets: Sequence[_Target], project: str, overwrite: bool) -> None:
+def _check_targets(targets: Sequence[_Task], project: str, overwrite: bool) -> None:
     """Refuse targets written twice, where something is read, or there already; before any work."""
     from lazyflow_core.errors import TargetExistsError
     from lazyflow_core.utility import overlap
 
-    written: dict[str, _Target] = {}
+    written: dict[str, _Task] = {}
     for target in targets:
         place = os.path.realpath(target.path)
         if place in written:
@@ -362,7 +362,7 @@ def _chosen(project: Project, recipe: str, images: Sequence[str] = ()) -> Recipe
 def _run(
     project: Project,
     recipe: Recipe,
-    targets: Sequence[_Target],
+    targets: Sequence[_Task],
     scheduler: Any,
     options: _Options,
 ) -> None:
@@ -417,7 +417,7 @@ def _run(
                 )
 
 
-def _lane_of(project: Project, target: _Target) -> int | None:
+def _lane_of(project: Project, target: _Task) -> int | None:
     """Return the number of the project's image that a file is; None if it is none of them."""
     from lazyflow_core.utility import overlap
 
