@@ -118,8 +118,12 @@ class OpPyramid(Operator):
         that means are means and modes are modes of all pixels; put a cache behind those that are looked at
         often.
 
-    Regions, Memory
-    ---------------
+    Regions
+    -------
+    As for `OpDownsample` with the factor of the level.
+
+    Memory
+    ------
     As for `OpDownsample` with the factor of the level.
 
     Raises
