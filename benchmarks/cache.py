@@ -10,16 +10,15 @@ block alone happen in the thread that asks.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import numpy as np
 from lazyflow_ops_cache.block_cache import OpBlockCache
-from lazyflow_ops_cache.policy import CachePolicy
+from lazyflow_ops_cache.labels import OpLabels
+from lazyflow_ops_cache.storage import Packed
 
 from lazyflow_core import Graph, InputSlot, Operator, OutputSlot, Roi
-from lazyflow_core.plugins import PluginManager, hookimpl, set_default
+from lazyflow_core.utility import memory_ledger
 
 SIDE = 256
 BLOCK = 64
@@ -143,25 +142,54 @@ def growth() -> None:
             row(f"{count} blocks: the cache's share per block", share, "µs", note=note)
 
 
-def compressed() -> None:
-    manager = PluginManager(discover=False)
-    policy = hookimpl(lambda operator_id, meta, budget_bytes: CachePolicy(compress=True))
-    manager.register_plugin(SimpleNamespace(cache_policy=policy), "compressing")
-    set_default(manager)
+def packed() -> None:
+    """Read all of a packed cache, and of one whose blocks are on disk, beside the codec alone."""
     ramp = np.add.outer(np.add.outer(np.arange(SIDE), np.arange(SIDE)), np.arange(SIDE))
+    everything, rows = (slice(None),) * 3, np.dtype((np.void, BLOCK))
     pixels = (ramp // 4 + np.random.default_rng(0).integers(0, 4, ramp.shape)).astype(np.uint8)
+    for kind in ("compressed", "disk"):
+        with Graph() as graph:
+            smooth = OpSmoothish(graph=graph, image=pixels)
+            cache = OpBlockCache(graph=graph, image=smooth.output, block=(BLOCK,) * 3, storage=kind)
+            out = cache.output.read()
+            blocks = [Packed(np.ascontiguousarray(out[roi.slicing])) for roi in cache.clean_blocks]
+
+            def read(cache=cache, out=out, kind=kind) -> None:
+                if kind == "disk":
+                    memory_ledger().relieve()  # of the copies in memory
+                cache.output.read(out=out)
+
+            places = [out[roi.slicing] for roi in cache.clean_blocks]
+
+            def by_hand(blocks=blocks, places=places) -> None:
+                for block, place in zip(blocks, places, strict=True):
+                    np.copyto(place.view(rows), block[everything].view(rows))
+
+            took, alone = best(read, by_hand, repeats=7)
+            row(f"{kind}: read of everything against unpacking and copying by hand", took / alone, "×", 1.3)
+            size = cache.used_bytes if kind == "compressed" else cache.disk_bytes
+            row(f"   bytes kept of those of the pixels, {kind}", size / pixels.nbytes, "×")
+
+
+def labels() -> None:
+    """Paint into a volume that has many labels already."""
     with Graph() as graph:
-        cache = make_cache(graph, pixels, (BLOCK,) * 3)
-        out = cache.output.read()
-        packed = [zlib.compress(np.ascontiguousarray(out[roi.slicing]), 1) for roi in cache.clean_blocks]
-        nbytes = BLOCK**3
-        read, codec = best(
-            lambda: cache.output.read(out=out),
-            lambda: [zlib.decompress(block, bufsize=nbytes) for block in packed],
-            repeats=5,
-        )
-        row("compressed: warm read of everything against the codec alone", read / codec, "×", 1.3)
-    set_default(None)
+        op = OpLabels(graph=graph)
+        op.image.assign(np.broadcast_to(np.uint8(0), (512,) * 3), axes="zyx")
+        chance = np.random.default_rng(0)
+        for z, y, x in chance.integers(0, 500, (2000, 3)):
+            op.image[z, y : y + 7, x : x + 7] = int(chance.integers(1, 5))
+        dab, place = np.ones((1, 7, 7), np.uint8), Roi((256, 250, 250), (257, 257, 257))
+        plane = Roi((256, 0, 0), (257, 512, 512))
+
+        def stroke() -> None:
+            op.paint([(place, dab)])
+            op.undo()
+
+        painted, read = best(stroke, lambda: op.labels.read(plane), number=20)
+        row("labels: a dab of 7² in 512³ with 2 000 of them, and its undoing", painted * 1e3, "ms")
+        row("   a slice of 512² of it", read * 1e3, "ms")
+        row("   bytes for each dab", memory_ledger().account("cache.labels").used_bytes / 2000, "B")
 
 
 def cold() -> None:
@@ -188,5 +216,6 @@ if __name__ == "__main__":
     print(f"{'256³ uint8, blocks of 64³':<66}{'measured':>10}      {'goal':>14}")
     warm()
     growth()
-    compressed()
+    packed()
     cold()
+    labels()

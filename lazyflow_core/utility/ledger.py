@@ -213,15 +213,23 @@ class Account:
     @contextmanager
     def reserved(self, nbytes: int) -> Iterator[None]:
         """Count bytes that are needed for a while; all but what is essential makes room for them."""
+        self.reserve(nbytes)
+        try:
+            yield
+        finally:
+            self.release(nbytes)
+
+    def reserve(self, nbytes: int) -> None:
+        """Count bytes until as many are released; for those whom a ``with`` block would cost too much."""
         with self.ledger.lock:
             self._add(nbytes, 0)
             given_back = self.ledger._make_room(False)
         del given_back
-        try:
-            yield
-        finally:
-            with self.ledger.lock:
-                self._add(-nbytes, 0)
+
+    def release(self, nbytes: int) -> None:
+        """Count bytes no more that were reserved."""
+        with self.ledger.lock:
+            self._add(-nbytes, 0)
 
     def _add(self, nbytes: int, holdings: int) -> None:
         account: Account | None = self

@@ -290,8 +290,8 @@ class OpLabels(Operator):
                     f"the image has the axes {axes.keys!r} now, but there are labels on {painted.axes!r}; "
                     "clear them first."
                 )
-            outside = next((box for box in painted.boxes if not box.fits(shape)), None)
-            if outside is not None:
+            if any(end > length for end, length in zip(painted.extent, shape, strict=True)):
+                outside = next(box for box in painted.boxes if not box.fits(shape))
                 raise SetupError(
                     f"the image has the shape {shape} now, but there are labels at {outside}; "
                     "clear them first."

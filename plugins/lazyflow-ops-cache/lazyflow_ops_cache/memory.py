@@ -70,6 +70,8 @@ class MemoryManager:
     def __init__(self, budget_bytes: int | None = None) -> None:
         self.ledger = memory_ledger() if budget_bytes is None else MemoryLedger(budget_bytes)
         self._account = self.ledger.account("cache.blocks")
+        #: Where bytes of blocks count while they are computed.
+        self.computing = self.ledger.account("cache.computing")
 
     @property
     def lock(self) -> AbstractContextManager[bool]:
@@ -108,10 +110,6 @@ class MemoryManager:
         A block that is larger than the budget is given back at once: its reader has it by reference.
         """
         return self._account.part(name)
-
-    def reserved(self, nbytes: int) -> AbstractContextManager[None]:
-        """Count the bytes of a block as long as it is computed."""
-        return self.ledger.account("cache.computing").reserved(nbytes)
 
 
 _process_manager: Final = MemoryManager()

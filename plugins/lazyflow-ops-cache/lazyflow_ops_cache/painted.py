@@ -63,8 +63,8 @@ class PaintedBlock(Holding):
 
     def __init__(self, box: Roi, labels: Labels, before: PaintedBlock | None, changed: Roi) -> None:
         self._packed = zlib.compress(labels.tobytes(), level=1)
-        numbers, pixels = np.unique(labels, return_counts=True)
-        self.counts = tuple((int(n), int(p)) for n, p in zip(numbers, pixels, strict=True) if n)
+        pixels = np.bincount(labels[labels != 0])
+        self.counts = tuple((int(n), int(pixels[n])) for n in np.flatnonzero(pixels))
         self.box = box
         self.serial = next(_serial)
         self.before = 0 if before is None else before.serial
@@ -152,6 +152,11 @@ class Painted:
     def largest(self) -> int:
         """The largest label; 0 if there is none."""
         return max((block.counts[-1][0] for block in self.blocks.values()), default=0)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Where the labels end on each axis; empty if there are none."""
+        return tuple(map(max, zip(*(block.box.stop for block in self.blocks.values()), strict=True)))
 
     def read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
         """Write the labels of a region into ``out``, 0 where there are none."""
