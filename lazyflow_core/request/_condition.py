@@ -7,13 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from lazyflow_core.errors import CancelledError, CircularWaitError
+from lazyflow_core.errors import CircularWaitError
 
 from ._lock import RequestLock
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, Waiter, check_timeout, current_party
+from ._party import Fiber, Party, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
+from ._wait import was_woken
 
 __all__ = ["RequestCondition"]
 
@@ -112,9 +113,7 @@ class RequestCondition(Unique):
                 if self._lock._owner is not waiter.host:
                     self._lock._acquire(party, None, shield=True)
                 raise
-        if verdict is Verdict.CANCELLED:
-            raise CancelledError(f"{waiter.host!r} was cancelled")
-        return verdict is Verdict.WOKEN
+        return was_woken(waiter, verdict)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until ``predicate()`` is true; return its last value, which is false only after a timeout."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lazyflow_core.errors import CancelledError
-
 from ._mutex import mutex
-from ._party import Verdict, Waiter, check_timeout, current_party
+from ._party import Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
+from ._wait import was_woken
 
 if TYPE_CHECKING:
     from ._scheduler import Scheduler
@@ -86,6 +85,4 @@ class RequestEvent(Unique):
         except BaseException:
             self._queue.give_up(waiter)
             raise
-        if verdict is Verdict.CANCELLED:
-            raise CancelledError(f"{waiter.host!r} was cancelled")
-        return verdict is Verdict.WOKEN
+        return was_woken(waiter, verdict)

@@ -6,13 +6,14 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from lazyflow_core.errors import CancelledError, RequestStateError
+from lazyflow_core.errors import RequestStateError
 
 from . import _debug
 from ._mutex import mutex
 from ._party import Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
+from ._wait import was_woken
 
 __all__ = ["RequestLock", "timeout_of"]
 
@@ -130,11 +131,9 @@ class RequestLock(Unique):
             # The first who waits has all be told if the owner forgets to release it; see `release`.
             self._watch(owner)
             verdict = self._queue.park(waiter)
-            if verdict is Verdict.CANCELLED or (verdict is Verdict.WOKEN and host._cancelled and not shield):
-                raise CancelledError(f"{host!r} was cancelled")
             if verdict is Verdict.CLOSED:
                 raise self._owner_is_gone()
-            return verdict is Verdict.WOKEN
+            return was_woken(waiter, verdict, is_for_host=True)
         except BaseException:
             # Handed over, or taken, and nobody will hear of it.
             if self._queue.give_up(waiter) or (is_free and self._owner is host):

@@ -8,16 +8,17 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lazyflow_core.errors import CancelledError, RequestCancelledError, RequestError, RequestStateError
+from lazyflow_core.errors import RequestCancelledError, RequestError, RequestStateError
 
 from ._failure import describe_failure, waiter_error
 from ._mutex import mutex
-from ._party import Fiber, Party, Verdict, Waiter, current_party, current_stack
+from ._party import Fiber, Party, Waiter, current_party, current_stack
 from ._queue import WaitQueue, check_not_cancelled
 from ._request import Request
 from ._scheduler import Scheduler, default_scheduler, no_scheduler
 from ._state import MAX_INLINE_DEPTH, RequestState
 from ._unique import Unique
+from ._wait import was_woken
 
 if TYPE_CHECKING:
     from typing import Self
@@ -418,8 +419,7 @@ class RequestPool(Generic[T], Unique):
             if queue is not None:
                 queue.give_up(waiter)
             raise
-        if verdict is Verdict.CANCELLED:
-            raise CancelledError(f"{waiter.host!r} was cancelled")
+        was_woken(waiter, verdict)
         return False
 
     def _help(self, party: Fiber) -> None:

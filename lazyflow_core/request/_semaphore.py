@@ -5,13 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from lazyflow_core.errors import CancelledError
-
 from ._lock import timeout_of
 from ._mutex import mutex
-from ._party import Verdict, Waiter, current_party
+from ._party import Waiter, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
+from ._wait import was_woken
 
 __all__ = ["RequestSemaphore"]
 
@@ -76,10 +75,7 @@ class RequestSemaphore(Unique):
                     return False
                 waiter = Waiter(party, self, limit)
                 self._queue.enter(waiter)
-            verdict = self._queue.park(waiter)
-            if verdict is Verdict.CANCELLED or (verdict is Verdict.WOKEN and waiter.host._cancelled):
-                raise CancelledError(f"{waiter.host!r} was cancelled")
-            return verdict is Verdict.WOKEN
+            return was_woken(waiter, self._queue.park(waiter), is_for_host=True)
         except BaseException:
             # Handed over, or taken, and nobody will hear of it.
             if self._queue.give_up(waiter) or is_taken:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._request import Request
     from ._scheduler import Scheduler
 
-__all__ = ["give_up", "park", "wait_until_delivered"]
+__all__ = ["give_up", "park", "wait_until_delivered", "was_woken"]
 
 NEW = RequestState.NEW
 QUEUED = RequestState.QUEUED
@@ -69,6 +69,35 @@ def _block(waiter: Waiter, scheduler: Scheduler | None) -> None:
         scheduler.block_thread(waiter)
     else:
         waiter.block()
+
+
+def was_woken(waiter: Waiter, verdict: Verdict, *, is_for_host: bool = False) -> bool:
+    """Return whether a wait that is over was woken, False when its time was up; raise if it ended otherwise.
+
+    The one place that says what a verdict means to whoever waited.
+
+    Parameters
+    ----------
+    waiter, verdict
+        Who waited, and what `park` returned.
+    is_for_host
+        Whether it was woken with something that is of no use to a host who has been cancelled since.
+
+    Raises
+    ------
+    CancelledError
+        If its host was cancelled.
+    SchedulerClosedError
+        If the scheduler that was to bring about what it waited for has gone.
+    """
+    host = waiter.host
+    if verdict is Verdict.TIMED_OUT:
+        return False
+    if verdict is Verdict.CLOSED:
+        raise SchedulerClosedError(f"{waiter.target!r}: its scheduler was closed")
+    if verdict is Verdict.CANCELLED or (is_for_host and host._cancelled and not waiter.is_shielded):
+        raise CancelledError(f"{host!r} was cancelled")
+    return True
 
 
 def give_up(waiter: Waiter, leave_queue: LeaveQueue) -> bool:
@@ -144,7 +173,6 @@ def wait_until_delivered(
             must_hop = True
         elif state is NEW:
             request.submit()
-    me = party.request
     waiter = Waiter(party, request, timeout, shield)
     links: Links | None = None
 
@@ -178,12 +206,5 @@ def wait_until_delivered(
             # worth going on with.
             request.cancel()
         raise
-    if verdict is Verdict.WOKEN:
-        if me is not None and me._cancelled and not shield:
-            raise CancelledError(f"{me.describe()} was cancelled")
-    elif verdict is Verdict.TIMED_OUT:
+    if not was_woken(waiter, verdict, is_for_host=True):
         raise RequestTimeoutError(f"{request.describe()} has no outcome after {timeout:g} s; it goes on")
-    elif verdict is Verdict.CLOSED:
-        raise SchedulerClosedError(f"{request.describe()}: its scheduler was closed")
-    else:
-        raise CancelledError(f"{waiter.host!r} was cancelled")

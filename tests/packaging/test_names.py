@@ -1,6 +1,7 @@
 """One name, one meaning: no two classes of the core and the plugins are called alike."""
 
 import ast
+import re
 from collections import defaultdict
 
 from .distributions import ALL, ROOT
@@ -39,3 +40,12 @@ def test_modules_and_messages_have_one_did_you_mean():
         if "get_close_matches" in path.read_text(encoding="utf-8")
     ]
     assert found == ["lazyflow_core/words.py"]
+
+
+def test_what_a_verdict_means_to_who_waited_is_said_in_one_place():
+    """Else each kind of wait has its own idea of a cancelled or closed one."""
+    asks = re.compile(r"is (?:not )?Verdict\.(?:CANCELLED|TIMED_OUT)")
+    room = ROOT / "lazyflow_core" / "request"
+    found = {path.name for path in room.glob("*.py") if asks.search(path.read_text(encoding="utf-8"))}
+    # The worker asks whether a deadline is still to be kept, of a wait that goes on.
+    assert found == {"_wait.py", "_worker.py"}

@@ -45,7 +45,7 @@ class _ForestStructure(Structure):
     )
 
 
-class _Samples(Structure):
+class _SamplesStructure(Structure):
     """The structure ``LlSamples`` of ``native/forest.h``."""
 
     _fields_ = (
@@ -60,7 +60,7 @@ class _Samples(Structure):
     )
 
 
-class _Growing(Structure):
+class _GrowingStructure(Structure):
     """The structure ``LlGrowing`` of ``native/forest.h``."""
 
     _fields_ = (
@@ -73,7 +73,7 @@ class _Growing(Structure):
     )
 
 
-class _Tree(Structure):
+class _TreeStructure(Structure):
     """The structure ``LlTree`` of ``native/forest.h``."""
 
     _fields_ = (
@@ -129,10 +129,16 @@ class NativeLibrary:
         ]
         self._predict.restype = c_int
         self._grow = getattr(loaded, f"ll_grow_{self.isa}")
-        self._grow.argtypes = [POINTER(_Samples), POINTER(_Growing), c_uint64, POINTER(_Tree), c_void_p]
+        self._grow.argtypes = [
+            POINTER(_SamplesStructure),
+            POINTER(_GrowingStructure),
+            c_uint64,
+            POINTER(_TreeStructure),
+            c_void_p,
+        ]
         self._grow.restype = c_int
         self._free_tree = loaded.ll_free_tree
-        self._free_tree.argtypes = [POINTER(_Tree)]
+        self._free_tree.argtypes = [POINTER(_TreeStructure)]
         self._free_tree.restype = None
         #: A forest's nodes side by side, made when it is first asked.
         self._nodes: WeakKeyDictionary[Forest, Array] = WeakKeyDictionary()
@@ -180,7 +186,7 @@ class NativeLibrary:
         codes, importance = samples.codes, np.zeros(len(samples.codes))
         assert codes.strides[1] == codes.itemsize
         assert samples.labels.flags.c_contiguous
-        described = _Samples(
+        described = _SamplesStructure(
             codes.ctypes.data,
             samples.labels.ctypes.data,
             codes.strides[0] // codes.itemsize,
@@ -190,7 +196,7 @@ class NativeLibrary:
             samples.codes_end,
             codes.itemsize > 1,
         )
-        growing = _Growing(
+        growing = _GrowingStructure(
             how.seed,
             how.features_per_split,
             how.smallest_leaf,
@@ -198,7 +204,7 @@ class NativeLibrary:
             None if how.votes is None else how.votes.ctypes.data,
             how.bootstrap,
         )
-        grown = _Tree(importance=importance.ctypes.data)
+        grown = _TreeStructure(importance=importance.ctypes.data)
         try:
             failed = run_stoppable(
                 lambda stop: self._grow(byref(described), byref(growing), tree, byref(grown), stop),
