@@ -64,7 +64,8 @@ def gated(start, folder, operator="test.gate"):
 def test_a_signal_stops_the_run_and_leaves_nothing_behind(start, folder, name, code):
     process = gated(start, folder)
     process.send_signal(getattr(signal, name))
-    lines = process.stderr.read().splitlines()
+    # The other worker may reach its gate at any time.
+    lines = [line for line in process.stderr.read().splitlines() if line != "at the gate"]
     assert (process.wait(timeout=10), process.stdout.read()) == (code, "")
     assert lines[-2:] == [
         "stopping; again to leave at once",
