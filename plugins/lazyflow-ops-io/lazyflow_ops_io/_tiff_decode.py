@@ -103,6 +103,7 @@ def decoder_of(path: str, page: Any, stored: np.dtype[Any]) -> Decode:
         raise FormatError(f"{path!r} has fewer pixels of colour than of brightness, which is not read here.")
     mirrored = page.fillorder == 2
 
+    @cache  # there are two shapes, of whole segments and of the last of a page
     def bytes_of(shape: tuple[int, ...]) -> int:
         depth, length, width, samples = shape
         return depth * length * (-(-width * samples * bits // 8))

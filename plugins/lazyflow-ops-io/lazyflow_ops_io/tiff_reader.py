@@ -244,13 +244,14 @@ class TiffReader(ArrayReader):
         check_declared(path, page.shaped, stored, segment)
         #: The grid of strips or tiles in one page.
         self._page_grid = BlockGrid(page.shaped, segment)
+        self._per_page = len(self._page_grid)
         leading, self._five = _dimensions(path, shape, series.pages, page.shaped)
         per_segment = _strides(self._page_grid.counts)
         #: How far in `_places` two neighbours along each dimension of the array lie apart; and its chunks.
         self._strides = [0] * len(shape)
         chunks = [1] * len(shape)
         for i, n in zip(leading, _strides([shape[i] for i in leading]), strict=True):
-            self._strides[i] = n * len(self._page_grid)
+            self._strides[i] = n * self._per_page
         for i, which in self._five.items():
             self._strides[i], chunks[i] = per_segment[which], segment[which]
         self._chunks = tuple(chunks)
@@ -272,11 +273,11 @@ class TiffReader(ArrayReader):
         self._nodata = page.nodata
         self._file = raw
         #: Offset and bytes of every strip or tile, page after page.
-        self._places = series.places(len(self._page_grid)).reshape(-1, 2)
+        self._places = series.places(self._per_page).reshape(-1, 2)
         offsets, counts = self._places.T
         beyond = (offsets > raw.size) | (counts > raw.size - np.minimum(offsets, raw.size))
         if beyond.any():
-            number = int(beyond.argmax()) // len(self._page_grid)
+            number = int(beyond.argmax()) // self._per_page
             raise FormatError(f"{path!r} is truncated: pixels of page {number} lie beyond its end.")
 
     def _read(self, roi: Roi, out: npt.NDArray[Any]) -> None:
@@ -292,7 +293,7 @@ class TiffReader(ArrayReader):
         if not count:
             return None
         data = self._file.read(offset, check_packed(count, self._segment_bytes))
-        number = place % len(self._page_grid)
+        number = place % self._per_page
         shape = self._segment
         if self._rows is not None:
             first = number % self._page_grid.counts[2] * shape[1]
@@ -305,6 +306,8 @@ class TiffReader(ArrayReader):
 
         A page of one row can have tiles of 16, of which one is meant.
         """
+        if pixels.shape == self._segment and self._lacks is None:
+            return pixels.reshape(self._chunks)
         if self._lacks is not None:
             pixels = pixels[self._lacks]
         shape = [1] * len(self._shape)
