@@ -49,15 +49,10 @@ class Graph:
     0
     """
 
-    #: Graphs made in this process so far: plugins are to be registered before (`lazyflow_core.plugins`). For
-    #: comparing only, so it does no harm if two threads that make one each count one.
-    made: ClassVar[int] = 0
-
     #: It was there before all versions.
     _born: ClassVar[int] = 0
 
     def __init__(self, scheduler: Scheduler | None = None) -> None:
-        Graph.made += 1
         if scheduler is not None and not isinstance(scheduler, Scheduler):
             raise TypeError(f"Graph({scheduler!r}): that is no scheduler, such as ThreadedScheduler(4).")
         #: None for that of the process, which is made when somebody needs it.

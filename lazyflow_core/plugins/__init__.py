@@ -13,6 +13,7 @@ from lazyflow_core.plugins.config import Config
 from lazyflow_core.plugins.discovery import version_of
 from lazyflow_core.plugins.doctor import Check
 from lazyflow_core.plugins.hookspecs import hookimpl, hookspec
+from lazyflow_core.plugins.known import namespace_owner
 from lazyflow_core.plugins.manager import API, PluginInfo, PluginManager
 from lazyflow_core.plugins.specs import OperatorSpec, ReaderSpec, WriterSpec
 
@@ -38,6 +39,7 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "list_operators",
+    "namespace_owner",
     "open_reader",
     "open_writer",
     "set_default",
@@ -54,8 +56,6 @@ def default() -> PluginManager:
     with _lock:
         if _default is None:
             _default = PluginManager()
-            # Whoever makes a graph first and registers then is told so, whether or not anybody asked before.
-            _default._hooks.graphs_before = 0
         return _default
 
 

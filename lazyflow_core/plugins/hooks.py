@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -14,8 +13,8 @@ from lazyflow_core.errors import PluginError
 from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config
+from lazyflow_core.plugins.known import RESERVED
 from lazyflow_core.plugins.loading import (
-    RESERVED,
     PluginInfo,
     PluginSource,
     add_hookspecs,
@@ -55,8 +54,6 @@ class Hooks:
     def __init__(self, config: Config, discover: bool) -> None:
         self.config = config
         self._discover = discover
-        #: How many graphs there were when this was made. With the next one, registration is over.
-        self.graphs_before = _graphs_made()
         #: Guards the fields below; held for a few statements, never while a plugin runs.
         self._lock = threading.Lock()
         #: Plugins registered before the hooks were loaded, by namespace.
@@ -122,15 +119,10 @@ class Hooks:
                 infos.append(PluginInfo(namespace, "", "", target, "loaded", None, hooks))
         return infos
 
-    def register(self, plugin: Any, namespace: str, *, late: bool) -> None:
+    def register(self, plugin: Any, namespace: str) -> None:
         """See `PluginManager.register_plugin`."""
         if namespace in RESERVED:
             raise PluginError(f"the namespace {namespace!r} is reserved.")
-        if not late and _graphs_made() > self.graphs_before:
-            raise PluginError(
-                f"plugin {namespace!r} comes too late: there is a graph already. Register plugins before the "
-                "first one is made, or say late=True."
-            )
         with self._lock:
             pm = self._pm
             if pm is None:
@@ -184,10 +176,12 @@ class Hooks:
         self.answers("lazyflow_configure", config=self.config)
         return manager
 
-    def answers(self, name: str, only: str | None = None, /, **arguments: Any) -> list[tuple[str, Any]]:
+    def answers(
+        self, name: str, only: str | None = None, raising: bool = False, /, **arguments: Any
+    ) -> list[tuple[str, Any]]:
         """Ask each plugin by itself, in the order of namespaces; return (plugin, answer) of all that answer.
 
-        What one raises is told about once and harms no other.
+        What one raises is told about once and harms no other, unless it is to be raised.
         """
         pm = self.load()
         caller = getattr(pm.hook, name, None)
@@ -206,16 +200,16 @@ class Hooks:
                     answer = list(answer or ())  # here: a generator raises when it is read
                 found.append((plugin, answer))
             except BaseException as error:
-                if is_for_the_caller(error):
+                if raising or is_for_the_caller(error):
                     raise
                 if self.config.strict:
                     raise PluginError(f"plugin {plugin!r}: {name} failed: {sentence(error)}") from error
                 self.tell(name, plugin, f"{name} failed: {sentence(error)}")
         return found
 
-    def first(self, name: str, /, **arguments: Any) -> tuple[Any, str]:
+    def first(self, name: str, raising: bool = False, /, **arguments: Any) -> tuple[Any, str]:
         """Return the first answer that is not None, and whose it is."""
-        for plugin, answer in self.answers(name, **arguments):
+        for plugin, answer in self.answers(name, None, raising, **arguments):
             if answer is not None:
                 return answer, plugin
         return None, ""
@@ -304,12 +298,6 @@ class Hooks:
                     names += [offer.name.partition(".")[0], offer.distribution]
             for complaint in self.config.complaints(names):
                 _logger.warning("lazyflow: %s", complaint)
-
-
-def _graphs_made() -> int:
-    """Return how many graphs were made, without importing what makes them."""
-    module = sys.modules.get("lazyflow_core.graph.graph")
-    return 0 if module is None else int(module.Graph.made)
 
 
 def _hooks_of(pm: pluggy.PluginManager, namespace: str) -> tuple[str, ...]:

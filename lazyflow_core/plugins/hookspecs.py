@@ -91,13 +91,6 @@ class HookSpecs:
         are in the order in which they would be taken. May be called from inside a request.
         """
 
-    @hookspec(firstresult=True)
-    def lazyflow_filter_backend(self, name: str) -> Any | None:
-        """A module of filter kernels by name, or None; asked by filters for a backend a user chose.
-
-        What it raises reaches the user. May be called from inside a request.
-        """
-
     # ------------------------------------------------------------------------------------------- observation
 
     @hookspec

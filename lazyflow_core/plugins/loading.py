@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lazyflow_core.errors import CancelledError, PluginError
 from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.plugins.config import Config
+from lazyflow_core.plugins.known import RESERVED
 from lazyflow_core.words import near_miss
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ _logger = logging.getLogger("lazyflow_core")
 #: Level of the plugin contract: (major, minor). A plugin states the level it was written for as
 #: ``LAZYFLOW_API``; another major, or a larger minor, is refused.
 API: Final = (1, 0)
-
-#: Namespaces that no plugin may have.
-RESERVED: Final = ("core", "lazyflow")
 
 _TARGET: Final = re.compile(r"\w+(\.\w+)*(:\w+(\.\w+)*)?")
 

@@ -404,7 +404,7 @@ class PluginManager:
         """Return the names of all hooks there are, those that plugins add included."""
         return sorted(name for name, caller in vars(self.hook).items() if caller.spec is not None)
 
-    def ask(self, hook: Callable[..., _T | None], kind: type[_T], /, **arguments: Any) -> _T | None:
+    def ask(self, hook: Callable[..., _T | None], kind: type[Any], /, **arguments: Any) -> _T | None:
         """Return the first answer to a hook that is not None; for hooks that plugins add.
 
         Parameters
@@ -424,11 +424,26 @@ class PluginManager:
         self._hooks.tell(name, plugin, f"it returned {answer!r}, which is no {kind.__name__}.")
         return None
 
+    def demand(self, hook: Callable[..., _T | None], kind: type[Any], /, **arguments: Any) -> _T | None:
+        """As `ask`, for what a user wants by name: what an implementation raises reaches the caller.
+
+        Raises
+        ------
+        PluginError
+            If the answer is of another kind.
+        """
+        answer, plugin = self._hooks.first(hook.__name__, True, **arguments)
+        if answer is None or isinstance(answer, kind):
+            return answer
+        raise PluginError(
+            f"plugin {plugin!r} answers {hook.__name__} with {answer!r}, which is no {kind.__name__}."
+        )
+
     def plugins(self, *, load: bool = False) -> list[PluginInfo]:
         """Return the installed plugins, by namespace; ``load`` loads them first to see what breaks."""
         return self._hooks.plugins(load=load)
 
-    def register_plugin(self, plugin: Any, namespace: str, *, late: bool = False) -> None:
+    def register_plugin(self, plugin: Any, namespace: str) -> None:
         """Add a module or object with hook implementations for the rest of the process.
 
         Parameters
@@ -437,17 +452,18 @@ class PluginManager:
             Its hooks are registered all or none. It need not state a level.
         namespace
             What it is called.
-        late
-            Add it even though there is a graph already, which may have asked the others what it will not ask
-            again.
 
         Raises
         ------
         PluginError
-            If the namespace is taken or reserved, a hook is unknown, or there is a graph already: one that
-            was made after this manager or, for that of the process, any.
+            If the namespace is taken or reserved, or a hook is unknown.
+
+        Notes
+        -----
+        At any time: who asks from then on asks it, too. What was asked before, such as the policy of a cache
+        that is set up, is not asked again.
         """
-        self._hooks.register(plugin, namespace, late=late)
+        self._hooks.register(plugin, namespace)
 
     def close(self) -> None:
         """Let plugins release what they took when they were configured. Closing twice is fine."""

@@ -1,6 +1,6 @@
-"""The checks as parametrized tests of pytest, and options for its command line.
+"""The checks as parametrized tests of pytest, and an option for its command line.
 
-Imports pytest when it is used, and only then. The options are there for who names this module in
+Imports pytest when it is used, and only then. The option is there for who names this module in
 ``pyproject.toml``::
 
     [tool.pytest.ini_options]
@@ -20,25 +20,19 @@ from lazyflow_core.testing.trial import CheckFailed
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["chosen_filter_backend", "parametrize_with_checks"]
+__all__ = ["chosen_option", "parametrize_with_checks"]
 
 #: The runs of pytest under way that know our options, the innermost last.
 _runs: Final[list[pytest.Config]] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--lazyflow-examples`` and ``--lazyflow-filter-backend``."""
-    group = parser.getgroup("lazyflow")
-    group.addoption(
+    """Add ``--lazyflow-examples``."""
+    parser.getgroup("lazyflow").addoption(
         "--lazyflow-examples",
         type=int,
         metavar="N",
         help="how many regions each check of an operator tries; default what the tests say",
-    )
-    group.addoption(
-        "--lazyflow-filter-backend",
-        metavar="NAME",
-        help="run the tests of filter kernels on this backend only",
     )
 
 
@@ -52,14 +46,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     _runs.remove(config)
 
 
-def _option(name: str) -> Any:
-    return getattr(_runs[-1].known_args_namespace, name) if _runs else None
+def chosen_option(name: str) -> Any:
+    """Return what the command line of pytest says, as soon as a ``conftest.py`` is imported.
 
-
-def chosen_filter_backend() -> str | None:
-    """Return the name that ``--lazyflow-filter-backend`` gives, for tests of filter kernels."""
-    found: str | None = _option("lazyflow_filter_backend")
-    return found
+    Parameters
+    ----------
+    name
+        Of an option that a plugin adds, as pytest knows it: ``"lazyflow_examples"``. None where there is no
+        such option, or no run of pytest that names this module.
+    """
+    return getattr(_runs[-1].known_args_namespace, name, None) if _runs else None
 
 
 class _BoundCheck:
@@ -120,7 +116,7 @@ def parametrize_with_checks(
     """
     import pytest
 
-    chosen = _option("lazyflow_examples")
+    chosen = chosen_option("lazyflow_examples")
     examples = examples if chosen is None else chosen
     parameters = []
     for case in cases:

@@ -16,10 +16,10 @@ import click
 import numpy as np
 import pytest
 from lazyflow_cli.main import cli
+from lazyflow_cli.scaffold import new_plugin
 
 from lazyflow_core import ArrayMeta, Axes, open_writer, plugins
 from lazyflow_core.plugins import discovery
-from lazyflow_core.plugins.scaffold import new_plugin
 from lazyflow_core.roi import Roi
 
 ROOT = Path(__file__).parents[2]

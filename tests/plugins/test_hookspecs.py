@@ -1,7 +1,5 @@
 """Each hook: who is asked, when, and what becomes of a bad answer."""
 
-import subprocess
-import sys
 import types
 from pathlib import Path
 
@@ -37,7 +35,7 @@ def nothing():
 
 def test_every_hook_has_a_docstring():
     hooks = [name for name in vars(HookSpecs) if name.startswith("lazyflow_")]
-    assert len(hooks) == 12
+    assert len(hooks) == 11
     assert all(getattr(HookSpecs, name).__doc__ for name in hooks)
 
 
@@ -113,7 +111,7 @@ def test_a_plugin_is_registered_whole_or_not_at_all(manager):
     )
     assert manager.readers() == []
     with pytest.raises(Exception, match="writer_specs"):
-        manager.register_plugin(bad, "bad", late=True)
+        manager.register_plugin(bad, "bad")
     assert manager.readers() == []
     assert manager.plugins() == []
 
@@ -121,7 +119,7 @@ def test_a_plugin_is_registered_whole_or_not_at_all(manager):
 def test_a_hook_that_nobody_asks_breaks_a_plugin_with_the_nearest_name(manager):
     manager.readers()
     with pytest.raises(PluginError) as caught:
-        manager.register_plugin(plugin(lazyflow_reader_spec=nothing), "bad", late=True)
+        manager.register_plugin(plugin(lazyflow_reader_spec=nothing), "bad")
     assert str(caught.value) == (
         "it implements the hook 'lazyflow_reader_spec', which nobody asks; "
         "did you mean 'lazyflow_reader_specs'?"
@@ -146,39 +144,17 @@ def test_an_optional_hook_of_somebody_who_is_not_there_is_fine(manager):
     assert [info.state for info in manager.plugins()] == ["loaded"]
 
 
-def test_plugins_come_before_the_first_graph_is_made_or_say_that_they_are_late(manager):
+def test_a_plugin_may_come_at_any_time_and_is_asked_from_then_on(manager):
     configured = []
-    mine = plugin(lazyflow_configure=lambda config: configured.append(config))
-    manager.readers()
-    manager.register_plugin(mine, "early")  # hooks were called, but there is no graph
-    Graph()
-    with pytest.raises(PluginError) as caught:
-        manager.register_plugin(mine, "mine")
-    assert str(caught.value) == (
-        "plugin 'mine' comes too late: there is a graph already. Register plugins before the first one is "
-        "made, or say late=True."
-    )
-    manager.register_plugin(plugin(lazyflow_configure=lambda: configured.append("late")), "mine", late=True)
-    assert configured == [manager.config, "late"]
-
-
-def test_the_manager_of_the_process_is_too_late_after_any_graph_and_imports_none_to_know():
-    code = """
-import sys, types
-from lazyflow_core import plugins
-from lazyflow_core.errors import PluginError
-plugins.default().register_plugin(types.ModuleType("early"), "early")
-assert "lazyflow_core.graph" not in sys.modules
-plugins.set_default(None)
-from lazyflow_core import Graph
-Graph()
-try:
-    plugins.default().register_plugin(types.ModuleType("late"), "late")
-except PluginError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("plugin 'late' comes too late: there is a graph already.")
+    with Graph():
+        assert manager.readers() == []
+        late = plugin(
+            lazyflow_configure=lambda config: configured.append(config),
+            lazyflow_reader_specs=lambda: [ReaderSpec("late.raw", "x:y")],
+        )
+        manager.register_plugin(late, "late")
+        assert [spec.id for spec in manager.readers()] == ["late.raw"]
+    assert configured == [manager.config]
 
 
 @pytest.mark.parametrize("namespace", ["core", "lazyflow"])

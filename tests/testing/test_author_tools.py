@@ -208,23 +208,22 @@ def test_regions_lie_inside(pair):
 
 COUNTING = """
 from lazyflow_core.testing import Case, OpPassThrough, array, parametrize_with_checks
-from lazyflow_core.testing.pytest_support import chosen_filter_backend
+from lazyflow_core.testing.pytest_support import chosen_option
 
 @parametrize_with_checks([Case(OpPassThrough, {"image": array((9, 8))})], checks=["loads"], examples=3)
 def test_it(case, check):
-    print("examples", check.session.examples, "backend", chosen_filter_backend())
+    print("examples", check.session.examples, "unknown", chosen_option("unknown"))
 """
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "examples 3 backend None"),
-        (["--lazyflow-examples=7"], "examples 7 backend None"),
-        (["--lazyflow-filter-backend=loopback"], "examples 3 backend loopback"),
+        ([], "examples 3 unknown None"),
+        (["--lazyflow-examples=7"], "examples 7 unknown None"),
     ],
 )
-def test_the_command_line_of_pytest_chooses_examples_and_backend(pytester, options, said):
+def test_the_command_line_of_pytest_chooses_examples(pytester, options, said):
     pytester.makepyfile(COUNTING)
     result = pytester.runpytest_inprocess("-s", "-p", "lazyflow_core.testing.pytest_support", *options)
     result.assert_outcomes(passed=1)

@@ -19,7 +19,7 @@ __all__ = ["new_command"]
 @traceback_option
 def new_command(name: str, into: str, reader: bool, no_example: bool) -> None:
     """Write a distribution whose operators are called NAME.something. Needs no network."""
-    from lazyflow_core.plugins.scaffold import new_plugin
+    from lazyflow_cli.scaffold import new_plugin
 
     root = new_plugin(name, Path(into), example=not no_example, reader=reader)
     for path in sorted(path for path in root.rglob("*") if path.is_file()):

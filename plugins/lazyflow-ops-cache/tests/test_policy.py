@@ -46,6 +46,10 @@ def make(graph, image=FLAT):
     return source, OpBlockCache(graph=graph, image=source.output, block=(16, 16))
 
 
+def test_plugins_may_implement_the_hook_and_a_manager_knows_it():
+    assert "cache_policy" in PluginManager(only=["cache"]).hook_names()
+
+
 def test_plugins_are_asked_once_when_a_cache_is_set_up_and_never_per_block(answer, graph, budget):
     budget(12345)
     _, cache = make(graph)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from lazyflow_core.plugins import Check, hookimpl
+
+from lazyflow_ops_filters import hooks
 
 LAZYFLOW_API = (1, 0)
 
@@ -12,6 +15,12 @@ _HINTS = {
     "native": "optional, several times faster than scipy: install gcc or clang, then this package again",
     "vigra": "optional: Debian's python3-vigra or conda-forge's vigra, with numpy < 2",
 }
+
+
+@hookimpl
+def lazyflow_add_hookspecs(add: Any) -> None:
+    """Offer `filters_backend` to others."""
+    add(hooks)
 
 
 @hookimpl

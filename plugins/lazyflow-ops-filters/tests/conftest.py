@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lazyflow_core import plugins
-from lazyflow_core.testing.pytest_support import chosen_filter_backend
 
 from lazyflow_ops_filters.kernels import Backend, describe_backends, get_backend
 from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
+from lazyflow_ops_filters.pytest_support import chosen_filter_backend
 
 # pytest's importlib mode does not put the folder of the tests on the path; filter_cases.py is there.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,9 +30,9 @@ class Loopback(ScipyBackend):
 def pytest_sessionstart() -> None:
     """Offer it as a plugin would."""
     plugin = types.SimpleNamespace(
-        lazyflow_filter_backend=plugins.hookimpl(lambda name: Loopback() if name == "loopback" else None)
+        filters_backend=plugins.hookimpl(lambda name: Loopback() if name == "loopback" else None)
     )
-    plugins.default().register_plugin(plugin, "loopback", late=True)
+    plugins.default().register_plugin(plugin, "loopback")
 
 
 @pytest.fixture(params=BACKENDS, scope="session")

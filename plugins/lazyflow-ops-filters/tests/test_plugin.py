@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lazyflow_core import plugins
+from lazyflow_core.errors import PluginError
 
 from lazyflow_ops_filters import kernels as k
 from lazyflow_ops_filters.kernels.scipy_backend import ScipyBackend
@@ -43,24 +45,31 @@ def test_a_backend_of_a_plugin_is_used_by_name(monkeypatch):
             Counting.calls += 1
             super().convolve(*arguments)
 
-    class Hooks:
-        @staticmethod
-        def lazyflow_filter_backend(name):
-            return Counting() if name == "counting" else None
+    def backend(name):
+        if name == "broken":
+            raise RuntimeError("no licence")
+        return {"counting": Counting(), "no backend": 7}.get(name)
 
-    class Manager:
-        hook = Hooks
-
-    monkeypatch.setattr(plugins, "default", Manager)
+    manager = plugins.PluginManager(discover=False)
+    manager.register_plugin(types.SimpleNamespace(filters_backend=plugins.hookimpl(backend)), "judge")
+    monkeypatch.setattr(plugins, "default", lambda: manager)
     k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="counting")
     assert Counting.calls == 1
     with pytest.raises(k.functions.ParameterError, match="'other' cannot be used: no such backend"):
         k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="other")
+    with pytest.raises(RuntimeError, match="no licence"):
+        k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="broken")
+    with pytest.raises(PluginError, match="'judge' answers filters_backend with 7, which is no Backend"):
+        k.gaussian_smoothing(np.zeros((9, 9)), 1.0, backend="no backend")
+
+
+def test_plugins_may_implement_the_hook_and_a_manager_knows_it():
+    assert "filters_backend" in plugins.PluginManager(only=["filters"]).hook_names()
 
 
 def test_golden_tests_run_on_the_backend_that_the_command_line_names():
     golden = Path(__file__).parent / "test_golden.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "lazyflow_core.testing.pytest_support", golden]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "lazyflow_ops_filters.pytest_support", golden]
     for name, said in (("loopback", "3 passed"), ("nowhere", "filter backend 'nowhere' cannot be used")):
         options = ["-k", "equals_scipys", f"--lazyflow-filter-backend={name}"]
         done = subprocess.run([*command, *options], capture_output=True, text=True)

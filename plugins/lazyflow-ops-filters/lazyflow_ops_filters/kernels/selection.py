@@ -12,6 +12,7 @@ from functools import cache
 from lazyflow_core.errors import ParameterError
 from lazyflow_core.foreign import sentence
 
+from lazyflow_ops_filters.hooks import filters_backend
 from lazyflow_ops_filters.kernels.backend import Backend
 
 __all__ = ["AUTO", "CHOICE_VARIABLE", "describe_auto", "describe_backends", "get_backend"]
@@ -31,7 +32,7 @@ def get_backend(name: str = AUTO) -> Backend:
     ----------
     name
         ``"auto"``, ``"native"``, ``"scipy"``, ``"vigra"``, or a name that a plugin answers for
-        (hook ``lazyflow_filter_backend``).
+        (hook ``filters_backend``).
 
     Raises
     ------
@@ -91,9 +92,5 @@ def _load(name: str) -> Backend | str:
 def _ask_plugins(name: str) -> Backend | str:
     from lazyflow_core import plugins
 
-    found = plugins.default().hook.lazyflow_filter_backend(name=name)
-    if isinstance(found, Backend):
-        return found
-    if found is not None:
-        return f"a plugin answered with {found!r}, which is no lazyflow_ops_filters.kernels.Backend."
-    return f"no such backend; there are {', '.join(map(repr, _BUILT_IN))} and those of plugins."
+    found = plugins.default().demand(filters_backend, Backend, name=name)
+    return found or f"no such backend; there are {', '.join(map(repr, _BUILT_IN))} and those of plugins."

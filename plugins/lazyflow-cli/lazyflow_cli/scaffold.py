@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Final
 
 from lazyflow_core import __version__
 from lazyflow_core.errors import PluginError, TargetExistsError
-from lazyflow_core.plugins.known import DISTRIBUTION_OF_NAMESPACE
-from lazyflow_core.plugins.loading import RESERVED
+from lazyflow_core.plugins import namespace_owner
 
 __all__ = ["new_plugin", "render"]
 
@@ -90,7 +88,7 @@ def render(name: str, *, example: bool = True, reader: bool = False) -> dict[str
     if not _NAME.fullmatch(short):
         raise PluginError(f"{name!r} is no name for a plugin; it is lower case, such as 'acme' or 'my-lab'.")
     namespace = short.replace("-", "_")
-    if namespace in RESERVED or namespace in DISTRIBUTION_OF_NAMESPACE:
+    if namespace_owner(namespace) is not None:
         raise PluginError(f"the namespace {namespace!r} is taken; choose the name of your project.")
     distribution = _PREFIX + short.replace("_", "-")
     package = distribution.replace("-", "_")
@@ -121,7 +119,7 @@ def render(name: str, *, example: bool = True, reader: bool = False) -> dict[str
     }
     left_out = {"local_mean.py", "conformance.py"} if not example else set()
     left_out |= set() if reader else {"pgm.py"}
-    folder = resources.files("lazyflow_core.plugins") / "template"
+    folder = Path(__file__).with_name("template")
     files = {}
     for source, target in (("", ""), ("package/", f"{package}/"), ("tests/", "tests/")):
         for item in (folder / source if source else folder).iterdir():
