@@ -17,6 +17,8 @@ from lazyflow_ops_learning.autocontext import OpStageInput
 from lazyflow_ops_learning.forest import Forest
 from lazyflow_ops_learning.forest_file import save_forest
 from lazyflow_ops_learning.prediction import OpForestFile, OpPredict
+from lazyflow_ops_learning.samples import OpSamples, Samples
+from lazyflow_ops_learning.train_operator import OpTrainForest
 
 #: Below 30 the first class; else below 60 of the second feature the second one, else the third.
 FOREST = Forest(
@@ -41,6 +43,15 @@ DOUBTS = Forest(
 FEATURES = array((3, 9, 11, 8), "czyx")
 MASK = (array((9, 11, 8), "zyx", seed=3).pixels > 60).astype(np.uint8)
 
+LABELS = (array((9, 11, 8), "zyx", seed=4).pixels // 20).astype(np.uint8)
+SAMPLES = Samples(
+    FEATURES.pixels[:, LABELS != 0],
+    LABELS[LABELS != 0],
+    np.zeros(np.count_nonzero(LABELS), np.int32),
+    np.flatnonzero(LABELS),
+    FOREST.feature_names,
+)
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="lazyflow-conformance-")
 _FILES = [os.path.join(_FOLDER.name, f"{name}.forest.npz") for name in ("votes", "doubts")]
 for _forest, _path in zip((FOREST, DOUBTS), _FILES, strict=True):
@@ -64,6 +75,8 @@ CASES = [
         {"classes": ("a", "b", "c")},
         name="predict inside a mask",
     ),
+    Case(OpSamples, {"features": FEATURES, "labels": LABELS}),
+    Case(OpTrainForest, params={"samples": [SAMPLES], "trees": 3}, change={"seed": 1}),
     Case(
         OpStageInput,
         {

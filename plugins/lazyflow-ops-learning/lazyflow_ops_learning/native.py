@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.request import run_stoppable
 
-from lazyflow_ops_learning.numpy_trainer import Growing, Samples, Tree
+from lazyflow_ops_learning.numpy_trainer import CodedSamples, Growing, Tree
 
 if TYPE_CHECKING:
     from lazyflow_ops_learning.forest import Forest
@@ -181,7 +181,7 @@ class NativeLibrary:
         if target is not out:
             out[...] = target
 
-    def grow(self, samples: Samples, how: Growing, tree: int) -> Tree:
+    def grow(self, samples: CodedSamples, how: Growing, tree: int) -> Tree:
         """Return the tree of that number; the same as `grow_by_numpy`."""
         codes, importance = samples.codes, np.zeros(len(samples.codes))
         assert codes.strides[1] == codes.itemsize

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core.request import checkpoint
 
-__all__ = ["Growing", "Samples", "Tree", "grow_by_numpy"]
+__all__ = ["Growing", "CodedSamples", "Tree", "grow_by_numpy"]
 
 Array = npt.NDArray[Any]
 
 _WORD: Final = 2**64 - 1
 
 
-class Samples(NamedTuple):
+class CodedSamples(NamedTuple):
     """What a tree is grown from.
 
     Attributes
@@ -98,7 +98,7 @@ def _mixed(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def grow_by_numpy(samples: Samples, how: Growing, tree: int) -> Tree:
+def grow_by_numpy(samples: CodedSamples, how: Growing, tree: int) -> Tree:
     """Return the tree of that number."""
     random = _Random(how.seed, tree)
     count = samples.codes.shape[1]
@@ -158,7 +158,7 @@ def grow_by_numpy(samples: Samples, how: Growing, tree: int) -> Tree:
 
 
 def _best_cut(
-    samples: Samples, how: Growing, here: Array, drawn: Array, classes: Array, feature: int
+    samples: CodedSamples, how: Growing, here: Array, drawn: Array, classes: Array, feature: int
 ) -> tuple[int, float] | None:
     """Return the first best cut of a feature and its score; None if it parts nothing."""
     places = samples.codes[feature, here].astype(np.int64) * samples.class_count + samples.labels[here]
@@ -195,7 +195,7 @@ def _squares(weights: Array) -> Any:
     return total
 
 
-def _vote(samples: Samples, tree: Tree, left_out: Array, votes: Array) -> None:
+def _vote(samples: CodedSamples, tree: Tree, left_out: Array, votes: Array) -> None:
     node = np.zeros(len(left_out), np.int64)
     on_the_way = np.flatnonzero(tree.child[node])
     while on_the_way.size:

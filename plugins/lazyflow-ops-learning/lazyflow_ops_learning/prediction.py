@@ -66,7 +66,8 @@ class OpForestFile(Operator):
         return load_forest(self.path.value)
 
 
-def _check_classes(value: Any) -> str | None:
+def check_classes(value: Any) -> str | None:
+    """Say what is wrong with the classes of a parameter: names or a number of them; None if nothing is."""
     if isinstance(value, int):
         return None if 1 <= value <= 255 else "is no number of classes from 1 to 255"
     if isinstance(value, tuple):
@@ -143,7 +144,7 @@ class OpPredict(Operator):
     classes = ParameterSlot(
         int | tuple | None,
         default=None,
-        check=_check_classes,
+        check=check_classes,
         doc="names or number of the classes, for a classifier that is computed",
     )
     dtype = ParameterSlot(str, default="float32", choices=("float32", "uint8"), doc="of the probabilities")

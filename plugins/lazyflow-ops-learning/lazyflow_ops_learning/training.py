@@ -13,7 +13,7 @@ from lazyflow_core.request import RequestPool
 
 from lazyflow_ops_learning.binning import MOST_BINS, bin_features
 from lazyflow_ops_learning.forest import MOST_CLASSES, MOST_FEATURES, Forest
-from lazyflow_ops_learning.numpy_trainer import Growing, Samples, Tree, grow_by_numpy
+from lazyflow_ops_learning.numpy_trainer import CodedSamples, Growing, Tree, grow_by_numpy
 
 __all__ = ["MOST_TREES", "train_forest"]
 
@@ -126,7 +126,7 @@ def train_forest(
         raise NotReadyError(f"a forest is trained with samples of two classes or more; {there}.")
     binned = bin_features(columns, bins)
     votes = np.zeros((len(classes), len(class_names)), np.uint16) if bootstrap else None
-    samples = Samples(binned.codes, binned.codes_end, classes, len(class_names))
+    samples = CodedSamples(binned.codes, binned.codes_end, classes, len(class_names))
     how = Growing(
         seed,
         features_per_split or max(1, round(len(columns) ** 0.5)),
@@ -205,7 +205,7 @@ def _checked_weights(class_weights: Sequence[float], classes: int) -> Array:
     return weights
 
 
-def _grow(samples: Samples, how: Growing, count: int) -> list[Tree]:
+def _grow(samples: CodedSamples, how: Growing, count: int) -> list[Tree]:
     """Return the trees in order, grown beside each other."""
     from lazyflow_ops_learning.native import native_library
 

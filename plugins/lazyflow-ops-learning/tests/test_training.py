@@ -11,7 +11,7 @@ from lazyflow_core.request import Request, RequestState, ThreadedScheduler
 from lazyflow_ops_learning import load_forest, native, save_forest, train_forest
 from lazyflow_ops_learning.binning import bin_features, bin_limits
 from lazyflow_ops_learning.native import NativeLibrary
-from lazyflow_ops_learning.numpy_trainer import Growing, Samples, grow_by_numpy
+from lazyflow_ops_learning.numpy_trainer import CodedSamples, Growing, grow_by_numpy
 
 LARGEST = float(np.finfo("f4").max)
 SPECIAL = np.array(
@@ -91,7 +91,7 @@ def test_every_trainer_grows_the_same_tree(
     labels = rng.integers(0, classes, samples).astype(np.uint8)
     weights = rng.uniform(0.1, 3, classes) if is_weighted else np.ones(classes)
     votes = np.zeros((samples, classes), np.uint16)
-    data = Samples(binned.codes, binned.codes_end, labels, classes)
+    data = CodedSamples(binned.codes, binned.codes_end, labels, classes)
     how = Growing(seed, int(rng.integers(1, features + 1)), smallest_leaf, weights, bootstrap, votes)
     expected = grow_by_numpy(data, how, tree)
     assert votes.sum() <= (samples - 1 if bootstrap else 0)
@@ -108,7 +108,7 @@ def test_more_codes_than_a_word_of_words_has():
     columns, labels = blobs(9_000, features=2)
     binned = bin_features(columns, 65536)
     assert binned.codes_end > 4096
-    data = Samples(binned.codes, binned.codes_end, labels.astype(np.uint8), 3)
+    data = CodedSamples(binned.codes, binned.codes_end, labels.astype(np.uint8), 3)
     how = Growing(5, 1, 40, np.ones(3), True, None)
     expected = grow_by_numpy(data, how, 0)
     assert len(expected.child) > 50
