@@ -8,6 +8,7 @@ request passes any number of connections at no cost.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -30,7 +31,7 @@ from lazyflow_core.graph.pull import (
     wrong_destination,
 )
 from lazyflow_core.graph.push import mark_dirty
-from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.slots import Slot, SlotSignal, Turn
 from lazyflow_core.graph.stale import StaleBoxes
 from lazyflow_core.graph.versions import here, place_in
 from lazyflow_core.meta import ArrayMeta
@@ -41,6 +42,7 @@ from lazyflow_core.roi import Roi
 if TYPE_CHECKING:
     from lazyflow_core.graph.declarations import Declaration, InputSlot
     from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.push import Walk
     from lazyflow_core.graph.setup import Setup
 
 __all__ = ["ArraySlot", "Input", "Output"]
@@ -54,6 +56,7 @@ class ArraySlot(Slot):
 
     __slots__ = ("_stale", "_state", "_watchers")
     _signal_names = ("ready_changed", "meta_changed", "dirty")
+    _stale_signal = "dirty"
     _right_words = {
         **dict.fromkeys(("shape", "dtype", "ndim", "axes", "nbytes"), "slot.meta, which has it"),
         **dict.fromkeys(
@@ -284,7 +287,23 @@ class ArraySlot(Slot):
         setup.mark_dirty(self, None)
 
     def _let_go(self, setup: Setup) -> None:
+        self._lose(setup)
+
+    def _lose(self, setup: Setup) -> None:
         setup.set_meta(self, None, None)
+
+    def _news(self, old: Any) -> Iterator[tuple[Turn, str]]:
+        new = self._state[1]
+        if old is not None and new is None:
+            yield Turn.UNREADY, "ready_changed"
+        if new is not None and new != old:
+            yield Turn.META, "meta_changed"
+        if old is None and new is not None:
+            yield Turn.READY, "ready_changed"
+
+    def _outdate(self, walk: Walk, old: Any) -> None:
+        if self._state[1] != old:
+            walk.outdate(self, None)
 
     # ----------------------------------------------------------------------------------------------- push
 
@@ -460,3 +479,9 @@ class Output(ArraySlot):
     def _let_go(self, setup: Setup) -> None:
         super()._let_go(setup)
         setup.affect(self.operator)  # its operator computes it again
+
+    def _set_up(self, setup: Setup) -> None:
+        if self not in setup.outputs_set:
+            raise GraphError(
+                f"setup_outputs left {str(self)!r} without meta; assign its meta, None for not ready."
+            )

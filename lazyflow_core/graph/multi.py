@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from lazyflow_core.errors import ConnectError, GraphError
 from lazyflow_core.graph.arrays import Input, Output
-from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.slots import Slot, SlotSignal, Turn
 from lazyflow_core.graph.values import Parameter, ValueOutput, check_values_fit
 from lazyflow_core.graph.versions import seen
 
@@ -191,6 +191,10 @@ class MultiSlot(Slot, Generic[S]):
             setup.disconnect(element)
 
     # ---------------------------------------------------------------------------------------------- signals
+
+    def _news(self, old: Any) -> Iterator[tuple[Turn, str]]:
+        if len(self._elements) != old:
+            yield Turn.VALUES, "resized"
 
     @property
     def resized(self) -> SlotSignal:

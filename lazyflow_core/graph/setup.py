@@ -17,17 +17,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast
 
-import numpy as np
-
 from lazyflow_core.errors import ConnectError, GraphError, SetupError
 from lazyflow_core.foreign import logged, text_of
-from lazyflow_core.graph.arrays import ArraySlot
-from lazyflow_core.graph.cells import MISSING
 from lazyflow_core.graph.multi import MultiSlot, leaves, singles
 from lazyflow_core.graph.order import new_ranks
 from lazyflow_core.graph.pull import AssignedArray, reason
 from lazyflow_core.graph.push import Walk, fitting
-from lazyflow_core.graph.values import Parameter, ValueOutput
+from lazyflow_core.graph.slots import Turn
+from lazyflow_core.graph.values import same_value
 from lazyflow_core.graph.versions import MAKING, Duty, Version, here, look, place_in, run_all
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.roi import Roi
@@ -35,10 +32,11 @@ from lazyflow_core.roi import Roi
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from lazyflow_core.graph.arrays import Input, Output
+    from lazyflow_core.graph.arrays import ArraySlot, Input, Output
     from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.operator import Operator
     from lazyflow_core.graph.slots import Slot
+    from lazyflow_core.graph.values import Parameter, ValueOutput
 
 __all__ = ["Change", "Setup", "Transaction"]
 
@@ -202,7 +200,7 @@ class Setup:
         self.is_walking = False
         #: The operator whose `setup_outputs` runs, and which of its outputs it has set.
         self.current: Operator | None = None
-        self._outputs_set: set[Slot] = set()
+        self.outputs_set: set[Slot] = set()
         self._walk = Walk(graph, self.version)
         #: What is to be done when nobody sees the version before this one any more.
         self.duties: list[Duty] = []
@@ -286,7 +284,7 @@ class Setup:
         """Let a slot and all that is connected to it have that meta and source."""
         __tracebackhide__ = True
         if slot.operator is self.current and not slot.feeds_operator:
-            self._outputs_set.add(slot)
+            self.outputs_set.add(slot)
         pending = [slot]
         while pending:
             slot = pending.pop()
@@ -316,8 +314,7 @@ class Setup:
         pending = [(slot, value)]
         while pending:
             slot, value = pending.pop()
-            if isinstance(slot, Parameter) and value is not MISSING and not is_computed(value):
-                value = slot.declaration.accept(value, str(slot))
+            value = slot._fit(value)
             old = slot._state[1]
             if same_value(old, value):
                 continue
@@ -522,45 +519,24 @@ class Setup:
             self._graph._call_after_setup(function, *arguments)
 
     def _collect_emissions(self) -> None:
-        """Find out what subscribers are told, from the version they are told of."""
-        emit = self._emissions.append
-        heard = []
+        """Find out what subscribers are told, from the version they are told of, and in which order."""
+        news: list[tuple[Turn, Slot, str, tuple[Any, ...]]] = []
         for slot, old in self._before.items():
             if slot._signals is not None:
-                heard.append((slot, old))
-            if isinstance(slot, ArraySlot) and slot._watchers and slot._state[1] != old:
-                self._walk.outdate(slot, None)
-        if not (heard or self._was_ready or self._events):
-            return
-        arrays = [(slot, old, slot._state[1]) for slot, old in heard if isinstance(slot, ArraySlot)]
-        lists = [(m, was) for m, was in self._was_ready.items() if (m.first_lacking() is None) != was]
-        for slot, old, new in arrays:
-            if old is not None and new is None:
-                emit((slot, "ready_changed", ()))
-        for multi, was_ready in lists:
-            if was_ready:
-                emit((multi, "ready_changed", ()))
-        for slot, old, new in arrays:
-            if new is not None and new != old:
-                emit((slot, "meta_changed", ()))
-        for slot, old, new in arrays:
-            if old is None and new is not None:
-                emit((slot, "ready_changed", ()))
-        for multi, was_ready in lists:
-            if not was_ready:
-                emit((multi, "ready_changed", ()))
-        for multi, event, index in self._events:
-            emit((multi, event, (index,)))
-        for other, old in heard:
-            if isinstance(other, MultiSlot):
-                if len(other) != old:
-                    emit((other, "resized", ()))
-            elif isinstance(other, (Parameter, ValueOutput)):
-                new = other._state[1]
-                if (new is MISSING) != (old is MISSING):
-                    emit((other, "ready_changed", ()))
-                if new is not MISSING and not same_value(old, new) and not self._walk.announces(other):
-                    emit((other, "value_changed", ()))
+                news += [(turn, slot, signal, ()) for turn, signal in slot._news(old)]
+            if slot._watchers:
+                slot._outdate(self._walk, old)
+        for multi, was_ready in self._was_ready.items():
+            if (multi.first_lacking() is None) != was_ready:
+                news.append((Turn.UNREADY if was_ready else Turn.READY, multi, "ready_changed", ()))
+        news += [(Turn.ELEMENTS, multi, event, (index,)) for multi, event, index in self._events]
+        # Within a turn they stay as they are. What the walk announces it announces once.
+        news.sort(key=lambda one: one[0])
+        self._emissions = [
+            (slot, signal, arguments)
+            for _, slot, signal, arguments in news
+            if signal != slot._stale_signal or not self._walk.announces(slot)
+        ]
 
     # -------------------------------------------------------------------------------------------- the parts
 
@@ -629,29 +605,19 @@ class Setup:
                 self.set(operator, "is_set_up", False)
                 self._plan(operator, None)
             for output in operator.computed:
-                if isinstance(output, ValueOutput):
-                    self.set_value(output, MISSING)
-                else:
-                    self.set_meta(output, None, None)
+                output._lose(self)
             return
         self._runs[operator] = self._runs.get(operator, 0) + 1
         if self._runs[operator] > _MOST_SETUPS:
             raise SetupError(f"{operator.name}: setup_outputs changes its own inputs again and again.")
-        self.current, self._outputs_set = operator, set()
+        self.current, self.outputs_set = operator, set()
         try:
             plan = operator.setup_outputs()
             self._plan(operator, plan)
             if plan is not None:
                 self._made_plans.append((operator, plan))
             for output in operator.computed:
-                if isinstance(output, ValueOutput):
-                    self.set_value(output, output)
-                    self.mark_dirty(output, None)
-                elif output not in self._outputs_set:
-                    raise GraphError(
-                        f"setup_outputs left {str(output)!r} without meta; assign its meta, "
-                        "None for not ready."
-                    )
+                output._set_up(self)
         except (ConnectError, SetupError) as error:
             name = f"{operator.name}: "
             text = text_of(error)
@@ -706,28 +672,3 @@ def _of_same_length(multi: MultiSlot[Any]) -> list[MultiSlot[Any]]:
 def _check_open(slot: Slot) -> None:
     if slot.operator._closed:
         raise GraphError(f"{slot} belongs to an operator that is closed; make a new one.")
-
-
-def is_computed(value: Any) -> bool:
-    """Whether what a parameter has is the output that computes its value."""
-    return type(value) is ValueOutput
-
-
-def same_value(a: Any, b: Any) -> bool:
-    """Whether two values of a parameter are equal in type and content; what cannot be compared is not.
-
-    Examples
-    --------
-    >>> same_value(1.0, 1.0), same_value(1, 1.0), same_value(np.zeros(2), np.zeros(2))
-    (True, False, True)
-    """
-    if a is b:
-        return True
-    if type(a) is not type(b):
-        return False
-    try:
-        if isinstance(a, np.ndarray):
-            return a.dtype == b.dtype and np.array_equal(a, b)
-        return bool(a == b)
-    except Exception:  # whatever a foreign __eq__ raises: unknown means changed
-        return False

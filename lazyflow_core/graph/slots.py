@@ -7,7 +7,8 @@ what holds in the version that is seen; the graph's own code reads the fields, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, cast
 
 from lazyflow_core.errors import ConnectError, GraphError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from lazyflow_core.graph.graph import Graph
     from lazyflow_core.graph.multi import MultiSlot
     from lazyflow_core.graph.operator import Operator
+    from lazyflow_core.graph.push import Walk
     from lazyflow_core.graph.setup import Setup
 
-__all__ = ["Slot", "SlotSignal", "refuse_copy"]
+__all__ = ["Slot", "SlotSignal", "Turn", "refuse_copy"]
 
 
 def refuse_copy(part: object) -> NoReturn:
@@ -32,6 +34,16 @@ def refuse_copy(part: object) -> NoReturn:
         f"{part!r} belongs to its process and is neither pickled nor copied. Describe the graph by "
         "Pipeline.from_graph(graph): descriptions can be pickled, and build() makes another."
     )
+
+
+class Turn(IntEnum):
+    """When subscribers hear of what changed in one transaction: unreadiness travels before anything else."""
+
+    UNREADY = 1
+    META = 2
+    READY = 3
+    ELEMENTS = 4  #: of lists: what came and what went
+    VALUES = 5  #: and lengths
 
 
 class SlotSignal(Signal):
@@ -104,6 +116,10 @@ class Slot:
     _right_words: ClassVar[Mapping[str, str]] = {}
     #: Names of the signals slots of this class have.
     _signal_names: ClassVar[tuple[str, ...]] = ("ready_changed",)
+    #: The one that the walk of stale regions emits; empty for lists, whose elements have their own.
+    _stale_signal: ClassVar[str] = ""
+    #: Requests that give up when what it has changes; only array slots have any.
+    _watchers: Any = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -281,6 +297,27 @@ class Slot:
 
     def _let_go(self, setup: Setup) -> None:
         """Lose what came from upstream; called by the setup transaction when the link is gone."""
+        raise NotImplementedError
+
+    # What the setup transaction leaves to the kinds of slots, each in its own way.
+
+    def _lose(self, setup: Setup) -> None:
+        """Have nothing any more, since the operator that computes it cannot work."""
+        raise NotImplementedError
+
+    def _set_up(self, setup: Setup) -> None:
+        """Be computed by its operator from now on, which has just been set up."""
+        raise NotImplementedError
+
+    def _news(self, old: Any) -> Iterable[tuple[Turn, str]]:
+        """Give what its subscribers are to be told when a change is complete, and when.
+
+        ``old`` is what it had before: meta, value, or length.
+        """
+        raise NotImplementedError
+
+    def _outdate(self, walk: Walk, old: Any) -> None:
+        """Let its watchers give up, if it has something else than before."""
         raise NotImplementedError
 
     # --------------------------------------------------------------------------------------------- signals

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextvars import Token
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
+import numpy as np
+
 from lazyflow_core.errors import ConnectError, ExecuteError, GraphError, NotReadyError
 from lazyflow_core.foreign import contextmanager
 from lazyflow_core.graph.cells import MISSING, Cell, Missing
 from lazyflow_core.graph.diagnosis import why_not_ready
 from lazyflow_core.graph.pull import reason
 from lazyflow_core.graph.push import mark_dirty
-from lazyflow_core.graph.slots import Slot, SlotSignal
+from lazyflow_core.graph.slots import Slot, SlotSignal, Turn
 from lazyflow_core.graph.versions import enter, execute_in, leave, place_in, seen
 from lazyflow_core.request import Request, RequestState
 
@@ -57,6 +59,7 @@ class Parameter(Slot, Generic[T]):
     _contents_hint = "slot.value"
     _right_words = _INSTEAD_OF_VALUE
     _signal_names = ("ready_changed", "value_changed")
+    _stale_signal = "value_changed"
 
     def __init__(self, operator: Operator, declaration: ParameterSlot[T]) -> None:
         super().__init__(operator, declaration)
@@ -161,6 +164,16 @@ class Parameter(Slot, Generic[T]):
         super()._check_connectable(upstream)
         check_values_fit(self, upstream)
 
+    def _fit(self, value: Any) -> Any:
+        """Return a value as it has it: in its own type, where it is known already."""
+        __tracebackhide__ = True
+        if value is MISSING or is_computed(value):
+            return value
+        return self.declaration.accept(value, str(self))
+
+    def _news(self, old: Any) -> Iterator[tuple[Turn, str]]:
+        return _value_news(old, self._state[1])
+
     def _take_over(self, setup: Setup, upstream: Slot) -> None:
         __tracebackhide__ = True
         setup.set_value(self, cast("Parameter[Any] | ValueOutput[Any]", upstream)._state[1])
@@ -184,6 +197,39 @@ class Parameter(Slot, Generic[T]):
         return (0, MISSING) if field == "_state" else value
 
 
+def is_computed(value: Any) -> bool:
+    """Whether what a parameter has is the output that computes its value."""
+    return type(value) is ValueOutput
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two values of a parameter are equal in type and content; what cannot be compared is not.
+
+    Examples
+    --------
+    >>> same_value(1.0, 1.0), same_value(1, 1.0), same_value(np.zeros(2), np.zeros(2))
+    (True, False, True)
+    """
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    try:
+        if isinstance(a, np.ndarray):
+            return a.dtype == b.dtype and np.array_equal(a, b)
+        return bool(a == b)
+    except Exception:  # whatever a foreign __eq__ raises: unknown means changed
+        return False
+
+
+def _value_news(old: Any, new: Any) -> Iterator[tuple[Turn, str]]:
+    """Give what the subscribers of a slot are told that had a value, or `MISSING`, and has another one."""
+    if (new is MISSING) != (old is MISSING):
+        yield Turn.VALUES, "ready_changed"
+    if new is not MISSING and not same_value(old, new):
+        yield Turn.VALUES, "value_changed"
+
+
 def check_values_fit(slot: Slot, upstream: Slot) -> None:
     """Raise `ConnectError` unless a parameter, or a list of them, may take what an upstream slot has."""
     declaration: Any = slot.declaration
@@ -201,6 +247,7 @@ class ValueOutput(Slot, Generic[T]):
     _right_words = _INSTEAD_OF_VALUE
     feeds_operator = False
     _signal_names = ("ready_changed", "value_changed")
+    _stale_signal = "value_changed"
 
     def __init__(self, operator: Operator, declaration: OutputSlot[Any]) -> None:
         super().__init__(operator, declaration)
@@ -274,8 +321,22 @@ class ValueOutput(Slot, Generic[T]):
         setup.set_value(self, cast("ValueOutput[Any]", upstream)._state[1])
 
     def _let_go(self, setup: Setup) -> None:
-        setup.set_value(self, MISSING)
+        self._lose(setup)
         setup.affect(self.operator)
+
+    def _lose(self, setup: Setup) -> None:
+        setup.set_value(self, MISSING)
+
+    def _set_up(self, setup: Setup) -> None:
+        setup.set_value(self, self)
+        setup.mark_dirty(self, None)
+
+    def _fit(self, value: Any) -> Any:
+        """Return what it is told to have: nothing, or who computes the value."""
+        return value
+
+    def _news(self, old: Any) -> Iterator[tuple[Turn, str]]:
+        return _value_news(old, self._state[1])
 
     def first_lacking(self) -> Slot | None:
         """Return itself, if it is not ready in the newest version."""
