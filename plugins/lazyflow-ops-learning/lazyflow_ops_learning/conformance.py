@@ -11,6 +11,7 @@ import os
 import tempfile
 
 import numpy as np
+from lazyflow_core import Roi
 from lazyflow_core.testing import Case, array
 
 from lazyflow_ops_learning.autocontext import OpStageInput
@@ -76,7 +77,20 @@ CASES = [
         name="predict inside a mask",
     ),
     Case(OpSamples, {"features": FEATURES, "labels": LABELS}),
+    Case(
+        OpSamples,
+        {"features": array((9, 3, 11), "ycx", "uint16"), "labels": LABELS[..., 0].astype(np.int64)},
+        {"boxes": (Roi((0, 0), (4, 5)),)},
+        {"boxes": (Roi((2, 3), (9, 11)),)},
+        name="samples in boxes, channels in the middle",
+    ),
     Case(OpTrainForest, params={"samples": [SAMPLES], "trees": 3}, change={"seed": 1}),
+    Case(
+        OpTrainForest,
+        params={"samples": [SAMPLES, SAMPLES], "trees": 2, "classes": 7, "smallest_leaf": 5},
+        change={"class_weights": (1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0)},
+        name="train with two images",
+    ),
     Case(
         OpStageInput,
         {

@@ -130,7 +130,7 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Gathered:
     """The samples of a block, and since which version they hold."""
 
     plan: _Plan
@@ -208,7 +208,7 @@ class OpSamples(Operator):
         self._stale_features = StaleBoxes(self.graph)
         self._stale_labels = StaleBoxes(self.graph)
         #: What was gathered, by the position of the block in the grid. Guarded by the lock.
-        self._kept: dict[Key, _Block] = {}
+        self._kept: dict[Key, _Gathered] = {}
         super().__init__(**slots)
 
     def setup_outputs(self) -> _Plan:
@@ -240,7 +240,7 @@ class OpSamples(Operator):
     def compute_value(self, slot: Any) -> Samples:
         plan: _Plan = self.plan
         regions = self._regions(plan)
-        with RequestPool[tuple[Key, _Block]](name="samples of blocks") as pool:
+        with RequestPool[tuple[Key, _Gathered]](name="samples of blocks") as pool:
             found = dict(pool.map(lambda key: (key, self._gathered(plan, key, regions[key])), regions))
         with self._lock:
             self._kept = {key: block for key, block in self._kept.items() if key in regions}
@@ -268,7 +268,7 @@ class OpSamples(Operator):
                 regions[key] = part if key not in regions else _hull(regions[key], part)
         return regions
 
-    def _gathered(self, plan: _Plan, key: Key, region: Roi) -> _Block:
+    def _gathered(self, plan: _Plan, key: Key, region: Roi) -> _Gathered:
         checkpoint()
         version = self.graph.version
         with self._lock:
@@ -279,7 +279,7 @@ class OpSamples(Operator):
             return kept
         position, labels = self._read_labels(plan, region)
         features = self._read_features(plan, position, kept)
-        block = _Block(plan, region, position, features, labels)
+        block = _Gathered(plan, region, position, features, labels)
         place = plan.grid.roi_of(key)
         # Under the lock of `propagate_dirty`: what went stale meanwhile is not kept.
         with self._lock:
@@ -310,7 +310,7 @@ class OpSamples(Operator):
         position = np.ravel_multi_index(absolute, plan.grid.shape).astype(np.int64)
         return position, found.astype(np.uint8)
 
-    def _read_features(self, plan: _Plan, position: Array, kept: _Block | None) -> Array:
+    def _read_features(self, plan: _Plan, position: Array, kept: _Gathered | None) -> Array:
         """Return the features at positions: what is kept, and the others from the smallest box around."""
         features = np.empty((len(plan.feature_names), len(position)), np.float32)
         is_new = np.ones(len(position), bool)
