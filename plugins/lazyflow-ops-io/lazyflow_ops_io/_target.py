@@ -21,6 +21,7 @@ import numpy as np
 
 from lazyflow_core.errors import StorageError, TargetExistsError
 from lazyflow_core.foreign import contextmanager
+from lazyflow_core.request import checkpoint
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._in_use import check_unread
 
@@ -448,6 +449,7 @@ class DiskFile:
         """Write equally long runs of bytes, each at its place."""
         run = len(data) // len(places)
         for i, place in enumerate(places):
+            checkpoint()
             self.write_at(place, data[i * run : (i + 1) * run])
 
     def write_at(self, place: int, data: memoryview | bytes) -> None:

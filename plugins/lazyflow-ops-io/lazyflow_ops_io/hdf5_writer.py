@@ -14,6 +14,7 @@ import numpy as np
 from lazyflow_core.blocks import BlockGrid
 from lazyflow_core.errors import StorageError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import checkpoint
 from lazyflow_core.roi import Roi
 from lazyflow_ops_io._border import foreign_errors
 from lazyflow_ops_io._decode import deflate
@@ -120,6 +121,7 @@ class Hdf5Writer(ArrayWriter):
 
     def _write(self, roi: Roi, data: np.ndarray[Any, Any]) -> None:
         for part in self._grid.touching(roi):
+            checkpoint()
             chunk = data[part.relative_to(roi).slicing]
             if chunk.shape != self.step:
                 whole = np.zeros(self.step, chunk.dtype)  # HDF5 stores chunks at the end of the array whole

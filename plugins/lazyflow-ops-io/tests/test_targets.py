@@ -12,10 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from lazyflow_ops_io import zarr_writer
+from lazyflow_ops_io._target import DiskFile
 from lazyflow_ops_io._target import fcntl as _target_fcntl
 
 from lazyflow_core.errors import ResultError, RoiError, StorageError, TargetExistsError
 from lazyflow_core.meta import ArrayMeta
+from lazyflow_core.request import Request, ThreadedScheduler
 from lazyflow_core.roi import Roi
 
 META = ArrayMeta((4, 5, 6), "uint8", "zyx")
@@ -550,3 +553,34 @@ def test_a_folder_of_very_many_files_arrives_whole(tmp_path):
         out = np.empty_like(data)
         reader.read(reader.meta.roi, out)
     np.testing.assert_array_equal(out, data)
+
+
+def test_a_write_that_is_cancelled_stops_before_the_next_piece(storage, tmp_path, monkeypatch):
+    shape, block, pieces = (16, 16, 16), Roi((0, 0, 0), (16, 8, 16)), []
+    chunks = {"chunks": (1, 8, 16)} if storage.name in ("hdf5", "zarr2", "zarr3") else {}
+    writer = storage.create(
+        str(tmp_path / f"a{storage.suffix}"), ArrayMeta(shape, "uint8", "zyx"), **storage.options, **chunks
+    )
+
+    def write():
+        writer.write(block, np.ones(block.shape, np.uint8))
+
+    def cancelling(original):
+        def write_piece(*arguments):
+            pieces.append(arguments)
+            request.cancel()
+            return original(*arguments)
+
+        return write_piece
+
+    monkeypatch.setattr(DiskFile, "write_at", cancelling(DiskFile.write_at))
+    monkeypatch.setattr(zarr_writer, "write_file", cancelling(zarr_writer.write_file))
+    with ThreadedScheduler(1) as scheduler:
+        request = Request(write, scheduler=scheduler)
+        is_cancelled = threading.Event()  # whoever waited for it would keep it alive
+        request.on_cancelled(lambda *_: is_cancelled.set())
+        request.submit()
+        assert is_cancelled.wait(20)
+    assert len(pieces) <= 2  # HDF5 itself may note where the first chunk is
+    writer.abort()
+    assert list(tmp_path.iterdir()) == []
