@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
 import re
 import signal
 import sys
@@ -133,7 +134,7 @@ def load_target(target: str, who: str) -> Any:
     if module in sys.modules:
         loaded: Any = importlib.import_module(module)  # waits where another thread is in the middle of it
     else:
-        with _watched(f"{who}: importing {module}"):
+        with _watched(f"{who}: importing {module}"), _undoing(f"{who}: importing {module}"):
             loaded = importlib.import_module(module)
     for part in filter(None, attribute.split(".")):
         loaded = getattr(loaded, part)
@@ -163,6 +164,32 @@ def _watched(what: str) -> Iterator[None]:
         timer.cancel()
         if timer.ident is not None:
             timer.join()
+
+
+@contextmanager
+def _undoing(what: str) -> Iterator[None]:
+    """Take back what an import does to everybody: paths that lead elsewhere, and nowhere to write to."""
+    streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = ""
+    try:
+        yield
+    finally:
+        undone = [
+            f"sys.{name}"
+            for name in streams
+            if streams[name] is not None and getattr(sys, name, None) is None
+        ]
+        for name in undone:
+            setattr(sys, name.removeprefix("sys."), streams[name.removeprefix("sys.")])
+        with suppress(OSError):
+            if folder and os.getcwd() != folder:
+                os.chdir(folder)
+                undone.append("the working directory")
+        if undone:
+            _logger.warning("lazyflow: %s changed %s, which was undone.", what, " and ".join(undone))
 
 
 def _is_terminal() -> bool:

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -160,6 +161,20 @@ def test_a_slow_import_is_named_while_it_lasts_earlier_on_a_terminal(good, monke
         "lazyflow: operator 'acme.x' (acme 1.0, acme_ops:OpPass): importing acme_ops has taken more than 0 s "
         "and goes on."
     ]
+
+
+def test_an_import_that_moves_the_process_or_takes_its_streams_is_undone_and_named(good, caplog):
+    code = "import os, sys\nos.chdir('/')\nsys.stdout = sys.stderr = None\nLAZYFLOW_API = (1, 0)\n"
+    good.install("acme", modules={"acme_plugin": code}, plugins=["acme = acme_plugin"])
+    folder, streams = os.getcwd(), (sys.stdout, sys.stderr)
+    manager = PluginManager()
+    assert [spec.id for spec in manager.readers()] == ["good.raw"]
+    assert (os.getcwd(), (sys.stdout, sys.stderr)) == (folder, streams)
+    assert caplog.messages == [
+        "lazyflow: plugin 'acme' (acme 1.0): importing acme_plugin changed sys.stdout and sys.stderr and the "
+        "working directory, which was undone."
+    ]
+    assert {info.namespace: info.state for info in manager.plugins()} == {"acme": "loaded", "good": "loaded"}
 
 
 def test_an_import_that_does_not_come_back_is_told_from_one_that_raises(good):
