@@ -33,6 +33,7 @@ from lazyflow_core.graph.pull import (
 from lazyflow_core.graph.push import mark_dirty
 from lazyflow_core.graph.slots import Slot, SlotSignal, Turn
 from lazyflow_core.graph.stale import StaleBoxes
+from lazyflow_core.graph.tiles import LEAST_SIZE, read_in_tiles
 from lazyflow_core.graph.versions import here, place_in
 from lazyflow_core.meta import ArrayMeta
 from lazyflow_core.request import Priority, checkpoint
@@ -236,10 +237,15 @@ class ArraySlot(Slot):
                 raise wrong_destination(self, meta, roi, out)
         except AttributeError:
             raise no_region(self, roi, out) from None
+        tiles = party.tiles
         if type(source) is AssignedArray:
-            return source.read(roi, out)
+            if tiles is None or source.is_in_memory:
+                return source.read(roi, out)
+            return tiles.read(self, source, roi, out, version)  # type: ignore[no-any-return]
+        if tiles is not None and not source.operator.pixelwise:
+            return tiles.read(self, source, roi, out, version)  # type: ignore[no-any-return]
         if out is None:
-            out = np.empty(roi.shape, meta.dtype)
+            out = np.empty(roi.shape, meta.dtype) if tiles is None else tiles.scratch(roi.shape, meta.dtype)
         request = party.request
         if request is not None and request._cancelled:
             checkpoint()
@@ -248,9 +254,13 @@ class ArraySlot(Slot):
         depth = party.depth
         if depth >= MAX_INLINE_DEPTH:
             return on_fresh_stack(source, roi, out)
-        if not out.size:
+        size = out.size
+        if not size:
             return out  # no operator is bothered with nothing
+        if size > LEAST_SIZE and tiles is None and source.operator.pixelwise:
+            return read_in_tiles(self, source, roi, out)
         party.depth = depth + 1
+        top = 0 if tiles is None else tiles.top
         try:
             result = source.operator.execute(source, roi, out)
             if result is not None and result is not out:
@@ -264,6 +274,8 @@ class ArraySlot(Slot):
             raise ExecuteError(f"{source} {roi}: {reason(error)}") from error
         finally:
             party.depth = depth
+            if tiles is not None:
+                tiles.top = top  # what it has read is used up
         return out
 
     def as_array(self) -> SlotArray:

@@ -127,6 +127,12 @@ class Operator(metaclass=OperatorType):
 
     declarations: ClassVar[dict[str, Declaration[Any]]]
 
+    #: Whether a pixel of an output depends, of the inputs that have its shape, on the pixels at the same
+    #: place only, and ``execute`` asks those by `read` for the region that it computes. Neighbours in the
+    #: graph that declare it are computed together: all of them for one tile that fits a processor's cache,
+    #: before the next tile. What comes before them is asked once, for the whole region.
+    pixelwise: ClassVar[bool] = False
+
     # Set by _attach, before __init__ of the subclass runs.
     graph: Graph
     parent: Operator | None

@@ -12,7 +12,7 @@ import reprlib
 import sys
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,10 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
+#: Bytes of a row that is short, and how many pixels are worth a look at that.
+_SHORT_ROW: Final = 16
+_MANY: Final = 1 << 12
+
 #: One region that is being computed further up, where another stack began for the present pull, and how many
 #: did since: (stacks since, stacks until it is taken anew, slot, region).
 _descent: ContextVar[tuple[int, int, object, Roi | None]] = ContextVar("_descent", default=(1, 1, None, None))
@@ -74,7 +78,7 @@ class AssignedArray:
         Name of the slot, for error messages.
     """
 
-    __slots__ = ("array", "meta", "rank")
+    __slots__ = ("array", "is_in_memory", "meta", "rank")
 
     def __init__(self, array: Any, meta: ArrayMeta | None, axes: Axes | str | None, where: str) -> None:
         if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
@@ -101,6 +105,8 @@ class AssignedArray:
                 f"but its meta says {meta}."
             )
         self.array = array
+        #: Whether reading a region costs nothing.
+        self.is_in_memory = type(array) is np.ndarray
         self.meta = meta
         self.rank = 0
 
@@ -313,10 +319,26 @@ def copy_result(result: Any, out: Array, slot: Output, roi: Roi) -> None:
 def copy_pixels(out: Array, source: Array) -> None:
     """Copy an array piece by piece, so that it can be stopped."""
     if out.size <= PIECE:
-        np.copyto(out, source)
+        _copy(out, source)
         return
     for key in pieces(out.shape):
-        np.copyto(out[key], source[key])
+        _copy(out[key], source[key])
+
+
+def _copy(out: Array, source: Array) -> None:
+    """Copy an array; a few of many channels in columns, which takes a tenth of the time of short rows."""
+    if _has_short_rows(out) or _has_short_rows(source):
+        for column in range(out.shape[-1]):
+            np.copyto(out[..., column], source[..., column])
+    else:
+        np.copyto(out, source)
+
+
+def _has_short_rows(array: Array) -> bool:
+    if array.ndim < 2 or array.size < _MANY:
+        return False
+    row = array.shape[-1] * array.itemsize
+    return row <= _SHORT_ROW and array.strides[-1] == array.itemsize and array.strides[-2] != row
 
 
 def reason(error: BaseException) -> str:

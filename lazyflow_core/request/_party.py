@@ -93,7 +93,7 @@ class WaiterHost(Protocol):
 class Fiber(greenlet):
     """A greenlet that runs requests for a carrier, one after another."""
 
-    __slots__ = ("_waiting", "carrier", "crew", "depth", "lazyflow_party", "request", "torn")
+    __slots__ = ("_waiting", "carrier", "crew", "depth", "lazyflow_party", "request", "tiles", "torn")
 
     _cancelled = False
 
@@ -109,6 +109,8 @@ class Fiber(greenlet):
         self.request: Request[Any] | None = None
         #: How many requests run inside each other on this stack.
         self.depth = 0
+        #: What the graph is in the middle of on this stack; nothing to requests.
+        self.tiles: Any = None
         self._waiting: Any = None
         #: Requests whose end was torn off by an exception in our own code, with that exception.
         self.torn: list[tuple[Request[Any], BaseException]] = []
@@ -142,6 +144,7 @@ class ThreadParty:
         "thread",
         "thread_id",
         "thread_name",
+        "tiles",
         "torn",
     )
 
@@ -153,6 +156,7 @@ class ThreadParty:
     def __init__(self) -> None:
         self.request: Request[Any] | None = None
         self.depth = 0
+        self.tiles: Any = None
         self._waiting: Any = None
         #: The seeded scheduler whose requests move only while this thread moves them, if there is one.
         self.drives: weakref.ref[SeededScheduler] | None = None

@@ -18,6 +18,7 @@ from lazyflow_core.errors import (
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot
 from lazyflow_core.request import InlineScheduler, Priority, Request, RequestPool, gather
 from lazyflow_core.roi import Roi
+from lazyflow_core.testing import OpPassThrough
 
 from .operators import OpAdd, OpShift, OpSum, OpTwice
 
@@ -370,3 +371,21 @@ def test_a_request_for_a_region_has_the_priority_it_was_given(graph):
     assert inner.priority is Priority.BACKGROUND
     with pytest.raises(ValueError, match="priority is 'now'"):
         image.request(priority="now")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 7])
+def test_a_few_of_many_channels_are_copied_whatever_the_layout(dtype, channels):
+    image = np.arange(40 * 50 * 9).astype(dtype).reshape(40, 50, 9)
+    graph = Graph()
+    source = OpPassThrough(graph=graph)
+    source.image.assign(image, axes="yxc")
+    roi = Roi((1, 2, 1), (40, 49, 1 + channels))
+    frame = np.zeros((channels, 39, 94), dtype)
+    for out in (
+        np.empty(roi.shape, dtype),
+        frame[:, :, ::2].transpose(1, 2, 0),
+        np.empty((39, 47, 9), dtype)[..., :channels],
+    ):
+        assert source.output.read(roi, out=out) is out
+        assert np.array_equal(out, image[roi.slicing])

@@ -61,6 +61,12 @@ class OpWithoutHalo(OpGood):
             out += pixels[tuple(slice(o, o + n) for o, n in zip(offset, roi.shape, strict=True))]
 
 
+class OpSaysPixelwise(OpGood):
+    """Says that it works pixel by pixel, and reads a halo."""
+
+    pixelwise = True
+
+
 class OpNormalizesRegion(OpGood):
     """Divides by the maximum of the region instead of that of the image."""
 
@@ -591,6 +597,7 @@ MUTANTS = {
     OpAddsToDestination: "out_buffer",
     OpChangesInput: "input_unchanged",
     OpReadsAll: "halo_bound",
+    OpSaysPixelwise: "halo_bound",
     OpReadsTooMuch: "halo_bound",
     OpEagerDirty: "dirty_soundness",
     OpDirtyNotWidened: "dirty_soundness",

@@ -110,6 +110,13 @@ def _expect_within_halo(
     trial: Trial, slot: Output, roi: Roi, name: str, whole: Roi, rois: list[Roi], source: Output
 ) -> None:
     axes, halo = source.meta.axes, trial.case.halo
+    if slot.operator.pixelwise and source.meta.shape == slot.meta.shape:
+        for asked in rois:
+            if asked != roi:
+                trial.fail(
+                    f"{slot} {roi} asks {name} for {asked}, but the operator says that it is pixelwise."
+                )
+        return
     if halo is None or axes.keys != slot.meta.axes.keys or source.meta.shape != slot.meta.shape:
         return
     per_key = halo if not isinstance(halo, int) else {axes[i].key: halo for i in axes.spatial}

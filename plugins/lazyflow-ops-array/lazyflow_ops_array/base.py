@@ -32,6 +32,8 @@ class OpSingle(Operator):
 class OpPointwise(OpSingle):
     """Base of operators whose output pixel depends on the input pixel at the same place only."""
 
+    pixelwise = True
+
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         self.output.mark_dirty(roi)
 

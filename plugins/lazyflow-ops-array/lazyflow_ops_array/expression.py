@@ -16,7 +16,7 @@ from lazyflow_ops_array.expression_text import LETTERS, Expression, ExpressionEr
 __all__ = ["OpExpression"]
 
 #: Pixels computed at a time: all steps of an expression over them stay in a processor's cache.
-_TILE = 1 << 15
+_TILE = 1 << 17
 
 
 def _check(text: str) -> str | None:
@@ -83,6 +83,8 @@ class OpExpression(Operator):
     [[0.9230769276618958, 0.0]]
     """
 
+    pixelwise = True
+
     images = InputSlot(level=1, doc="a, b, c, … of the expression")
     expression = ParameterSlot(str, check=_check, doc="e.g. '(a - b) / (a + b)'")
     dtype = ParameterSlot(
@@ -128,8 +130,10 @@ class OpExpression(Operator):
         expression, computed = self.plan
         images = {index: self.images[index].read(roi) for index in expression.indices}
         for key in pieces(out.shape, _TILE):
-            result = expression.evaluate({i: pixels[key] for i, pixels in images.items()}, computed)
-            convert(result, out[key], "clip")
+            part = out[key]
+            result = expression.evaluate({i: pixels[key] for i, pixels in images.items()}, computed, part)
+            if result is not part:
+                convert(result, part, "clip")
 
     def propagate_dirty(self, slot: Any, roi: Roi) -> None:
         if slot.index in self.plan.expression.indices:

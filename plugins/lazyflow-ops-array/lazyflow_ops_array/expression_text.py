@@ -162,7 +162,7 @@ class Expression:
     indices: tuple[int, ...]
     gives_truths: bool
 
-    def evaluate(self, images: dict[int, Array], dtype: np.dtype[Any]) -> Array:
+    def evaluate(self, images: dict[int, Array], dtype: np.dtype[Any], out: Array | None = None) -> Array:
         """Return the result for some pixels.
 
         Parameters
@@ -171,12 +171,15 @@ class Expression:
             The pixels of each image by its index, all of the same shape; not changed.
         dtype
             Floating point in which it is computed.
+        out
+            Where the result may be written, if it fits; it is returned then.
         """
         known = {index: np.asarray(pixels, dtype) for index, pixels in images.items()}
         #: Results that wait for their use; and whether nobody else has each, so that it may be overwritten.
         results: list[tuple[Array, bool]] = []
         with np.errstate(all="ignore"):
             for step in self.steps:
+                is_last = step is self.steps[-1]
                 if step.index is not None:
                     results.append((known[step.index], False))
                     continue
@@ -186,11 +189,13 @@ class Expression:
                 count = len(step.arguments)
                 given = results[-count:]
                 del results[-count:]
-                results.append((_apply(step.function, given, dtype), True))
+                results.append((_apply(step.function, given, dtype, out if is_last else None), True))
         return results[0][0]
 
 
-def _apply(function: _Function, given: Sequence[tuple[Array, bool]], dtype: np.dtype[Any]) -> Array:
+def _apply(
+    function: _Function, given: Sequence[tuple[Array, bool]], dtype: np.dtype[Any], into: Array | None
+) -> Array:
     arguments = [argument for argument, _ in given]
     if function.ufunc is np.where:
         return np.where(*arguments)
@@ -198,7 +203,10 @@ def _apply(function: _Function, given: Sequence[tuple[Array, bool]], dtype: np.d
     shape = max((argument.shape for argument in arguments), key=len)
     # Of several, those behind the second are still needed when it is written.
     free = [a for a, owned in given[:2] if owned and a.dtype == target and a.shape == shape and shape]
-    out = free[0] if free else np.empty(shape, target)
+    if into is not None and into.dtype == target and into.shape == shape:
+        out = into
+    else:
+        out = free[0] if free else np.empty(shape, target)
     if function.most > 3:  # of two or more
         function.ufunc(arguments[0], arguments[1], out=out)
         for argument in arguments[2:]:

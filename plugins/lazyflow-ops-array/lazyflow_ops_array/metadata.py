@@ -30,6 +30,8 @@ def _check_sizes(value: tuple[Any, ...]) -> str | None:
 class _OpOtherMeta(OpSingle):
     """Base of operators that pass pixels through under another meta."""
 
+    pixelwise = True
+
     def set_other(self, meta: ArrayMeta) -> None:
         """Let the output have that meta, or be the image where it is the same."""
         self.set_output(None if meta == self.image.meta else meta)

@@ -110,6 +110,8 @@ class OpNormalize(Operator):
     (((10.0, 30.0),), [[0.0, 0.0, 0.5, 1.0, 1.0]])
     """
 
+    pixelwise = True
+
     image = InputSlot(doc="what to normalize")
     percentiles = ParameterSlot(tuple, default=(1, 99.8), check=_check, doc="what becomes 0 and 1")
     per = ParameterSlot(str, default="", doc="axes with limits of their own, e.g. 'c'")

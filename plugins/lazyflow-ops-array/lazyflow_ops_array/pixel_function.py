@@ -133,15 +133,23 @@ class OpPixelFunction(OpPointwise):
         if not isinstance(self.function.value, str):
             return self._apply(image)
         for key in pieces(out.shape):
-            out[key] = self._apply(image[key])
+            part = out[key]
+            result = self._apply(image[key], part)
+            if result is not part:
+                part[...] = result
         return None
 
-    def _apply(self, pixels: Array) -> Array:
+    def _apply(self, pixels: Array, out: Array | None = None) -> Array:
+        """Return the result for some pixels, in ``out`` where the function can write into it."""
         function = self.function.value
         if not isinstance(function, str):
             return function(pixels)
+        named = FUNCTIONS[function]
         with np.errstate(all="ignore"):
-            return FUNCTIONS[function](pixels.astype(_dtype_for(function, self.image.meta), copy=False))
+            values = pixels.astype(_dtype_for(function, self.image.meta), copy=False)
+            if isinstance(named, np.ufunc) and out is not None:
+                return named(values, out=out)  # type: ignore[no-any-return]
+            return named(values)
 
     def _new_range(self, meta: ArrayMeta) -> tuple[float, float] | None:
         function = self.function.value

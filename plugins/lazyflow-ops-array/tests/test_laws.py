@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from lazyflow_core import ArrayMeta, Axes, Axis, Graph, Roi
+from lazyflow_core.testing import check_operator
 
+from lazyflow_ops_array import conformance
 from lazyflow_ops_array.cast import OpCast
 from lazyflow_ops_array.channel import OpChannel
 from lazyflow_ops_array.crop import OpCrop
@@ -107,3 +109,13 @@ def test_geometry_keeps_pixel_size_unit_and_origin():
     assert meta.axes[4] == Axis("z", unit="micrometer", resolution=2.0, translation=16.0)
     assert meta.axes[2] == Axis("x", resolution=0.5, translation=2.0)
     assert meta.axes[0] == Axis("t")
+
+
+@pytest.mark.parametrize("case", [c for c in conformance.CASES if c.load().pixelwise], ids=lambda c: c.name)
+def test_what_works_pixel_by_pixel_is_the_same_tile_by_tile(case, monkeypatch):
+    checks = ["meta_consistency", "roi_consistency", "out_buffer", "input_unchanged", "thread_safety"]
+    monkeypatch.setattr("lazyflow_core.graph.arrays.LEAST_SIZE", 7)
+    monkeypatch.setattr("lazyflow_core.graph.tiles._FEWEST", 2)
+    monkeypatch.setattr("lazyflow_core.graph.tiles._TILE_BYTES", 64)
+    failed = [result for result in check_operator(case, checks=checks) if result.status == "failed"]
+    assert not failed, failed
