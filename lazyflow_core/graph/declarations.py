@@ -238,7 +238,10 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         The only values accepted.
     range
         The smallest and the largest number accepted, both included, None where there is no limit; of a tuple,
-        for each number in it. Where both are given, a user interface can show a slider.
+        for each number in it.
+    usual
+        From where to where a slider of a user interface goes, inside of the range; other numbers are
+        accepted, too. Default the range, where that has both ends.
     step
         How far apart neighbouring numbers are on that slider; numbers in between are accepted, too. Default
         1 for integers, and as the user interface likes otherwise.
@@ -274,6 +277,7 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         default: T | _Required = _REQUIRED,
         choices: Collection[T] | None = None,
         range: tuple[float | None, float | None] | None = None,
+        usual: tuple[float, float] | None = None,
         step: float | None = None,
         check: Callable[[T], str | None] | None = None,
         level: int = 0,
@@ -285,7 +289,12 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
         self.state = state
         self.choices = None if choices is None else tuple(choices)
         self.range = None if range is None else _limits(range, type)
-        integers = self.range is not None and int in _alternatives(type) and float not in _alternatives(type)
+        self.usual = self.range if usual is None else _limits(usual, type)
+        if self.usual is not None and None in self.usual:
+            self.usual = None
+        if usual is not None and not (self.usual and all(_within(n, self.range) for n in usual)):
+            raise GraphError(f"usual={usual!r}: it is two numbers inside of range={range!r}.")
+        integers = self.usual is not None and int in _alternatives(type) and float not in _alternatives(type)
         self.step = 1 if step is None and integers else step
         if step is not None and not step > 0:
             raise GraphError(f"step={step!r}: the distance of neighbouring numbers is positive.")
@@ -321,8 +330,11 @@ class ParameterSlot(Declaration["Parameter[T]"], Generic[T]):
             raise ParameterError(
                 f"{where}: {short(value)} is not one of {', '.join(map(repr, self.choices))}{hint}"
             )
-        if self.range is not None and not all(_within(number, self.range) for number in _numbers(converted)):
-            raise ParameterError(f"{where}: {value!r} is outside {_range_text(self.range)}.")
+        if self.range is not None:
+            for number in _numbers(converted):
+                if not _within(number, self.range):
+                    held = f"holds {number!r}, which " if type(converted) is tuple else ""
+                    raise ParameterError(f"{where}: {short(value)} {held}is {_refusal(number, self.range)}.")
         if self.check is not None:
             complaint = self.check(converted)
             if complaint:
@@ -385,9 +397,19 @@ def _limits(limits: Any, type_: Any) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _within(number: float, limits: tuple[float | None, float | None]) -> bool:
-    """Whether a number is in a range; NaN is in none."""
+def _refusal(number: float, limits: tuple[float | None, float | None]) -> str:
+    """Return what a number is that is not in a range."""
     low, high = limits
+    if number != number:
+        return "no number"
+    if low is not None and high is not None:
+        return f"outside {_range_text(limits)}"
+    return f"less than {low}" if low is not None else f"more than {high}"
+
+
+def _within(number: float, limits: tuple[float | None, float | None] | None) -> bool:
+    """Whether a number is in a range; NaN is in none."""
+    low, high = limits or (None, None)
     return (low is None or number >= low) and (high is None or number <= high) and number == number
 
 

@@ -342,7 +342,7 @@ def test_a_range_refuses_what_is_outside_and_says_so(type_, limits, good, bad):
     for value in good:
         slot.accept(value, "p")
     for value in bad:
-        with pytest.raises(ParameterError, match=r"^p: .* is outside .*\d"):
+        with pytest.raises(ParameterError, match=r"^p: .* is (outside .*|less than|more than|no number)"):
             slot.accept(value, "p")
 
 
@@ -352,6 +352,21 @@ def test_ranges_and_steps_are_hints_for_sliders(graph):
     assert ParameterSlot(float, range=(0, 1), step=0.05).accept(0.123, "p") == 0.123
     assert ParameterSlot(int, default=5, range=(0, 100)).describe() == "int, 0 to 100, default 5"
     assert "numbers from 0 on" in ParameterSlot(int, default=5, range=(0, None)).describe()
+    assert ParameterSlot(int, range=(0, 100)).usual == (0, 100)
+    assert ParameterSlot(int, range=(0, None)).usual is None
+    sigma = ParameterSlot(float | tuple, range=(0, None), usual=(0.5, 10))
+    assert (sigma.usual, sigma.accept(200, "sigma")) == ((0.5, 10), 200.0)
+
+
+def test_what_a_range_refuses_of_a_tuple_is_named():
+    with pytest.raises(ParameterError, match=r"^p: \(1, -2\) holds -2, which is less than 0\.$"):
+        ParameterSlot(tuple, range=(0, None)).accept((1, -2), "p")
+
+
+@pytest.mark.parametrize("usual", [(0, 200), (50, None), (9, 1), 5])
+def test_a_slider_goes_between_two_numbers_of_the_range(usual):
+    with pytest.raises(GraphError, match=r"usual=|range="):
+        ParameterSlot(float, range=(0, 100), usual=usual)
 
 
 @pytest.mark.parametrize("limits", [(1, 0), 5, (1,), (None, "x"), [0, 1]])

@@ -78,7 +78,7 @@ class OpDownsample(Operator):
 
     image = InputSlot(doc="what to make smaller")
     factor = ParameterSlot(
-        int | tuple, default=2, check=_check_factor, doc="pixels that become one, per axis"
+        int | tuple, default=2, usual=(1, 16), check=_check_factor, doc="pixels that become one, per axis"
     )
     method = ParameterSlot(str, default="auto", choices=_METHODS, doc="what becomes of a box")
     output = OutputSlot()
@@ -141,7 +141,9 @@ class OpPyramid(Operator):
     """
 
     image = InputSlot(doc="the finest level")
-    factor = ParameterSlot(int | tuple, default=2, check=_check_factor, doc="from level to level, per axis")
+    factor = ParameterSlot(
+        int | tuple, default=2, usual=(1, 16), check=_check_factor, doc="from level to level, per axis"
+    )
     method = ParameterSlot(str, default="auto", choices=_METHODS, doc="what becomes of a box")
     count = ParameterSlot(int, default=0, range=(0, 32), doc="how many levels; 0: until they are small")
     levels = OutputSlot(level=1, doc="the image, and smaller ones")

@@ -92,7 +92,9 @@ class OpResize(OpSingle):
     """
 
     shape = ParameterSlot(tuple, default=(), check=_check_shape, doc="pixels along each axis; () for scale")
-    scale = ParameterSlot(float | tuple, default=1.0, check=_check_scale, doc="pixels for one, per axis")
+    scale = ParameterSlot(
+        float | tuple, default=1.0, usual=(0.1, 4), check=_check_scale, doc="pixels for one, per axis"
+    )
     interpolation = ParameterSlot(
         str, default="auto", choices=("auto", "linear", "nearest"), doc="how to find values in between"
     )

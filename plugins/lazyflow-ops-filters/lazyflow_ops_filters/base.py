@@ -48,6 +48,13 @@ def check_sigma(value: Sigma) -> str | None:
     return None
 
 
+def sigma_slot(default: float, doc: str) -> ParameterSlot[Sigma]:
+    """Return the declaration of a scale."""
+    return ParameterSlot(
+        float | tuple, default=default, usual=(0.3, 10), step=0.1, check=check_sigma, doc=doc
+    )
+
+
 def precision_slot() -> ParameterSlot[str]:
     """Return the declaration of how exact eigenvalues are."""
     return ParameterSlot(str, default="double", choices=PRECISIONS, doc="how exact eigenvalues are at least")
@@ -59,7 +66,7 @@ def backend_slot() -> ParameterSlot[str]:
 
 
 def _check_window(value: float) -> str | None:
-    return None if isfinite(value) and value >= 0 else "is no number of sigmas; 0 is the usual window"
+    return None if isfinite(value) else "is no number of sigmas; 0 is the usual window"
 
 
 @dataclass(frozen=True, eq=False)
@@ -423,7 +430,15 @@ class OpGaussianFilter(OpFilter):
     """
 
     unit = ParameterSlot(str, default=PIXEL, doc="unit of sigma: 'pixel', or a length such as 'micrometer'")
-    window = ParameterSlot(float, default=0.0, check=_check_window, doc="kernel reach in sigmas; 0: usual")
+    window = ParameterSlot(
+        float,
+        default=0.0,
+        range=(0, None),
+        usual=(0, 8),
+        step=0.5,
+        check=_check_window,
+        doc="kernel reach in sigmas; 0: usual",
+    )
     border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
     backend = backend_slot()
 

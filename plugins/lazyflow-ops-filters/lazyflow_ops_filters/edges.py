@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lazyflow_core import Axis, ParameterSlot
+from lazyflow_core import Axis
 
-from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
+from lazyflow_ops_filters.base import OpGaussianFilter, sigma_slot
 from lazyflow_ops_filters.kernels.filters import Filter, GaussianGradientMagnitude, LaplacianOfGaussian
 
 __all__ = ["OpGaussianGradientMagnitude", "OpLaplacianOfGaussian"]
@@ -35,7 +35,7 @@ class OpGaussianGradientMagnitude(OpGaussianFilter):
 
     scratch = 5
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return GaussianGradientMagnitude(self.sigmas(self.sigma, axes), self.window.value)
@@ -54,7 +54,7 @@ class OpLaplacianOfGaussian(OpGaussianFilter):
 
     scratch = 5
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return LaplacianOfGaussian(self.sigmas(self.sigma, axes), self.window.value)

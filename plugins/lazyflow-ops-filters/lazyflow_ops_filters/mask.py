@@ -117,6 +117,8 @@ class OpDistanceTransform(_OpReaching):
 
     largest: ParameterSlot[float] = ParameterSlot(
         float,
+        usual=(1, 100),
+        step=1,
         check=_check_largest,
         doc="upper bound; infinity for none",
     )
@@ -133,7 +135,7 @@ class OpDistanceTransform(_OpReaching):
 
 
 def _check_reach(value: float) -> str | None:
-    return None if value >= 0 and (value == inf or value == int(value)) else "is no number of steps"
+    return None if value == inf or value == int(value) else "is no number of steps"
 
 
 class OpHysteresisThreshold(_OpReaching):
@@ -172,7 +174,13 @@ class OpHysteresisThreshold(_OpReaching):
     low: ParameterSlot[float] = ParameterSlot(float, doc="lower threshold")
     high: ParameterSlot[float] = ParameterSlot(float, doc="upper threshold")
     reach = ParameterSlot(
-        float, default=16, check=_check_reach, doc="most steps of a path; infinity for whole objects"
+        float,
+        default=16,
+        range=(0, None),
+        usual=(0, 64),
+        step=1,
+        check=_check_reach,
+        doc="most steps of a path; infinity for whole objects",
     )
 
     def is_bounded(self) -> bool:

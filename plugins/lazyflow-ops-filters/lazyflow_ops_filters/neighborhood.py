@@ -23,14 +23,10 @@ __all__ = ["OpMaximum", "OpMedian", "OpMinimum", "OpMorphology", "OpPercentile"]
 
 def _check_radius(value: float | tuple[float, ...]) -> str | None:
     for r in value if isinstance(value, tuple) else (value,):
-        if isinstance(r, bool) or not isinstance(r, (int, float)) or not (isfinite(r) and r >= 0):
-            wrong = "is not a number >= 0"
+        if isinstance(r, bool) or not isinstance(r, (int, float)) or not isfinite(r):
+            wrong = "is not a finite number"
             return f"holds {r!r}, which {wrong}" if isinstance(value, tuple) else wrong
     return None
-
-
-def _check_percentile(value: float) -> str | None:
-    return None if 0 <= value <= 100 else "is not between 0 and 100"
 
 
 class _OpFootprint(OpFilter):
@@ -59,7 +55,15 @@ class _OpFootprint(OpFilter):
     All else as in `OpFilter`; the halo is the radius, twice for operations of two steps.
     """
 
-    radius = ParameterSlot(float | tuple, default=1.0, check=_check_radius, doc="reach of the neighbourhood")
+    radius = ParameterSlot(
+        float | tuple,
+        default=1.0,
+        range=(0, None),
+        usual=(0, 10),
+        step=1,
+        check=_check_radius,
+        doc="reach of the neighbourhood",
+    )
     unit = ParameterSlot(str, default=PIXEL, doc="unit of radius: 'pixel', or a length such as 'micrometer'")
     shape = ParameterSlot(str, default="box", choices=SHAPES, doc="shape of the neighbourhood")
     border = ParameterSlot(str, default="mirror", choices=BORDERS, doc="what lies beyond the border")
@@ -129,7 +133,7 @@ class OpPercentile(_OpFootprint):
     All else as in the operators beside it.
     """
 
-    percentile = ParameterSlot(float, default=50.0, check=_check_percentile, doc="0 to 100")
+    percentile = ParameterSlot(float, default=50.0, range=(0, 100), step=1, doc="percent that are not larger")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return Rank(self.footprint(axes), self.percentile.value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from lazyflow_core import Axis, ParameterSlot
 
-from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma
+from lazyflow_ops_filters.base import OpGaussianFilter, sigma_slot
 from lazyflow_ops_filters.kernels.filters import (
     DifferenceOfGaussians,
     Filter,
@@ -42,7 +42,7 @@ class OpGaussianSmoothing(OpGaussianFilter):
 
     scratch = 3
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return GaussianSmoothing(self.sigmas(self.sigma, axes), self.window.value)
@@ -62,8 +62,8 @@ class OpDifferenceOfGaussians(OpGaussianFilter):
 
     scratch = 5
 
-    sigma0 = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
-    sigma1 = ParameterSlot(float | tuple, default=1.6, check=check_sigma, doc="what is subtracted")
+    sigma0 = sigma_slot(1.0, "standard deviation")
+    sigma1 = sigma_slot(1.6, "what is subtracted")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return DifferenceOfGaussians(
@@ -88,8 +88,10 @@ class OpUnsharpMask(OpGaussianFilter):
     All else as in `OpGaussianFilter`.
     """
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
-    amount = ParameterSlot(float, default=1.0, check=_check_amount, doc="how much is added")
+    sigma = sigma_slot(1.0, "standard deviation")
+    amount = ParameterSlot(
+        float, default=1.0, usual=(0, 5), step=0.1, check=_check_amount, doc="how much is added"
+    )
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         sigma, amount = self.sigmas(self.sigma, axes), self.amount.value
@@ -110,7 +112,7 @@ class OpBackgroundSubtraction(OpGaussianFilter):
     All else as in `OpGaussianFilter`.
     """
 
-    sigma = ParameterSlot(float | tuple, default=10.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(10.0, "standard deviation")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return HighPass(self.sigmas(self.sigma, axes), self.window.value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lazyflow_core import Axis, ParameterSlot
 from lazyflow_core.errors import SetupError
 
-from lazyflow_ops_filters.base import OpGaussianFilter, check_sigma, precision_slot
+from lazyflow_ops_filters.base import OpGaussianFilter, precision_slot, sigma_slot
 from lazyflow_ops_filters.kernels.filters import (
     Filter,
     GaussianDerivative,
@@ -49,7 +49,7 @@ class OpGaussianDerivative(OpGaussianFilter):
 
     scratch = 3
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
     order = ParameterSlot(tuple, check=_check_order, doc="how often to derive along z, y, x")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
@@ -81,7 +81,7 @@ class OpHessianOfGaussian(OpGaussianFilter):
 
     scratch = 3
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
 
     def make_filter(self, axes: Sequence[Axis]) -> Filter:
         return HessianOfGaussian(self.sigmas(self.sigma, axes), self.window.value)
@@ -113,7 +113,7 @@ class OpHessianOfGaussianEigenvalues(OpGaussianFilter):
 
     scratch = 14
 
-    sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="standard deviation")
+    sigma = sigma_slot(1.0, "standard deviation")
     only_largest = ParameterSlot(bool, default=False, doc="give the largest eigenvalue alone")
     precision = precision_slot()
 
@@ -131,8 +131,8 @@ class _OpStructureTensor(OpGaussianFilter):
 
     scratch = 14
 
-    inner_sigma = ParameterSlot(float | tuple, default=1.0, check=check_sigma, doc="scale of the gradient")
-    outer_sigma = ParameterSlot(float | tuple, default=0.5, check=check_sigma, doc="scale of the averaging")
+    inner_sigma = sigma_slot(1.0, "scale of the gradient")
+    outer_sigma = sigma_slot(0.5, "scale of the averaging")
 
 
 class OpStructureTensorEigenvalues(_OpStructureTensor):

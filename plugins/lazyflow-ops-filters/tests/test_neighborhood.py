@@ -294,14 +294,14 @@ def test_without_a_bound_all_is_computed_once_within_the_memory_stated_until_a_p
 @pytest.mark.parametrize(
     ("cls", "parameters", "words"),
     [
-        (OpMedian, {"radius": (1, -1)}, r"\(1, -1\) holds -1, which is not a number >= 0"),
-        (OpMedian, {"radius": -1}, r"radius: -1 is not a number >= 0\."),
-        (OpPercentile, {"percentile": 101}, r"percentile: 101 is not between 0 and 100\."),
+        (OpMedian, {"radius": (1, -1)}, r"\(1, -1\) holds -1, which is less than 0\."),
+        (OpMedian, {"radius": -1}, r"radius: -1 is less than 0\."),
+        (OpPercentile, {"percentile": 101}, r"percentile: 101 is outside 0 to 100\."),
         (OpMorphology, {"operation": "melt"}, "melt"),
         (OpDistanceTransform, {"largest": 0}, "positive number"),
         (OpHysteresisThreshold, {"low": 2, "high": 1}, r"low=2 must not be above high=1"),
         (OpHysteresisThreshold, {"low": 0, "high": 1, "reach": 2.5}, r"2\.5.*is no number of steps"),
-        (OpHysteresisThreshold, {"low": 0, "high": 1, "reach": float("nan")}, r"nan.*is no number of steps"),
+        (OpHysteresisThreshold, {"low": 0, "high": 1, "reach": float("nan")}, r"nan is no number\."),
         (OpMedian, {"radius": (1, 1)}, "has 2 numbers, but 3 axes are filtered"),
         (OpMedian, {"unit": "nm"}, "axis z has no pixel size"),
     ],

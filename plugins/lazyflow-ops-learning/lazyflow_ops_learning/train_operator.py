@@ -79,15 +79,23 @@ class OpTrainForest(Operator):
         check=check_classes,
         doc="names or number of the classes; default by the largest label",
     )
-    trees = ParameterSlot(int, default=100, range=(1, MOST_TREES), doc="how many")
+    trees = ParameterSlot(int, default=100, range=(1, MOST_TREES), usual=(1, 500), doc="how many")
     features_per_split = ParameterSlot(
-        int, default=0, range=(0, MOST_FEATURES), doc="features looked at per division; 0 for the square root"
+        int,
+        default=0,
+        range=(0, MOST_FEATURES),
+        usual=(0, 50),
+        doc="features looked at per division; 0 for the square root",
     )
     bootstrap = ParameterSlot(bool, default=True, doc="whether each tree draws samples of its own")
-    smallest_leaf = ParameterSlot(int, default=1, range=(1, 2**31 - 1), doc="draws on each side at least")
+    smallest_leaf = ParameterSlot(
+        int, default=1, range=(1, 2**31 - 1), usual=(1, 100), doc="draws on each side at least"
+    )
     class_weights = ParameterSlot(tuple, default=(), doc="how much a sample of each class counts; default 1")
     bins = ParameterSlot(int, default=256, range=(2, MOST_BINS), doc="intervals of a feature at most")
-    seed = ParameterSlot(int, default=0, range=(0, 2**63 - 1), doc="another one gives another forest")
+    seed = ParameterSlot(
+        int, default=0, range=(0, 2**63 - 1), usual=(0, 100), doc="another one gives another forest"
+    )
     classifier = OutputSlot(value=Forest, doc="the forest")
     out_of_bag = OutputSlot(value=float, doc="share of wrong votes out of the bag")
     importance = OutputSlot(value=dict, doc="share of each feature in what the forest knows")
