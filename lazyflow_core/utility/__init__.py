@@ -6,6 +6,7 @@ from lazyflow_core.utility.ledger import (
     Holding,
     MemoryLedger,
     MemoryReport,
+    Reservation,
     memory_ledger,
     tick,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Holding",
     "MemoryLedger",
     "MemoryReport",
+    "Reservation",
     "Overlap",
     "Progress",
     "available_memory",

@@ -25,7 +25,16 @@ from lazyflow_core.utility.memory import available_memory, format_bytes, parse_b
 if TYPE_CHECKING:
     from lazyflow_core.graph import ValueOutput
 
-__all__ = ["BUDGET_VARIABLE", "Account", "Holding", "MemoryLedger", "MemoryReport", "memory_ledger", "tick"]
+__all__ = [
+    "BUDGET_VARIABLE",
+    "Account",
+    "Holding",
+    "MemoryLedger",
+    "MemoryReport",
+    "Reservation",
+    "memory_ledger",
+    "tick",
+]
 
 #: Environment variable with the budget of a process, e.g. ``"2 GiB"``.
 BUDGET_VARIABLE: Final = "LAZYFLOW_CACHE_BYTES"
@@ -146,8 +155,9 @@ class Account:
     def part(self, name: str) -> Account:
         """Return a new part of the account, for one of several keepers of a kind.
 
-        What counts there counts here. It shows in reports as long as its keeper has it.
+        What counts there counts here. It shows in reports as long as its keeper has it. A part has no parts.
         """
+        assert self._whole is None
         with self.ledger.lock:
             part = Account(self.ledger, name, self)
             self._parts.add(part)
@@ -169,8 +179,9 @@ class Account:
         """
         ledger = self.ledger
         with ledger.lock:
-            holding.account = self
+            # In this order, and `_add` without a call or a loop: Ctrl-C comes before both or after both.
             self._add(holding.nbytes, 1)
+            holding.account = self
             heapq.heappush(
                 ledger._heap, (holding.essential, holding.priority, holding.used, weakref.ref(holding))
             )
@@ -202,8 +213,8 @@ class Account:
         """Count a holding no more, if it still counts."""
         with self.ledger.lock:
             if holding.account is self:
-                holding.account = None
                 self._add(-holding.nbytes, -1)
+                holding.account = None
                 self.ledger._sweep()
 
     def abandon(self, nbytes: int, holdings: int) -> None:
@@ -213,38 +224,57 @@ class Account:
     @contextmanager
     def reserved(self, nbytes: int) -> Iterator[None]:
         """Count bytes that are needed for a while; all but what is essential makes room for them."""
-        self.reserve(nbytes)
+        reservation = self.reserve(nbytes)
         try:
             yield
         finally:
-            self.release(nbytes)
+            reservation.release()
 
-    def reserve(self, nbytes: int) -> None:
-        """Count bytes until as many are released; for those whom a ``with`` block would cost too much."""
+    def reserve(self, nbytes: int) -> Reservation:
+        """Do as `reserved`, for those whom a ``with`` block would cost too much."""
+        reservation = Reservation(self)
         with self.ledger.lock:
             self._add(nbytes, 0)
+            reservation.nbytes = nbytes
             given_back = self.ledger._make_room(False)
         del given_back
-
-    def release(self, nbytes: int) -> None:
-        """Count bytes no more that were reserved."""
-        with self.ledger.lock:
-            self._add(-nbytes, 0)
+        return reservation
 
     def _add(self, nbytes: int, holdings: int) -> None:
-        account: Account | None = self
-        while account is not None:
-            account._used += nbytes
-            account._count += holdings
-            account = account._whole
+        whole = self._whole
+        if whole is not None:
+            whole._used += nbytes
+            whole._count += holdings
+        self._used += nbytes
+        self._count += holdings
         self.ledger._used += nbytes
         self.ledger._count += holdings
 
     def _gave_back(self) -> None:
-        account: Account | None = self
-        while account is not None:
-            account.given_back += 1
-            account = account._whole
+        self.given_back += 1
+        if self._whole is not None:
+            self._whole.given_back += 1
+
+
+class Reservation:
+    """Bytes that are needed for a while; made by `Account.reserve`. What is dropped is released, too."""
+
+    __slots__ = ("_account", "nbytes")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        #: 0 before it counts, and when it was released. Guarded by the lock of the ledger.
+        self.nbytes = 0
+
+    def release(self) -> None:
+        """Count the bytes no more; twice is fine."""
+        with self._account.ledger.lock:
+            self._account._add(-self.nbytes, 0)
+            self.nbytes = 0
+
+    def __del__(self) -> None:
+        if self.nbytes:  # Ctrl-C on the way
+            self._account.abandon(self.nbytes, 0)
 
 
 class MemoryLedger:
@@ -369,10 +399,11 @@ class MemoryLedger:
                 break  # others that are essential, too, were used since
             else:
                 heapq.heappop(heap)
-                holding.give_back(holding)
+                given_back.append(holding)
+                # Counted off first: after a Ctrl-C in between it is kept and not counted until it goes.
                 holding.account._gave_back()
                 holding.account.forget(holding)
-                given_back.append(holding)
+                holding.give_back(holding)
         return given_back
 
     def _settle(self) -> None:

@@ -493,14 +493,13 @@ class _BlockRequest(SlotRequest):
             # The version it was made in is gone, and its plan: of the grid of another one nobody wants it.
             return np.empty(0)
         nbytes = self.roi.size * self.slot.meta.dtype.itemsize
-        computing = memory_manager().computing
-        computing.reserve(nbytes)
+        reservation = memory_manager().computing.reserve(nbytes)
         try:
             data = self._pixels()
             checkpoint()  # what a cancelled request leaves need not be complete
             kept = self._cache._kept(plan, data)
         finally:
-            computing.release(nbytes)
+            reservation.release()
         version = self._cache.graph.version
         self._span = plan.store.keep(self._key, self, kept, plan.policy.priority, version)
         return data

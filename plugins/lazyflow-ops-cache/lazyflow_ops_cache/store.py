@@ -92,9 +92,6 @@ class BlockStore(Generic[C]):
         self._needed_by: frozenset[int] = frozenset()
         #: Who computes a block now.
         self._claims: dict[Key, list[_Claim[C]]] = {}
-        #: Bytes and number of all blocks that count in the ledger.
-        self._nbytes = 0
-        self._count = 0
         #: The frozen time that is now: the version it began in; None where nothing is frozen. Guarded by the
         #: lock, as what follows.
         self.frozen_since: int | None = None
@@ -174,9 +171,12 @@ class BlockStore(Generic[C]):
             self.blocks[block.key] = block
         if isinstance(block.data, Spilled):
             return []  # only its copy in memory counts
-        self._nbytes += block.nbytes
-        self._count += 1
-        return self.account.keep(block)
+        try:
+            return self.account.keep(block)
+        except BaseException:  # Ctrl-C on the way
+            if block.account is None:
+                self._forget(block)  # it does not count
+            raise
 
     def clean_at(self, version: int) -> list[tuple[Key, Block]]:
         """Return the blocks that hold in a version, in the order of their keys."""
@@ -331,8 +331,8 @@ class BlockStore(Generic[C]):
 
     def _drop(self, block: Block) -> Block:
         """Forget a block; return it, so that it is freed outside the lock."""
+        self.account.forget(block)  # first, as in the ledger
         self._forget(block)
-        self.account.forget(block)
         return block
 
     def _forget(self, block: Block) -> None:
@@ -345,9 +345,6 @@ class BlockStore(Generic[C]):
                 self._old[key] = others
             else:
                 self._old.pop(key, None)
-        if not isinstance(block.data, Spilled):
-            self._nbytes -= block.nbytes
-            self._count -= 1
 
     def _end_claim(self, key: Key, claimant: C) -> None:
         claims = [claim for claim in self._claims.get(key, ()) if claim.who is not claimant]
@@ -357,8 +354,10 @@ class BlockStore(Generic[C]):
             self._claims.pop(key, None)
 
     def __del__(self) -> None:
-        if self._count:
-            self.account.abandon(self._nbytes, self._count)
+        # Whoever holds one of them holds the store, so all are gone. Copies of those on disk count alone.
+        counted = [block.nbytes for block in self._all() if block.account is not None]
+        if counted:
+            self.account.abandon(sum(counted), len(counted))
 
 
 #: Priority of blocks that are kept for older executions.
