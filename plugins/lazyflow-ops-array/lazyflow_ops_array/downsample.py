@@ -271,7 +271,8 @@ def _reduce(pixels: Array, out: Array, box: tuple[int, ...], method: str) -> Non
         if method == "mode":
             target[...] = _mode(part, box)
         elif method == "mean":
-            _mean(part, target, box)
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite pixels
+                _mean(part, target, box)
         else:
             extreme = np.maximum if method == "max" else np.minimum
             for axis, side in enumerate(box):

@@ -244,13 +244,14 @@ class _Weights:
             source, target = pixels[here].astype(dtype, copy=False), result[here]
             column[axis] = -1
             scratch = np.empty(target.shape, dtype)
-            for k in range(self.count):
-                taken = _taken(source, first + k, axis, scratch)
-                value = weights[:, k].reshape(column)
-                if k == 0:
-                    np.multiply(taken, value, out=target)
-                else:
-                    target += np.multiply(taken, value, out=scratch)
+            with np.errstate(invalid="ignore", over="ignore"):  # infinite pixels
+                for k in range(self.count):
+                    taken = _taken(source, first + k, axis, scratch)
+                    value = weights[:, k].reshape(column)
+                    if k == 0:
+                        np.multiply(taken, value, out=target)
+                    else:
+                        target += np.multiply(taken, value, out=scratch)
         return result
 
 

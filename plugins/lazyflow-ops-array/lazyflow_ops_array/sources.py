@@ -23,6 +23,10 @@ def _check_shape(value: tuple[Any, ...]) -> str | None:
 
 def _filled(value: float, dtype: np.dtype[Any], name: str) -> Any:
     """Return a value in a dtype that can hold it."""
+    if dtype.kind not in "buifc":
+        if value:
+            raise SetupError(f"value={value!r}: {dtype} has no numbers.")
+        return np.zeros((), dtype)[()]
     if dtype.kind in "ui":
         bounds = np.iinfo(dtype)
         fits = isfinite(value) and value == int(value) and bounds.min <= value <= bounds.max

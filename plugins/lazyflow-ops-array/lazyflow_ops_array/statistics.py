@@ -143,12 +143,28 @@ class OpStatistics(Operator):
             limits = (summary.lowest, summary.highest)
             if not isfinite(limits[0]):
                 limits = (0.0, 1.0)  # as numpy has it where there is nothing to count
+        low, high, scale = _usable(float(limits[0]), float(limits[1]), bins)
+
+        def count(pixels: Any) -> Any:
+            values = pixels.astype(np.float64)
+            if scale != 1:
+                values *= scale
+            return np.histogram(values, bins, (low, high))[0]
+
         counts = np.zeros(bins, np.int64)
-        edges = np.linspace(limits[0], limits[1], bins + 1)
-        for part in map_blocks(self.image, lambda pixels: _count(pixels, bins, limits)):
+        for part in map_blocks(self.image, count):
             counts += part
+        edges = np.linspace(low, high, bins + 1) / scale
         return Histogram(tuple(counts.tolist()), tuple(edges.tolist()))
 
 
-def _count(pixels: Any, bins: int, limits: tuple[Any, ...]) -> Any:
-    return np.histogram(pixels.astype(np.float64), bins, limits)[0]
+def _usable(low: float, high: float, bins: int) -> tuple[float, float, float]:
+    """Return a range that has so many bins in float64, and by what it and the pixels are multiplied."""
+    scale = 1.0 if isfinite(high - low) else 0.25
+    low, high = low * scale, high * scale
+    if low == high:
+        low, high = low - 0.5, high + 0.5  # as numpy has it
+    least = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
+    if high - low < least:
+        low, high = low - least / 2, high + least / 2
+    return low, high, scale

@@ -11,6 +11,7 @@ from lazyflow_ops_array import blockwise
 from lazyflow_ops_array.downsample import OpDownsample, OpPyramid
 from lazyflow_ops_array.normalize import OpNormalize
 from lazyflow_ops_array.projection import OpProjection
+from lazyflow_ops_array.resize import OpResize
 from lazyflow_ops_array.statistics import OpStatistics
 
 DTYPES = ["?", "u1", "i1", ">u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", ">f8", "f8"]
@@ -211,6 +212,33 @@ def test_infinite_pixels_count():
     op.image.mark_dirty()
     assert np.isnan(op.mean.value)
     assert op.minimum.value == -np.inf
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.full((3, 4), 2**63, np.uint64),
+        np.array([[-(2**63), -(2**63) + 1]]),
+        np.array([[-1.7e308, 1.7e308, 0.0]]),
+        np.array([[5e-324, 0.0]]),
+    ],
+)
+def test_a_histogram_has_its_bins_wherever_the_numbers_lie(image):
+    histogram = OpStatistics(graph=Graph(), image=image).histogram.value
+    assert sum(histogram.counts) == image.size
+    assert (np.diff(histogram.edges) > 0).all()
+
+
+def test_infinite_pixels_pass_without_a_warning():
+    image = np.array([[np.inf, -np.inf, np.nan, 0, 1, 2]])
+    with np.errstate(all="raise"):
+        for op in (
+            OpDownsample(graph=Graph(), image=image, factor=2),
+            OpResize(graph=Graph(), image=image, scale=0.5),
+            OpProjection(graph=Graph(), image=image, axis="x", method="std"),
+            OpNormalize(graph=Graph(), image=image),
+        ):
+            op.output.read()
 
 
 def test_any_change_of_the_image_makes_every_value_dirty():
