@@ -135,7 +135,8 @@ def _summary(pixels: Array) -> tuple[Summary, float]:
         lowest, highest = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = values.mean(dtype=np.float64)
-        apart = values - mean  # float64
+        apart = values.astype(np.float64)
+        apart -= mean
         squares = np.dot(apart, apart)
     summary = Summary(values.size, float(low), float(high), float(mean), 0.0, float(lowest), float(highest))
     return summary, float(squares)

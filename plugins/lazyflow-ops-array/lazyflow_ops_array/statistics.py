@@ -164,7 +164,7 @@ def _usable(low: float, high: float, bins: int) -> tuple[float, float, float]:
     low, high = low * scale, high * scale
     if low == high:
         low, high = low - 0.5, high + 0.5  # as numpy has it
-    least = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
+    least = bins * max(4 * float(np.spacing(max(abs(low), abs(high)))), 1e-300)
     if high - low < least:
         low, high = low - least / 2, high + least / 2
     return low, high, scale
