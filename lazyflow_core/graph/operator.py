@@ -55,6 +55,8 @@ class OperatorType(type):
         for slot in own:
             if slot in _CONSTRUCTOR_KEYWORDS or slot in _MEMBERS:
                 raise GraphError(f"{name}.{slot}: a slot cannot have the name of a member of Operator.")
+        for member in sorted(_OF_THE_GRAPH & namespace.keys()):
+            raise GraphError(f"{name}.{member}: {_TAKEN}")
         cls.declarations = inherited | own
 
     def __call__(
@@ -80,6 +82,10 @@ class OperatorType(type):
 
 #: Members of `Operator`; filled below, after the class exists.
 _MEMBERS: frozenset[str] = frozenset()
+
+#: Those that only the graph writes: an author's ``self.rank = 3`` would set operators up in a wrong order.
+_OF_THE_GRAPH: frozenset[str] = frozenset()
+_TAKEN = "the graph keeps what it knows of an operator under that name; choose another one."
 
 
 class Operator(metaclass=OperatorType):
@@ -377,6 +383,8 @@ class Operator(metaclass=OperatorType):
             slot = self.slots[name]
             how = "value =" if isinstance(slot, Parameter) else "connect or assign"
             raise AttributeError(f"{slot} is a slot; change it by {slot.name}.{how}.")
+        if name in _OF_THE_GRAPH:
+            raise AttributeError(f"{self.name}.{name}: {_TAKEN}")
         super().__setattr__(name, value)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -390,3 +398,4 @@ class Operator(metaclass=OperatorType):
 
 
 _MEMBERS = frozenset(dir(Operator)) | frozenset(Operator.__annotations__)
+_OF_THE_GRAPH = frozenset(Operator.__annotations__) - {"declarations", "name", "pixelwise"}

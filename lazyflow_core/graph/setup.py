@@ -44,6 +44,9 @@ _logger = logging.getLogger("lazyflow_core")
 
 T = TypeVar("T")
 
+#: How the graph writes its fields; operators refuse everybody else.
+write: Final = object.__setattr__
+
 #: An operator that is set up so often in one transaction keeps changing its own inputs.
 _MOST_SETUPS: Final = 50
 
@@ -225,7 +228,7 @@ class Setup:
                 self._noted[key] = len(self._undo) - 1
                 if earlier >= 0:
                     self._last_again = len(self._undo) - 1
-        setattr(target, attribute, value)
+        write(target, attribute, value)
 
     def add(self, operator: Operator) -> None:
         """Take a new operator into the graph."""
@@ -473,7 +476,7 @@ class Setup:
         self._take_back(undo)
         while len(self._born) > born:
             operator, _ = self._born.popitem()
-            operator._closed = True
+            write(operator, "_closed", True)
             self._stillborn.append(operator)
         del self._closed[closed:], self._events[events:], self._dirty[dirty:], self._after[after:]
         while len(self._changed) > changed:
@@ -482,7 +485,7 @@ class Setup:
     def _take_back(self, length: int) -> None:
         while len(self._undo) > length:
             target, attribute, before, earlier = self._undo.pop()
-            setattr(target, attribute, before)
+            write(target, attribute, before)
             if attribute == "rank":
                 if target in self._affected:
                     self._enqueue(target)
@@ -498,7 +501,7 @@ class Setup:
         self._graph._versions.fail(self.version)
         self._lost_plans = self._made_plans
         for operator in self._born:
-            operator._closed = True
+            write(operator, "_closed", True)
             self._stillborn.append(operator)
         self._after.clear()
         self._emissions.clear()
@@ -571,7 +574,7 @@ class Setup:
     def _set_rank(self, target: Slot | Operator, rank: int) -> None:
         """As `set`; only changes read ranks, so they are not noted for executions."""
         self._undo.append((target, "rank", target.rank, -1))
-        target.rank = rank
+        write(target, "rank", rank)
         if target in self._affected:
             self._enqueue(cast("Operator", target))
 

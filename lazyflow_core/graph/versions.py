@@ -118,7 +118,7 @@ class Version:
     def write(self, target: Any, field: str, value: Any) -> None:
         """Note a field and write it; for what need not be taken back when the change fails."""
         self.note(target, field)
-        setattr(target, field, value)
+        object.__setattr__(target, field, value)
 
 
 class Versions:

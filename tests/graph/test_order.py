@@ -219,7 +219,7 @@ def test_after_every_change_the_order_is_one_and_after_a_refused_one_that_of_bef
 
 def moved_for_good(self, target, rank):
     """As `Setup._set_rank`, without a note for taking it back."""
-    target.rank = rank
+    object.__setattr__(target, "rank", rank)
     if target in self._affected:
         self._enqueue(target)
 
@@ -228,7 +228,7 @@ def moved_behind_the_queue(self, target, rank):
     """As `Setup._set_rank`, but who waits for its setup stays in the queue where it was."""
     self._undo.append((target, "rank", target.rank, -1))
     if target not in self._affected:
-        target.rank = rank
+        object.__setattr__(target, "rank", rank)
 
 
 def upstream_alone(upstream, slot, ranks):

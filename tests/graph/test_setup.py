@@ -728,6 +728,17 @@ def test_the_setup_transaction_asks_no_slot_for_its_kind():
     assert "isinstance(" not in inspect.getsource(setup)
 
 
+@pytest.mark.parametrize("name", ["rank", "computed", "is_set_up", "graph", "slots", "_operators"])
+def test_authors_cannot_take_a_name_under_which_the_graph_keeps_something(graph, name):
+    """``self.rank = 3`` would set operators up in a wrong order, without a word."""
+    op = OpAdd(graph=graph, image=np.ones(3))
+    with pytest.raises(AttributeError, match=rf"^OpAdd\.{name}: the graph keeps"):
+        setattr(op, name, 3)
+    with pytest.raises(GraphError, match=rf"^OpMine\.{name}: the graph keeps"):
+        type("OpMine", (OpAdd,), {name: 3})
+    op.remembered = 3  # any other
+
+
 def test_a_transaction_hands_out_nothing_and_the_graph_says_whether_one_is_under_way(graph):
     op, seen = OpAdd(graph=graph, image=np.ones(3)), []
     op.output.dirty.subscribe(lambda slot, roi: seen.append(graph.is_changing))
