@@ -204,21 +204,24 @@ class Walk:
         news = self._news.get(operator)
         if news is None:
             news = self._news[operator] = []
-            self._push(operator.rank, 0, operator)
+            # `_push`, written out.
+            heapq.heappush(self._heap, (operator.rank, 0, next(self._count), operator))
         for box in boxes:
             news.append((slot, box))
 
     def _announce(self, slot: Slot, boxes: list[Any]) -> None:
         """Announce a slot and everything that is connected to it, which has the same contents."""
-        pending = [(slot, coalesce(boxes))]
+        # Every operator that a change reaches passes here, so what is rare is asked for first.
+        marks = self._marks
+        pending = [(slot, boxes if len(boxes) == 1 else coalesce(boxes))]
         while pending:
             slot, boxes = pending.pop()
-            own = self._marks.pop(slot, None)
-            if own:
-                boxes = coalesce(boxes + own)
+            if marks:
+                own = marks.pop(slot, None)
+                if own:
+                    boxes = coalesce(boxes + own)
             if slot._signals is not None:
                 self._announced.setdefault(slot, []).extend(boxes)
-            operator = slot.operator
             if slot.contents == "array":
                 array: Any = slot
                 stale = array._stale
@@ -229,8 +232,10 @@ class Walk:
                         self.outdate(array, boxes)
             elif not slot.feeds_operator:
                 self.version.write(slot, "_cell", Cell())
-            if slot.feeds_operator and (operator.computed or not operator.outputs):
-                self._tell(slot, boxes)
+            if slot.feeds_operator:
+                operator = slot.operator
+                if operator.computed or not operator.outputs:
+                    self._tell(slot, boxes)
             for follower in slot._downstream:
                 if not follower._level:  # each element of a list is a follower of its own
                     pending.append((follower, boxes))

@@ -288,21 +288,32 @@ class Setup:
         __tracebackhide__ = True
         if slot.operator is self.current and not slot.feeds_operator:
             self.outputs_set.add(slot)
+        # Every slot that a change reaches passes here: what `set` does is written out, and the two metas that
+        # were compared for the slot before, nearly always the same, are not compared again.
+        number, notes, note_undo, before = self._number, self._notes, self._undo.append, self._before
+        compared: object = self
+        same_meta = False
         pending = [slot]
         while pending:
             slot = pending.pop()
-            _, old_meta, old_source = slot._state
-            same_meta = old_meta is meta or old_meta == meta
+            state = slot._state
+            _, old_meta, old_source = state
+            if old_meta is not compared:
+                same_meta, compared = old_meta is meta or old_meta == meta, old_meta
             if same_meta and old_source is source:
                 continue
-            self._before.setdefault(slot, old_meta)
+            before.setdefault(slot, old_meta)
             if slot._container is not None:
                 self._note_readiness(slot._container)
             if not same_meta and slot.feeds_operator:
-                if meta is not None:
+                if meta is not None and slot._declaration.refusal(meta):
                     cast("Input", slot)._check_contract(meta, slot._upstream)
-                self.affect(slot.operator)
-            self.set(slot, "_state", (self._number, meta, source))
+                if slot.operator not in self._affected:
+                    self.affect(slot.operator)
+            if slot._born < number:
+                notes.setdefault((slot, "_state"), state)
+            note_undo((slot, "_state", state, -1))
+            slot._state = (number, meta, source)
             follower: Any
             for follower in slot._downstream:
                 if not follower._level:
@@ -406,7 +417,7 @@ class Setup:
         """Let an operator set up its outputs again, before the end."""
         if operator not in self._affected:
             self._affected.add(operator)
-            self._enqueue(operator)
+            heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
 
     def _enqueue(self, operator: Operator) -> None:
         heapq.heappush(self._heap, (operator.rank, next(self._count), operator))
@@ -610,13 +621,14 @@ class Setup:
             for output in operator.computed:
                 output._lose(self)
             return
-        self._runs[operator] = self._runs.get(operator, 0) + 1
-        if self._runs[operator] > _MOST_SETUPS:
+        self._runs[operator] = runs = self._runs.get(operator, 0) + 1
+        if runs > _MOST_SETUPS:
             raise SetupError(f"{operator.name}: setup_outputs changes its own inputs again and again.")
         self.current, self.outputs_set = operator, set()
         try:
             plan = operator.setup_outputs()
-            self._plan(operator, plan)
+            if plan is not operator._planned[1]:
+                self._plan(operator, plan)
             if plan is not None:
                 self._made_plans.append((operator, plan))
             for output in operator.computed:
