@@ -16,6 +16,7 @@ from lazyflow_core.errors import FormatError
 from lazyflow_ops_io._reader import PreadFile
 from lazyflow_ops_io._tiff_pages import (
     DESCRIPTION,
+    OTHERS,
     STRIP_OFFSETS,
     SUBIFDS,
     TILE_OFFSETS,
@@ -34,9 +35,6 @@ _MOST_PAGES = 1_000_000
 _MOST_DEEP, _MOST_ELEMENTS = 100, 5_000_000
 
 _WIDTH, _LENGTH = 256, 257
-
-#: Tags that lead to directories which are no pages: EXIF, GPS, interoperability.
-_OTHERS = (34665, 34853, 40965)
 
 #: How many times the bytes of the file all values of tags may have: some programs let pages share them.
 _MOST_SHARED = 16
@@ -92,7 +90,7 @@ def check_directories(path: str, raw: PreadFile) -> Directories:
             for entry in entries:
                 if entry[0] == SUBIFDS:
                     todo += [(offset, True) for offset in _offsets(raw, layout, entry)]
-                elif entry[0] in _OTHERS:
+                elif entry[0] in OTHERS:
                     todo += [(offset, False) for offset in _offsets(raw, layout, (*entry[:2], 1, entry[3]))]
             tags = {entry[0] for entry in entries}
             if image and not ({_WIDTH, _LENGTH} <= tags and (STRIP_OFFSETS in tags or TILE_OFFSETS in tags)):
@@ -134,7 +132,7 @@ def _claims_of(path: str, size: int, layout: Layout, entries: list[Entry], numbe
     claims = 0
     for entry in entries:
         long = long_of(entry)
-        if long <= layout.offset_bytes and entry[0] not in (SUBIFDS, *_OTHERS):
+        if long <= layout.offset_bytes and entry[0] not in (SUBIFDS, *OTHERS):
             continue
         claims += long
         if long > size:

@@ -18,6 +18,7 @@ from lazyflow_ops_io._reader import PreadFile, PreadStream
 
 __all__ = [
     "DESCRIPTION",
+    "OTHERS",
     "STRIP_OFFSETS",
     "SUBIFDS",
     "TILE_OFFSETS",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 DESCRIPTION, SUBIFDS = 270, 330
+
+#: Tags that lead to directories which are no pages: EXIF, GPS, interoperability.
+OTHERS: Final = (34665, 34853, 40965)
 STRIP_OFFSETS, TILE_OFFSETS = 273, 324
 _BYTE_COUNTS: Final = {STRIP_OFFSETS: 279, TILE_OFFSETS: 325}
 
@@ -39,16 +43,12 @@ _TYPE_BYTES: Final = {
 }  # fmt: skip
 _NUMBERS: Final = {3: "u2", 4: "u4", 16: "u8"}
 
-#: Tags that may differ from page to page without any difference to how their pixels are read: names, texts,
-#: resolutions, positions, extremes, page numbers.
-_ABOUT: Final = frozenset(
-    {269, 270, 271, 272, 280, 281, 282, 283, 285, 286, 287, 297, 305, 306, 315, 316, 340, 341, 700}
-)
-
-#: From here on tags are what programs keep for themselves, with exceptions: matte, type and depth of SGI, the
-#: value of GDAL for no pixel, parameters of LERC.
-_PRIVATE: Final = 32768
-_BUT: Final = frozenset({32995, 32996, 32997, 32998, 42113, 50674})
+#: Tags that decide how the pixels of a page are read. All others may differ from page to page: names, texts,
+#: resolutions, extremes, page numbers, what programs keep for themselves.
+_DECIDES: Final = frozenset(
+    {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338,
+     339, 347, *range(512, 533), 32995, 32996, 32997, 32998, 42113, 50674}
+)  # fmt: skip
 
 #: Longer values are not compared.
 _MOST_COMPARED: Final = 2**16
@@ -131,7 +131,7 @@ class PageList:
 
     def __init__(self, raw: PreadFile, layout: Layout) -> None:
         self._raw, self._layout = raw, layout
-        #: Whether nothing but `_ABOUT` and places differ so far.
+        #: Whether all that is in `_DECIDES` is the same so far, except where pixels lie.
         self.are_alike = True
         self._pages = 0
         #: What all pages have in common.
@@ -187,6 +187,9 @@ class PageList:
         pixels = STRIP_OFFSETS if STRIP_OFFSETS in tags else TILE_OFFSETS
         lists = (pixels, _BYTE_COUNTS[pixels])
         self._template, self._pages = None, self._pages + 1
+        long_directory = layout.number_bytes + len(directory)
+        if self._pages == 1:
+            self._first_end = place + long_directory - width
         if (
             len(tags) != len(entries)
             or not tags.keys() >= set(lists)
@@ -196,16 +199,16 @@ class PageList:
             self.are_alike = False
             return
         value_at = [layout.number_bytes + (i + 1) * layout.entry_bytes - width for i in range(len(entries))]
-        same = bytearray(b"\xff" * (layout.number_bytes + len(directory)))
+        same = bytearray(b"\xff" * long_directory)
         same[-width:] = bytes(width)  # where the next one is
         common: list[tuple[Any, ...]] = []
         self._outside = []
         for entry, at in zip(entries, value_at, strict=True):
-            is_about = entry[0] in _ABOUT or (entry[0] >= _PRIVATE and entry[0] not in _BUT)
+            decides = entry[0] in _DECIDES
             long, content = long_of(entry), entry[3]
-            if is_about or entry[0] in lists or long > width:
+            if not decides or entry[0] in lists or long > width:
                 same[at : at + width] = bytes(width)
-            if is_about:
+            if not decides:
                 continue
             if entry[0] in lists:
                 content = b""
@@ -219,11 +222,12 @@ class PageList:
         kinds = [entries[tags[tag]][1:3] for tag in lists]
         if self._pages == 1:
             self._common, self._kinds = tuple(common), kinds
-            self._first_end = place + len(same) - width
         self.are_alike = self.are_alike and self._common == tuple(common)
         self._places = [value_at[tags[tag]] for tag in lists]
         for values, tag in zip(self._values, lists, strict=True):
             values += entries[tags[tag]][3]
+        if not tags.keys().isdisjoint(OTHERS):
+            return  # what these lead to is looked at for each page
         self._mask = int.from_bytes(same, "little")
         whole = struct.pack(layout.number, len(entries)) + directory
         self._template = int.from_bytes(whole, "little") & self._mask
@@ -235,8 +239,8 @@ class PageList:
         ]
 
     def first_page(self) -> FirstPage | None:
-        """Return the file as if it had the first page only; None if its pages are few or not all alike."""
-        if not self.are_alike or self._pages < _LEAST_PAGES:
+        """Return the file as if it had the first page only; None if it has few."""
+        if self._pages < _LEAST_PAGES:
             return None
         return FirstPage(self._raw, self._first_end, self._layout.offset_bytes, self._pages)
 

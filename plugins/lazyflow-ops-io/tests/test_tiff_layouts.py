@@ -13,7 +13,7 @@ import numcodecs
 import numpy as np
 import pytest
 import tifffile
-from lazyflow_ops_io import _tiff_decode
+from lazyflow_ops_io import _tiff_decode, tiff_reader
 from lazyflow_ops_io._tiff_decode import _look_at_jpeg, _look_at_jpeg2k
 from lazyflow_ops_io.tiff_reader import open_tiff
 
@@ -422,6 +422,31 @@ def test_a_page_that_is_not_like_the_others_is_no_part_of_their_series(tmp_path,
     assert "holds 2 series" in refusal(path)  # tifffile itself looks at three pages and takes them for one
     np.testing.assert_array_equal(read(path, dataset="0"), np.stack(pages[:20] + pages[21:]))
     np.testing.assert_array_equal(read(path, dataset="1"), pages[20])
+
+
+def test_so_many_pages_that_are_not_alike_are_refused(tmp_path, monkeypatch):
+    """Each would take 10 kB."""
+    monkeypatch.setattr(tiff_reader, "_MOST_UNLIKE", 30)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for i in range(40):
+            tif.write(np.zeros((8 + (i == 20), 16), np.uint8), contiguous=False, metadata=None)
+    assert "has 40 pages that are not all alike" in refusal(path)
+    tifffile.imwrite(path, np.zeros((40, 8, 16), np.uint8), ome=True, compression="deflate")
+    assert read(path).shape == (40, 8, 16)
+
+
+def test_a_first_page_without_byte_counts_is_read_as_tifffile_reads_it(tmp_path):
+    path, pages = tmp_path / "a.tif", [np.full((8, 16), i, np.uint8) for i in range(20)]
+    with tifffile.TiffWriter(path) as tif:
+        for page in pages:
+            tif.write(page, contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages[0].tags[279].offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 2] = struct.pack("<H", 281)  # another tag in its place
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read(path), np.stack(pages))
 
 
 @pytest.mark.parametrize("tag", ["places", "list"])
