@@ -31,8 +31,9 @@ Array = npt.NDArray[Any]
 #: falls out of the second cache of a core where operators do not write in place.
 _TILE_BYTES: Final = 1 << 19
 
-#: A region of fewer tiles is computed at once: the next cache still holds it.
-_FEWEST: Final = 4
+#: A region of fewer tiles is computed at once: the next cache still holds it. Measured: one of four tiles of
+#: uint8, through ten layers that write in place, takes 1.3 times as long in tiles.
+_FEWEST: Final = 16
 
 #: Pixels of the smallest region that may be worth it, of the widest dtype.
 LEAST_SIZE: Final = _FEWEST * _TILE_BYTES // 16
