@@ -233,6 +233,8 @@ class OpLabels(Operator):
         ------
         StorageError, FormatError
             If it cannot be written.
+        RequestError
+            If writing fails later, as on a full disk; ``__cause__`` is why.
         """
         with self.graph.snapshot():
             meta = self.labels.meta
