@@ -188,6 +188,8 @@ def unclaimed(hooks: Iterable[tuple[str, str]]) -> list[Check]:
     found = []
     for plugin, hook in hooks:
         owners = [d for namespace, d in DISTRIBUTION_OF_NAMESPACE.items() if hook.startswith(f"{namespace}_")]
-        hint = f"pip install {owners[0]}" if owners else "install or enable the plugin that offers it"
+        hint = "install or enable the plugin that offers it"
+        if owners and discovery.version_of(owners[0]) is None:
+            hint = f"pip install {owners[0]}"
         found.append(Check(f"hooks of {plugin}", None, f"no plugin here asks for its {hook!r}", hint))
     return found

@@ -7,7 +7,7 @@ import pytest
 
 from lazyflow_core.errors import PluginError
 from lazyflow_core.graph import Graph
-from lazyflow_core.plugins import PluginManager, ReaderSpec, hookimpl, hookspec
+from lazyflow_core.plugins import PluginManager, ReaderSpec, discovery, hookimpl, hookspec
 from lazyflow_core.plugins.hookspecs import HookSpecs
 from lazyflow_core.request import Request, ThreadedScheduler
 from lazyflow_core.roi import Roi
@@ -246,7 +246,14 @@ def test_the_order_of_registration_does_not_decide_who_may_use_an_added_hook(man
     assert "owner_color" in manager.hook_names()
 
 
-def test_a_hook_whose_owner_is_not_installed_is_a_note_of_the_doctor_and_the_rest_works(manager):
+@pytest.mark.parametrize(
+    ("installed", "hint"),
+    [(None, "pip install lazyflow-ops-cache"), ("0.1", "install or enable the plugin that offers it")],
+)
+def test_a_hook_whose_owner_is_not_there_is_a_note_of_the_doctor_and_the_rest_works(
+    manager, monkeypatch, installed, hint
+):
+    monkeypatch.setattr(discovery, "version_of", lambda name: installed)
     readers = {"lazyflow_reader_specs": lambda: [ReaderSpec("a.raw", "types:SimpleNamespace")]}
     manager.register_plugin(plugin(**readers, cache_policy=nothing, acme_color=nothing), "a")
     assert [spec.id for spec in manager.readers()] == ["a.raw"]
@@ -254,7 +261,7 @@ def test_a_hook_whose_owner_is_not_installed_is_a_note_of_the_doctor_and_the_res
     notes = [(c.ok, c.detail, c.hint) for c in manager.doctor() if c.name == "hooks of a"]
     assert notes == [
         (None, "no plugin here asks for its 'acme_color'", "install or enable the plugin that offers it"),
-        (None, "no plugin here asks for its 'cache_policy'", "pip install lazyflow-ops-cache"),
+        (None, "no plugin here asks for its 'cache_policy'", hint),
     ]
     assert "acme_color" not in manager.hook_names()
 
