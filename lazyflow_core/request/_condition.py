@@ -77,7 +77,7 @@ class RequestCondition(Unique):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._lock.__exit__(kind, error, where)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock, wait for a notification, take the lock again; return whether it was notified.

@@ -12,7 +12,7 @@ order. A build without a GIL would put a lock into these four places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ from lazyflow_core.foreign import is_interrupt, log_error, shown
 from ._failure import FOR_ASYNCIO, keep_error, refuse_for_asyncio
 from ._links import DELIVERED, Failure, Links, logger, name_of
 from ._mutex import mutex
-from ._party import Fiber, Interest, Party, Verdict, WaiterHost, current_party
+from ._party import Fiber, Interest, Party, Verdict, Waiter, WaiterHost, current_party
 from ._scheduler import no_scheduler
 from ._state import MOVES_TO, NOTHING, Priority, RequestState
 from ._stop import stop_flags, watched
@@ -365,38 +365,45 @@ class RequestCore(Generic[T], Unique):
 
     def _deliver(self, links: Links, party: Party) -> None:
         """Run the callbacks, then wake the waiters; do nothing if somebody else is doing it."""
-        with mutex:
-            if links.deliverer is not None or self._links is DELIVERED:
-                return
-            links.deliverer = party
+        is_mine = False
+        rest: Iterator[Any] = iter(())
+        waiters: list[Waiter] = []
         outer = party.request
-        party.request = None
+        # A Ctrl-C comes between any two statements. `_finish_interrupted` goes on with what is left then, if
+        # it is let in; whom the last section chose is woken here.
         try:
+            with mutex:
+                is_mine = links.deliverer is None and self._links is not DELIVERED
+                if not is_mine:
+                    return
+                links.deliverer = party
+            party.request = None
             while True:
                 with mutex:
-                    callbacks = links.callbacks
-                    links.callbacks = None
-                    if not callbacks:
+                    if not links.callbacks:
+                        waiters = list(links.waiters)
                         # In the same section as the look for further callbacks: one that is subscribed
                         # later sees DELIVERED and is called by its subscriber.
                         self._links = DELIVERED
                         links.deliverer = None
-                        waiters = list(links.waiters)
                         break
-                callbacks.reverse()
-                while callbacks:
-                    kind, function = callbacks.pop()
+                    rest, links.callbacks = iter(links.callbacks), None  # in one step
+                for kind, function in rest:
                     self._call_back(kind, function)
+            party.request = outer
+            for waiter in waiters:
+                waiter.decide(Verdict.WOKEN)
         except BaseException:
-            # Ctrl-C; `_finish_interrupted` goes on with the rest.
             with mutex:
-                links.callbacks = [*reversed(callbacks or ()), *(links.callbacks or ())]
-                links.deliverer = None
+                if is_mine and links.deliverer is party:
+                    links.callbacks = [*rest, *(links.callbacks or ())]
+                    links.deliverer = None
+            if self._links is DELIVERED:
+                for waiter in waiters:
+                    waiter.decide(Verdict.WOKEN)
             raise
         finally:
             party.request = outer
-        for waiter in waiters:
-            waiter.decide(Verdict.WOKEN)
 
     def _call_back(self, kind: RequestState | None, function: Callable[..., object]) -> None:
         state = self._state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +11,7 @@ from lazyflow_core.errors import RequestStateError
 
 from . import _debug
 from ._mutex import mutex
-from ._party import Party, Verdict, Waiter, check_timeout, current_party
+from ._party import Party, ThreadParty, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
 from ._wait import was_woken
@@ -36,7 +37,9 @@ def timeout_of(blocking: bool, timeout: float | None) -> float | None:
 
 def _has_ended(owner: Any) -> bool:
     """Return whether the request or thread that holds a lock is over, callbacks included."""
-    return owner._is_settled() if hasattr(owner, "_is_settled") else not owner.thread.is_alive()
+    if hasattr(owner, "_is_settled"):
+        return bool(owner._is_settled())
+    return owner.has_ended or not owner.thread.is_alive()
 
 
 class RequestLock(Unique):
@@ -141,10 +144,18 @@ class RequestLock(Unique):
             raise
 
     def _watch(self, owner: Any) -> None:
-        if hasattr(owner, "on_done"):
-            owner.on_done(self._tell_waiters)
+        if type(owner) is ThreadParty:
+            with mutex:
+                if owner.contended is None:
+                    owner.contended = weakref.WeakSet()
+                owner.contended.add(self)
+                if owner.has_ended:
+                    self._owner_has_ended(owner)
+        elif hasattr(owner, "on_done"):
+            owner.on_done(self._owner_has_ended)
 
-    def _tell_waiters(self, ended: Any) -> None:
+    def _owner_has_ended(self, ended: Any) -> None:
+        """Tell those who wait, if who ended is the owner."""
         with mutex:
             if self._owner is ended:
                 self._queue.close()
@@ -164,17 +175,23 @@ class RequestLock(Unique):
             If it is not locked.
         """
         with mutex:
-            if self._owner is None:
+            before = self._owner
+            if before is None:
                 raise RuntimeError(f"{self.describe()}: release of an unlocked lock")
+            if self._queue:
+                self._queue.hand_over(self._settle)
+            else:
+                self._owner = None
             if _debug.checks:
-                _debug.checks.released(self, self._owner)
-            following = self._queue.wake_one()
-            # After the decision, in the same section: a waiter that gave up never becomes the owner.
-            self._owner = None if following is None else following.host
-            if _debug.checks and following is not None:
-                _debug.checks.acquired(self, following.host)
+                _debug.checks.released(self, before)
+                if self._owner is not None:
+                    _debug.checks.acquired(self, self._owner)
             owner = self._owner if len(self._queue) else None
         self._watch(owner)
+
+    def _settle(self, heir: Waiter | None) -> None:
+        # After the decision, in the same section: a waiter that gave up never becomes the owner.
+        self._owner = None if heir is None else heir.host
 
     def locked(self) -> bool:
         """Return whether somebody holds it."""
@@ -186,4 +203,11 @@ class RequestLock(Unique):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except BaseException:
+            # A Ctrl-C on the way to it.
+            party = current_party()
+            if self._owner is (party.request or party):
+                self.release()
+            raise

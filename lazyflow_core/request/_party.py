@@ -32,6 +32,7 @@ from greenlet import getcurrent, greenlet
 from ._mutex import mutex
 
 if TYPE_CHECKING:
+    from ._lock import RequestLock
     from ._request import Request
     from ._scheduler import Scheduler
     from ._seeded import SeededScheduler
@@ -138,8 +139,10 @@ class ThreadParty:
     __slots__ = (
         "__weakref__",
         "_waiting",
+        "contended",
         "depth",
         "drives",
+        "has_ended",
         "request",
         "thread",
         "thread_id",
@@ -165,10 +168,30 @@ class ThreadParty:
         self.thread_id = threading.get_ident()
         self.thread = threading.current_thread()
         self.thread_name = self.thread.name
+        #: Locks for which others waited while this one held them; None: none ever. Who waits for one that it
+        #: still holds is told when the thread ends. Guarded by the mutex.
+        self.contended: weakref.WeakSet[RequestLock] | None = None
+        self.has_ended = False
 
     def __repr__(self) -> str:
         return f"<thread {self.thread_name!r}>"
 
+
+class _ThreadEnd:
+    """Stands among the variables of a thread and goes with them, when the thread ends or was not forked."""
+
+    def __init__(self, party: ThreadParty) -> None:
+        self.party = party
+
+    def __del__(self) -> None:
+        party = self.party
+        with mutex:
+            party.has_ended = True
+            for lock in list(party.contended or ()):
+                lock._owner_has_ended(party)
+
+
+_of_thread = threading.local()
 
 Party = Fiber | ThreadParty
 
@@ -184,6 +207,8 @@ def current_party() -> Party:
     except AttributeError:
         # Kept on the thread's main greenlet (or on somebody else's greenlet): it dies with it.
         party = here.lazyflow_party = ThreadParty()  # type: ignore[attr-defined]
+        if here.parent is None:
+            _of_thread.end = _ThreadEnd(party)
         return party
 
 

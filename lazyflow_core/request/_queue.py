@@ -7,6 +7,7 @@ priorities: a queue by priority starves somebody or needs a second queue against
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lazyflow_core.errors import CancelledError
@@ -76,6 +77,33 @@ class WaitQueue:
             if is_woken:
                 return waiter
         return None
+
+    def hand_over(self, settle: Callable[[Waiter | None], object]) -> None:
+        """Wake the first who is still waiting and call ``settle`` with its waiter, with None if nobody is.
+
+        For what must not get lost: an exception on the way, such as a Ctrl-C, goes on after all is done.
+        ``settle`` is called twice, with the same, if it comes in the middle of it.
+        """
+        heir: Waiter | None = None
+
+        def go_on() -> None:
+            nonlocal heir
+            waiters = self._waiters
+            while heir is None or heir.verdict is not Verdict.WOKEN:
+                heir = next(iter(waiters), None)
+                if heir is None:
+                    break
+                heir.decide(Verdict.WOKEN)
+                waiters.pop(heir, None)
+            else:
+                waiters.pop(heir, None)
+            settle(heir)
+
+        try:
+            go_on()
+        except BaseException:
+            go_on()
+            raise
 
     def wake_all(self) -> None:
         """Wake everybody."""

@@ -86,12 +86,22 @@ class RequestSemaphore(Unique):
         """Give back ``n`` permits; each goes straight to the first who waits."""
         if n < 1:
             raise ValueError(f"n is {n}; at least one permit must be released")
+        self._release(n, [])
+
+    def _release(self, n: int, done: list[bool]) -> None:
+        """Give back permits; ``done`` becomes true when one of them was."""
         with mutex:
             if self._bound is not None and self._value + n > self._bound:
                 raise ValueError(f"{self.describe()} released too many times (bound {self._bound})")
             for _ in range(n):
-                if self._queue.wake_one() is None:
-                    self._value += 1
+                more = self._value + 1
+
+                def settle(heir: Waiter | None, more: int = more) -> None:
+                    if heir is None:
+                        self._value = more
+                    done.append(True)
+
+                self._queue.hand_over(settle)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -99,4 +109,12 @@ class RequestSemaphore(Unique):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self.release()
+        done: list[bool] = []
+        try:
+            self._release(1, done)
+        except ValueError:
+            raise
+        except BaseException:
+            if not done:  # a Ctrl-C on the way to it
+                self._release(1, done)
+            raise

@@ -34,8 +34,8 @@ MUTANTS = {
         "a_cancelled_waiter_hands_the_lock_on",
         (
             "_lock",
-            "                self.release()\n            raise\n",
-            "                pass\n            raise\n",
+            "(is_free and self._owner is host):\n                self.release()\n",
+            "(is_free and self._owner is host):\n                pass\n",
         ),
     ),
     "a cancelled waiter keeps the permit": (
@@ -77,10 +77,11 @@ MUTANTS = {
     ),
     "callbacks are delivered by two at once": (
         "callbacks_come_late_and_early",
+        ("_core", "is_mine = links.deliverer is None and self._links", "is_mine = self._links"),
         (
             "_core",
-            "                    links.callbacks = None\n                    if not callbacks:",
-            "                    if not callbacks or links.deliverer is None:",
+            "                    rest, links.callbacks = iter(links.callbacks), None  # in one step\n",
+            "                    rest = iter(links.callbacks)\n",
         ),
         (
             "_core",
@@ -208,8 +209,8 @@ MUTANTS = {
         "a_lock_wait_that_times_out",
         (
             "_queue",
-            "            is_woken = waiter.decide(Verdict.WOKEN)\n",
-            "            is_woken = waiter.decide(Verdict.WOKEN) or True\n",
+            "            while heir is None or heir.verdict is not Verdict.WOKEN:\n",
+            "            while heir is None:\n",
         ),
     ),
 }

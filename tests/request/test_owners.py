@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from _thread import start_new_thread
 
 import pytest
 
@@ -89,6 +90,69 @@ def test_a_lock_of_a_thread_that_has_ended_tells_the_next():
     thread.join()
     with pytest.raises(RequestStateError, match="has ended without releasing"):
         lock.acquire()
+    lock.release()
+
+
+@pytest.fixture
+def no_dummies():
+    """threading keeps what it made for threads that were started past it."""
+    before = dict(threading._active)
+    yield
+    for number in threading._active.keys() - before:
+        if isinstance(threading._active[number], threading._DummyThread):
+            del threading._active[number]
+
+
+@pytest.mark.usefixtures("no_dummies")
+@pytest.mark.parametrize(
+    "start", [lambda work: threading.Thread(target=work).start(), lambda work: start_new_thread(work, ())]
+)
+def test_all_who_wait_are_told_when_the_thread_that_owns_a_lock_ends(threaded, start):
+    lock = RequestLock("file")
+    taken, go_on = threading.Event(), threading.Event()
+    start(lambda: (lock.acquire() and taken.set()) or go_on.wait(10))
+    taken.wait(10)
+    requests = [Request(lock.acquire, scheduler=threaded).submit() for _ in range(2)]
+    errors = []
+
+    def wait():
+        try:
+            lock.acquire()
+        except RequestStateError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_all_blocked(3)
+    go_on.set()
+    thread.join(10)
+    assert "has ended without releasing" in errors[0]
+    for request in requests:
+        with pytest.raises(RequestError, match="has ended without releasing"):
+            request.wait(10)
+    lock.release()
+
+
+def test_a_lock_that_a_thread_held_before_tells_nobody_of_its_end(threaded):
+    lock = RequestLock()
+    taken, go_on = threading.Event(), RequestEvent()
+
+    def use():
+        with lock:
+            taken.set()
+            wait_all_blocked(1)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    taken.wait(10)
+    holder = Request(lambda: lock.acquire() and go_on.wait(), scheduler=threaded).submit()
+    thread.join(10)
+    waiting = Request(lock.acquire, scheduler=threaded).submit()
+    wait_all_blocked(2)
+    lock.release()
+    assert waiting.wait()
+    go_on.set()
+    holder.wait()
     lock.release()
 
 

@@ -36,13 +36,13 @@ def is_torn(error):
 def is_exempt(frame):
     """Whether nothing is raised here: `_claim` takes and writes without a call or an allocation in between.
 
-    Handing a lock over is no wait of whoever releases it; DESIGN.md says what a Ctrl-C does there.
+    What a wait hands on when it is torn was torn once already, and ``__exit__`` begins before its ``try``.
     """
     names = []
     while frame is not None and len(names) < 6:
         names.append(frame.f_code.co_name)
         frame = frame.f_back
-    return names[0] == "_claim" or "release" in names
+    return names[0] in ("_claim", "__exit__") or ("_acquire" in names and "release" in names)
 
 
 class Tear:
@@ -204,6 +204,97 @@ def the_result_of_another(package, tear):
 
     wait_for(start(package, other.submit, victim, second, event.set))
     assert other.state.is_terminal
+
+
+@situation
+def the_end_of_a_request_that_others_wait_for(package, tear):
+    all_wait = package.RequestEvent()
+    told, waiting, others = [], [], []
+
+    def work():
+        others.extend(start(package, wait, wait, wait))
+        all_wait.wait()
+        tear.__enter__()
+
+    other = package.Request(work)
+    for k in range(2):
+        other.on_done(lambda request, k=k: told.append(k))
+
+    def victim():
+        try:
+            other.wait()
+        except BaseException as error:
+            if not is_torn(error):
+                raise
+        tear.__exit__(None, None, None)
+
+    def wait():
+        waiting.append(1)
+        if len(waiting) == 3:
+            all_wait.set()
+        try:
+            other.wait()
+        except RequestError as error:
+            if not is_torn(error):
+                raise
+
+    wait_for(start(package, victim))
+    wait_for(others)
+    assert other.state.is_terminal
+    assert told in ([0, 1], [0], [1])  # one that was about to be called is given up with the call
+
+
+@situation
+def a_lock_that_is_given_back(package, tear):
+    lock = package.RequestLock()
+    inside, waiting = [], []
+    all_wait = package.RequestEvent()
+
+    def use():
+        waiting.append(1)
+        if len(waiting) == 3:
+            all_wait.set()
+        with lock:
+            inside.append(1)
+            assert len(inside) == 1
+            package.checkpoint()
+            inside.pop()
+
+    def victim():
+        lock.acquire()
+        others = start(package, use, use, use)
+        all_wait.wait()
+        with tear:
+            lock.__exit__(None, None, None)
+        wait_for(others)
+
+    wait_for(start(package, victim))
+    assert not lock.locked()
+
+
+@situation
+def a_permit_that_is_given_back(package, tear):
+    semaphore = package.RequestSemaphore(1, is_bounded=True)
+    had = []
+
+    def use(timeout):
+        got = semaphore.acquire(timeout=timeout)
+        had.append(got)
+        if got:
+            semaphore.release()
+
+    def victim():
+        semaphore.acquire()
+        others = start(package, lambda: use(None), lambda: use(1.0), lambda: use(None))
+        for _ in range(20):
+            package.checkpoint()
+        with tear:
+            semaphore.__exit__(None, None, None)
+        wait_for(others)
+
+    wait_for(start(package, victim))
+    assert semaphore._value == 1
+    assert had.count(True) >= 2
 
 
 @situation
