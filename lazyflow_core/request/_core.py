@@ -372,14 +372,14 @@ class RequestCore(Generic[T], Unique):
         # A Ctrl-C comes between any two statements. `_finish_interrupted` goes on with what is left then, if
         # it is let in; whom the last section chose is woken here.
         try:
-            with mutex:
-                is_mine = links.deliverer is None and self._links is not DELIVERED
-                if not is_mine:
-                    return
-                links.deliverer = party
             party.request = None
             while True:
                 with mutex:
+                    if not is_mine:
+                        is_mine = links.deliverer is None and self._links is not DELIVERED
+                        if not is_mine:
+                            return
+                        links.deliverer = party
                     if not links.callbacks:
                         waiters = list(links.waiters)
                         # In the same section as the look for further callbacks: one that is subscribed
@@ -390,9 +390,8 @@ class RequestCore(Generic[T], Unique):
                     rest, links.callbacks = iter(links.callbacks), None  # in one step
                 for kind, function in rest:
                     self._call_back(kind, function)
-            party.request = outer
             for waiter in waiters:
-                waiter.decide(Verdict.WOKEN)
+                waiter.decide(Verdict.WOKEN)  # which may call back, too: a future does
         except BaseException:
             with mutex:
                 if is_mine and links.deliverer is party:

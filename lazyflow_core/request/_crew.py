@@ -47,7 +47,7 @@ class Crew:
         #: there is more. Wakes one thread per burst instead of all. Guarded by the mutex.
         self.is_waking = False
         #: How many requests the workers had begun when a thread that waits found all of them standing still.
-        self.stood_at = -1
+        self.stood_at: int | None = None
         #: Threads start with the first submission.
         self.workers: tuple[Worker, ...] = ()
         self.stall_watch: threading.Thread | None = None

@@ -45,14 +45,14 @@ def block_and_help(crew: Crew, waiter: Waiter) -> None:
         return
     before: list[float] = []
     while True:
-        begun = sum(worker.ticks for worker in crew.workers)
         # Where the workers were found standing and none has begun anything since, nobody looks twice again.
-        stood = crew.stood_at == begun
+        stood = crew.stood_at is not None and crew.stood_at == _count_begun(crew)
         if waiter.block_for(0.0 if stood and _first_queued(waiter) is not None else PATIENCE):
             return
         if crew.sleepers:
             continue
         if not stood:
+            begun = _count_begun(crew)
             times = [begun, *map(_computed_s, crew.workers)]
             before, earlier = times, before
             if len(earlier) != len(times) or earlier[0] != begun:
@@ -103,6 +103,11 @@ def _first_queued(waiter: Waiter) -> Request[Any] | None:
                 is_parked = type(waiting) is Waiter and waiting.verdict is None
                 todo.append(iter(_movers(waiting.target) if is_parked else dependencies(waiting)))
     return None
+
+
+def _count_begun(crew: Crew) -> int:
+    """Return how many requests the workers have begun so far."""
+    return sum(worker.ticks for worker in crew.workers)
 
 
 def _movers(target: Any) -> Any:

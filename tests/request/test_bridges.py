@@ -13,7 +13,9 @@ from lazyflow_core.request import (
     Request,
     RequestEvent,
     RequestState,
+    SeededScheduler,
     ThreadedScheduler,
+    current_request,
     gather,
 )
 from lazyflow_core.testing.schedulers import wait_all_blocked
@@ -174,3 +176,24 @@ def test_a_request_awaits_a_task_of_a_running_loop(threaded):
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.mark.parametrize("make", [lambda: ThreadedScheduler(1), SeededScheduler], ids=["threaded", "seeded"])
+def test_a_callback_of_a_future_may_wait_like_one_of_its_request(make):
+    event, heard = RequestEvent(), []
+
+    def wait(future):
+        assert current_request() is None
+        event.wait()
+        heard.append(future.result())
+
+    def work():
+        future = Request(lambda: 7).future()
+        future.add_done_callback(wait)
+        Request(event.set).submit()
+        return future.result()
+
+    with make() as scheduler:
+        assert Request(work, scheduler=scheduler).submit().wait() == 7
+        Request(lambda: None, scheduler=scheduler).submit().wait()
+    assert heard == [7]

@@ -3,7 +3,9 @@
 # ruff: noqa: E501  # sentences stand here as they are printed
 
 import json
+import logging
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -554,3 +556,60 @@ def test_traceback_tells_more_before_the_sentence(lazyflow, folder, arguments):
     assert "Traceback (most recent call last):" in result.stderr
     assert 'raise ZeroDivisionError("by design")' in result.stderr
     assert result.stderr.splitlines()[-1].startswith("lazyflow: scale.output")
+
+
+STANDING = '''
+import threading
+from lazyflow_core.request import RequestEvent
+from lazyflow_of_tests.operators import OpScale
+
+go_on = threading.Event()
+also_go_on = RequestEvent()
+
+class OpKeeps(OpScale):
+    """Keep the worker."""
+
+    def execute(self, slot, roi, out):
+        go_on.wait()
+        super().execute(slot, roi, out)
+
+class OpWaits(OpScale):
+    """Wait, and let the worker go."""
+
+    def execute(self, slot, roi, out):
+        also_go_on.wait()
+        super().execute(slot, roi, out)
+'''
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [("keeps", "without a wait"), ("waits", "has not moved for .* s; who waits for what")],
+)
+def test_a_run_that_stands_still_says_who_waits_for_what_and_where(
+    lazyflow, folder, install_distribution, monkeypatch, caplog, operator, told
+):
+    entries = "[lazyflow.operators]\n" + "".join(
+        f"standing.{name} = standing.operators:Op{name.title()}\n" for name in ("keeps", "waits")
+    )
+    install_distribution("standing", entries, {"operators": STANDING})
+    text = (folder / "p.toml").read_text().replace('"test.scale"', f'"standing.{operator}"')
+    (folder / "p.toml").write_text(text)
+    monkeypatch.setattr("lazyflow_cli.run._STALL_S", 0.05)
+
+    class GoOn(logging.Handler):
+        def emit(self, record):
+            module = sys.modules["standing.operators"]
+            module.go_on.set()
+            module.also_go_on.set()
+
+    handler = GoOn()
+    logging.getLogger("lazyflow_core").addHandler(handler)
+    try:
+        result = lazyflow("run", "p.toml", "--workers", "2")
+    finally:
+        logging.getLogger("lazyflow_core").removeHandler(handler)
+        sys.modules.pop("standing.operators", None)
+    assert result.exit_code == 0, result.output
+    assert re.search(told, caplog.text)
+    assert re.search(r"operators\.py.*in execute", caplog.text)
