@@ -11,7 +11,7 @@ from lazyflow_core.errors import CircularWaitError
 
 from ._lock import RequestLock
 from ._mutex import mutex
-from ._party import Fiber, Party, Waiter, check_timeout, current_party
+from ._party import Fiber, Party, Verdict, Waiter, check_timeout, current_party
 from ._queue import WaitQueue, check_not_cancelled
 from ._unique import Unique
 from ._wait import was_woken
@@ -90,30 +90,35 @@ class RequestCondition(Unique):
         self._check_owned(party, "wait on")
         check_not_cancelled(party)
         waiter = Waiter(party, self, timeout)
+        verdict = None
         try:
-            with mutex:
-                # One section: a notification between release and queue would be lost.
-                self._queue.enter(waiter)
-                self._lock.release()
-            verdict = self._queue.park(waiter)
+            try:
+                with mutex:
+                    # One section: a notification between release and queue would be lost.
+                    self._queue.enter(waiter)
+                    self._lock.release()
+                verdict = self._queue.park(waiter)
+            except BaseException:
+                verdict = Verdict.WOKEN if self._queue.give_up(waiter) else None
+                raise
+            finally:
+                # In line, so that a Ctrl-C on the way is heard inside: the caller is going to release it.
+                # Looked at without the mutex: nobody but its host takes a lock for itself.
+                try:
+                    if self._lock._owner is not waiter.host:
+                        self._lock._acquire(party, None, shield=True)
+                except CircularWaitError:
+                    raise
+                except BaseException:
+                    if self._lock._owner is not waiter.host:
+                        self._lock._acquire(party, None, shield=True)
+                    raise
+            return was_woken(waiter, verdict)
         except BaseException:
-            if self._queue.give_up(waiter):
+            if verdict is Verdict.WOKEN:
                 with mutex:
                     self._queue.wake_one()  # the notification is somebody else's
             raise
-        finally:
-            # In line, so that a Ctrl-C on the way is heard inside: the caller is going to release the lock.
-            # Looked at without the mutex: nobody but its host takes a lock for itself.
-            try:
-                if self._lock._owner is not waiter.host:
-                    self._lock._acquire(party, None, shield=True)
-            except CircularWaitError:
-                raise
-            except BaseException:
-                if self._lock._owner is not waiter.host:
-                    self._lock._acquire(party, None, shield=True)
-                raise
-        return was_woken(waiter, verdict)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until ``predicate()`` is true; return its last value, which is false only after a timeout."""

@@ -193,8 +193,9 @@ MUTANTS = {
         "consumers_and_producers_on_one_condition",
         (
             "_condition",
-            "                self._queue.enter(waiter)\n                self._lock.release()\n",
-            "                self._lock.release()\n            with mutex:\n                self._queue.enter(waiter)\n",
+            "                    self._queue.enter(waiter)\n                    self._lock.release()\n",
+            "                    self._lock.release()\n"
+            "                with mutex:\n                    self._queue.enter(waiter)\n",
         ),
     ),
     "a notification goes to somebody who has given up": (
