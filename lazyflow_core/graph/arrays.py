@@ -108,13 +108,13 @@ class ArraySlot(Slot):
             return cast("State", own._versions.look_up(version, self, "_state"))
         return state
 
-    def remember_stale(self) -> None:
+    def _remember_stale(self) -> None:
         """Remember from now on what goes stale."""
         with self.operator.graph._versions.lock:  # of two who ask first, one
             if self._stale is None:
                 self._stale = StaleBoxes(self.operator.graph)
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """Return itself, if it is not ready in the newest version."""
         return self if self._state[1] is None else None
 

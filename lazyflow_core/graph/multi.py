@@ -211,11 +211,11 @@ class MultiSlot(Slot, Generic[S]):
         """Called with the slot and the position for each element that went."""
         return self.signal("removed")
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """As `first_unready`, of the newest version."""
         if not self._elements:
             return self
-        return next(filter(None, (element.first_lacking() for element in self._elements)), None)
+        return next(filter(None, (element._first_lacking() for element in self._elements)), None)
 
     def _seen(self) -> tuple[S, ...]:
         """Return its elements in the version that is seen here."""

@@ -317,14 +317,14 @@ class Operator(metaclass=OperatorType):
                 return parameter.first_unready()
         return None
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """As `first_missing`, of the newest version; for the graph's own code."""
         for slot in self.inputs:
-            lacking = slot.first_lacking()
+            lacking = slot._first_lacking()
             if lacking is not None and slot.required:
                 return lacking
         for parameter in self.parameters:
-            lacking = parameter.first_lacking()
+            lacking = parameter._first_lacking()
             if lacking is not None:
                 return lacking
         return None

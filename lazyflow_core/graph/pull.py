@@ -137,7 +137,7 @@ class SlotRequest(Request[Array]):
         self.slot = slot
         self.roi = roi
         if slot._stale is None:
-            slot.remember_stale()
+            slot._remember_stale()
         #: Number of the version it sees; None before it begins.
         self._version: int | None = None
         #: What the operators say of a failure; the request itself keeps only the root cause.

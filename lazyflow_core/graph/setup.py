@@ -541,7 +541,7 @@ class Setup:
             if slot._watchers:
                 slot._outdate(self._walk, old)
         for multi, was_ready in self._was_ready.items():
-            if (multi.first_lacking() is None) != was_ready:
+            if (multi._first_lacking() is None) != was_ready:
                 news.append((Turn.UNREADY if was_ready else Turn.READY, multi, "ready_changed", ()))
         news += [(Turn.ELEMENTS, multi, event, (index,)) for multi, event, index in self._events]
         # Within a turn they stay as they are. What the walk announces it announces once.
@@ -614,7 +614,7 @@ class Setup:
 
     def _set_up(self, operator: Operator) -> None:
         __tracebackhide__ = True
-        if operator.first_lacking() is not None:
+        if operator._first_lacking() is not None:
             if operator.is_set_up:
                 self.set(operator, "is_set_up", False)
                 self._plan(operator, None)

@@ -244,7 +244,7 @@ class Slot:
         """Return why it cannot be asked: the way upstream to the first culprit; empty if it is ready."""
         return "" if self.ready else why_not_ready(self)
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """As `first_unready`, of the newest version; for the graph's own code."""
         raise NotImplementedError
 

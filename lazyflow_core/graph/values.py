@@ -189,7 +189,7 @@ class Parameter(Slot, Generic[T]):
         """Return its value in the version that is seen here."""
         return seen_value(self)
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """Return itself, if it is not ready in the newest version."""
         return self if self._state[1] is MISSING else None
 
@@ -338,7 +338,7 @@ class ValueOutput(Slot, Generic[T]):
     def _news(self, old: Any) -> Iterator[tuple[Turn, str]]:
         return _value_news(old, self._state[1])
 
-    def first_lacking(self) -> Slot | None:
+    def _first_lacking(self) -> Slot | None:
         """Return itself, if it is not ready in the newest version."""
         return self if self._state[1] is MISSING else None
 
