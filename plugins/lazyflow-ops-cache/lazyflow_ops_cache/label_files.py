@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from lazyflow_core import ArrayMeta, Roi, open_reader
 from lazyflow_core.axes import Axes
-from lazyflow_core.errors import FormatError, PluginError, StorageError
-from lazyflow_core.foreign import contextmanager, sentence
+from lazyflow_core.errors import FormatError, PluginError
+from lazyflow_core.foreign import contextmanager
 
 from lazyflow_ops_cache.painted import Labels, Painted
-from lazyflow_ops_cache.whole_file import replacing
+from lazyflow_ops_cache.whole_file import replacing, telling
 
 if TYPE_CHECKING:
     import h5py
@@ -98,7 +98,7 @@ def write_ilastik(path: str | os.PathLike[str], lane: int, axes: Axes, painted: 
     _check_room(path, sum(2 * block.nbytes + _BYTES_PER_DATASET for block in painted.blocks.values()))
     # The file is closed before it gets its name.
     with (
-        _errors(path, "written"),
+        telling(path, "written"),
         replacing(path, copy=True) as temporary,
         h5py.File(temporary, "a") as file,
     ):
@@ -118,7 +118,7 @@ def write_ilastik(path: str | os.PathLike[str], lane: int, axes: Axes, painted: 
 
 def _check_room(path: str | os.PathLike[str], nbytes: int) -> None:
     """Refuse what the disk has no room for: HDF5 would end the process later, when it cannot write."""
-    with _errors(path, "written"):
+    with telling(path, "written"):
         needed = nbytes + (os.path.getsize(path) if os.path.exists(path) else 0)
         if shutil.disk_usage(os.path.dirname(os.path.realpath(path))).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -128,7 +128,7 @@ def read_ilastik(path: str | os.PathLike[str], lane: int, meta: ArrayMeta, erase
     """Read the labels of one lane of a project."""
     h5py = _h5py()
     blocks: list[tuple[Roi, Labels]] = []
-    with _errors(path, "read"), h5py.File(path, "r") as file:
+    with telling(path, "read"), h5py.File(path, "r") as file:
         group = _plain_group(file, _group(lane))
         if len(group) > _MOST_BLOCKS:
             raise FormatError(f"{os.fspath(path)!r} has {len(group)} blocks of labels.")
@@ -213,19 +213,6 @@ def _plain_group(file: h5py.File, name: str, *, create: bool = False) -> h5py.Gr
         if not isinstance(found, h5py.Group):
             raise FormatError(f"{file.filename!r} has no labels of ilastik: it has no group {name!r}.")
     return found
-
-
-@contextmanager
-def _errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Tell in our words which file could not be read or written."""
-    try:
-        yield
-    except (FormatError, StorageError, PluginError, MemoryError):
-        raise
-    except OSError as error:
-        raise StorageError(f"{os.fspath(path)!r} cannot be {what}: {sentence(error)}.") from error
-    except Exception as error:
-        raise FormatError(f"{os.fspath(path)!r} is damaged: {sentence(error)}.") from error
 
 
 def _h5py() -> Any:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any, Final
@@ -15,19 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from lazyflow_core import ArrayMeta, BlockGrid
 from lazyflow_core.errors import FormatError, StorageError
-from lazyflow_core.foreign import contextmanager, sentence
 from lazyflow_core.request import checkpoint
 
-from lazyflow_ops_cache.whole_file import replacing
+from lazyflow_ops_cache.whole_file import replacing, telling
 
 __all__ = ["read_blocks", "write_blocks"]
 
 _HEADER: Final = "lazyflow-blocks.json"
 _MOST_HEADER_BYTES: Final = 2**20
 _NAME: Final = re.compile(r"\d{1,18}(\.\d{1,18}){0,31}")
-
-#: What zipfile, zlib and json raise for files that are none.
-_DAMAGED: Final = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, RuntimeError)
 
 Array = npt.NDArray[Any]
 Key = tuple[int, ...]
@@ -45,7 +40,7 @@ def write_blocks(
         raise StorageError(f"{os.fspath(path)!r} cannot be written: blocks of {meta.dtype} are not saved.")
     count = 0
     with (
-        _errors(path, "written"),
+        telling(path, "written"),
         replacing(path) as temporary,
         zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
@@ -62,7 +57,7 @@ def read_blocks(
 ) -> Iterator[tuple[Key, Array]]:
     """Give the blocks in a file that was written for the same array, grid and fingerprint."""
     where = repr(os.fspath(path))
-    with _errors(path, "read"), zipfile.ZipFile(path) as archive:
+    with telling(path, "read"), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         header = next((member for member in members if member.filename == _HEADER), None)
         if header is None or header.file_size > _MOST_HEADER_BYTES:
@@ -100,16 +95,3 @@ def _header(meta: ArrayMeta, grid: BlockGrid, fingerprint: str) -> dict[str, Any
         "block": list(grid.block),
         "fingerprint": fingerprint,
     }
-
-
-@contextmanager
-def _errors(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Tell in our words which file could not be read or written."""
-    try:
-        yield
-    except (FormatError, StorageError):
-        raise
-    except OSError as error:
-        raise StorageError(f"{os.fspath(path)!r} cannot be {what}: {sentence(error)}.") from error
-    except _DAMAGED as error:
-        raise FormatError(f"{os.fspath(path)!r} is damaged: {sentence(error)}.") from error

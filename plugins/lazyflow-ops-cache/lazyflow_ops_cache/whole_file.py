@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and errors that name them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import stat
 import zlib
 from collections.abc import Iterator
 
-from lazyflow_core.foreign import contextmanager
+from lazyflow_core.errors import FormatError, PluginError, StorageError
+from lazyflow_core.foreign import contextmanager, sentence
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "telling"]
 
 
 @contextmanager
@@ -59,6 +60,19 @@ def replacing(path: str | os.PathLike[str], *, copy: bool = False) -> Iterator[s
             os.unlink(temporary)
         raise
     _sync(folder)
+
+
+@contextmanager
+def telling(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Tell in our words which file could not be ``what``, read or written, whatever a library says of it."""
+    try:
+        yield
+    except (FormatError, StorageError, PluginError, MemoryError):
+        raise
+    except OSError as error:
+        raise StorageError(f"{os.fspath(path)!r} cannot be {what}: {sentence(error)}.") from error
+    except Exception as error:
+        raise FormatError(f"{os.fspath(path)!r} is damaged: {sentence(error)}.") from error
 
 
 def _clear_away(folder: str, stem: str) -> None:
