@@ -133,19 +133,21 @@ class Parameter(Slot, Generic[T]):
     @contextmanager
     def temporarily(self, value: T) -> Iterator[None]:
         """Have another value inside a ``with`` block; afterwards what was assigned or connected before."""
-        upstream, assigned, old = self._upstream, self._assigned, self._state[1]
-        self.value = value
+        with self.graph.transaction():  # what another thread is changing may be taken back
+            upstream, assigned, old = self._upstream, self._assigned, self._state[1]
+            self.value = value
         try:
             yield
         finally:
-            if self.operator._closed:
-                pass  # by the block; there is nothing to put back
-            elif upstream is not None:
-                self.connect(upstream)
-            elif assigned:
-                self.value = old
-            else:
-                self.disconnect()
+            with self.graph.transaction():
+                if self.operator._closed:
+                    pass  # by the block; there is nothing to put back
+                elif upstream is not None:
+                    self.connect(upstream)
+                elif assigned:
+                    self.value = old
+                else:
+                    self.disconnect()
 
     def accept(self, value: Any) -> None:
         """Connect a slot or assign a value, whichever it is."""
@@ -298,10 +300,12 @@ class ValueOutput(Slot, Generic[T]):
         mark_dirty(self, None)
 
     def _forget(self) -> None:
-        """Compute it again next time, although it is not stale: its memory is needed."""
-        cell = self._cell
-        with cell.lock:
-            cell.request = None
+        """Compute it again next time, in any version, although it is not stale: its memory is needed."""
+        versions = self.graph._versions
+        for version in versions.alive():
+            cell: Cell[T] = versions.look_up(version, self, "_cell")
+            with cell.lock:
+                cell.request = None
 
     @property
     def value_changed(self) -> SlotSignal:

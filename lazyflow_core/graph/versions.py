@@ -323,48 +323,56 @@ class Versions:
                 return []
             version.state = DEAD
         notes = version.notes
-        while True:
-            with self.lock:
-                # The neighbour is asked anew each time: it may have been buried itself meanwhile.
-                older = version.older
-                for _ in range(min(_PIECE, len(notes))):
-                    key, value = notes.popitem()
-                    # Of two notes the older one is what the older version has to see.
-                    if older is not None and key[0]._born <= older.number:
-                        older.notes.setdefault(key, value)
-                    dropped.append((key, value))
-                if notes:
-                    continue
-                newer = version.newer
-                assert newer is not None
-                newer.older = older
-                if older is None:
-                    self._oldest = newer
-                    self.settled = newer.number
-                else:
-                    older.newer = newer
-                version.older = version.newer = None
-                due = []
-                for duty in version.duties:
-                    if older is not None and duty[0] <= older.number:
-                        older.duties.append(duty)
+        try:
+            while True:
+                with self.lock:
+                    # The neighbour is asked anew each time: it may have been buried itself meanwhile.
+                    older = version.older
+                    for _ in range(min(_PIECE, len(notes))):
+                        key, value = next(reversed(notes.items()))
+                        # Of two notes the older one is what the older version has to see.
+                        if older is not None and key[0]._born <= older.number:
+                            older.notes.setdefault(key, value)
+                        dropped.append((key, value))
+                        notes.popitem()  # handed on first: Ctrl-C may come in between
+                    if notes:
+                        continue
+                    watchers = list(version.watchers or ())
+                    # Made before it is taken out: until then another one can go on, from then on nobody.
+                    todo: list[Callable[[], object]] = [_Told(self._let_forget, watchers)] if watchers else []
+                    for number, function, argument in version.duties:
+                        if older is None or number > older.number:
+                            todo.append(_Told(function, argument))
+                    newer = version.newer
+                    assert newer is not None
+                    if older is not None:
+                        if watchers:
+                            if older.watchers is None:
+                                older.watchers = weakref.WeakSet()
+                            older.watchers.update(watchers)
+                        older.duties += [duty for duty in version.duties if duty[0] <= older.number]
+                        older.newer = newer
                     else:
-                        due.append(duty)
-                version.duties = []
-                watchers = list(version.watchers or ())
-                version.watchers = None
-                if older is not None and watchers:
-                    if older.watchers is None:
-                        older.watchers = weakref.WeakSet()
-                    older.watchers.update(watchers)
-            break
+                        self._oldest = newer
+                        self.settled = newer.number
+                    newer.older = older
+                    version.duties, version.watchers = [], None
+                    version.older = version.newer = None
+                break
+        except BaseException:  # Ctrl-C
+            if version.newer is not None:
+                version.state = ALIVE  # whoever makes the next version goes on with it, see `make`
+            else:
+                run_all(todo)
+            raise
         del dropped  # outside the lock: the last reference of something may go with it
-        todo: list[Callable[[], object]] = []
-        if watchers:
-            left = tuple(v.number for v in self.alive())
-            todo += [_Told(watcher.forget, left) for watcher in watchers]
-        todo += [_Told(function, argument) for _, function, argument in due]
         return todo
+
+    def _let_forget(self, watchers: list[StaleBoxes]) -> None:
+        """Tell those who keep stale boxes which versions are left."""
+        left = tuple(version.number for version in self.alive())
+        for watcher in watchers:
+            watcher.forget(left)
 
 
 def _counted(*counts: tuple[int, str]) -> str:
@@ -392,11 +400,16 @@ class _Told:
         return f"{getattr(self._function, '__qualname__', self._function)}"
 
 
-def run_all(todo: list[Callable[[], object]]) -> None:
+def run_all(todo: Iterable[Callable[[], object]]) -> None:
     """Do what the end of a version made due; what raises is reported and hinders nobody."""
-    for each in todo:
-        with logged(_logger, "%s failed.", each):
-            each()
+    left = iter(todo)
+    try:
+        for each in left:
+            with logged(_logger, "%s failed.", each):
+                each()
+    except BaseException:  # Ctrl-C: nobody else does what is left
+        run_all(left)
+        raise
 
 
 # ------------------------------------------------------------------------------------------------- where we

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lazyflow_core.graph import Graph, InputSlot, Operator, OutputSlot, StaleBoxes
+from lazyflow_core.graph.versions import run_all
 from tests.graph.operators import OpAdd
 
 
@@ -104,3 +105,58 @@ def test_ctrl_c_anywhere_in_a_change_leaves_a_graph_that_answers_and_can_be_chan
             first.amount.value = amount
             assert np.array_equal(last.output.read(), array + amount + 1), where
     assert number > 10
+
+
+class OpPlanned(OpAdd):
+    """Has a plan that is to be dropped once."""
+
+    def __init__(self, **slots):
+        self.made, self.dropped = [], []
+        super().__init__(**slots)
+
+    def setup_outputs(self):
+        super().setup_outputs()
+        self.made.append(object())
+        return self.made[-1]
+
+    def drop(self, plan):
+        self.dropped.append(plan)
+
+
+@pytest.mark.parametrize("held", [1, 2])
+def test_a_version_whose_end_is_interrupted_ends_with_the_next_change(held):
+    for number in range(1, 200):
+        graph = Graph()
+        op = OpPlanned(graph=graph, image=np.arange(4.0))
+        oldest = [graph.snapshot() for _ in range(held - 1)]
+        op.amount.value = 2.0
+        snapshot = graph.snapshot()
+        op.amount.value = 3.0
+        where = interrupted(number, snapshot.close)
+        for each in oldest:
+            with each:
+                assert op.output.read()[0] == 1.0, where
+        op.amount.value = 4.0
+        assert len(set(op.dropped)) == len(op.dropped), where
+        if where is None:
+            break
+        if where.startswith(("Versions.leave", "Snapshot.close")):
+            continue  # the version is still counted
+        if where.startswith(("run_all", "logged", "_Told.__call__", "_Drop")):
+            continue  # what was just being done is not done again
+        assert op.plan is op.made[-1]
+        assert len(op.dropped) == len(op.made) - 1, where
+        assert graph._versions.describe() == "", where
+    else:
+        pytest.fail("there are more calls than were tried")
+
+
+def test_of_what_is_due_at_the_end_of_a_version_nothing_is_left_out_for_an_interrupt():
+    done = []
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all([lambda: done.append(1), stop, lambda: done.append(2), stop, lambda: done.append(3)])
+    assert done == [1, 2, 3]

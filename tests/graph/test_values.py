@@ -386,3 +386,35 @@ def test_a_whole_number_that_no_float_holds_is_refused_rather_than_moved(value):
         slot.accept(value, "level")
     assert slot.accept(2**63, "level") == 2**63
     assert ParameterSlot(float | int).accept(2**53 + 1, "level") == 2**53 + 1
+
+
+def test_what_is_put_back_after_a_while_was_never_part_of_a_change_that_was_refused(graph, monkeypatch):
+    op, waits = OpAdd(graph=graph, image=IMAGE), threading.Event()
+
+    def elsewhere():
+        with op.amount.temporarily(7.0):
+            pass
+
+    with pytest.raises(KeyError), graph.transaction():
+        op.amount.value = 5.0
+        enter = graph._gate.enter.__func__
+        monkeypatch.setattr(type(graph._gate), "enter", lambda gate: (waits.set(), enter(gate))[1])
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        assert waits.wait(30)
+        raise KeyError
+    thread.join(30)
+    assert op.amount.is_default
+    assert op.amount.value == 1.0
+
+
+def test_memory_of_a_value_is_given_back_in_every_version_that_is_seen(graph, mean):
+    with graph.snapshot():
+        assert mean.mean.value == 5.5
+        mean.image.assign(IMAGE + 1)
+        assert mean.mean.value == 5.5
+        computed = mean.computed_times
+        mean.mean._forget()
+        assert mean.mean.value == 5.5
+        assert mean.computed_times == computed + 1
+    assert mean.mean.value == 6.5
