@@ -317,7 +317,7 @@ class Axes:
                 translation=translation,
             )
 
-        is_scaled = any(step.get("type") == "scale" for step in transformations)
+        is_scaled = any(step.get("type") == "scale" and "scale" in step for step in transformations)
         return cls(map(axis_of, axes, scale, translation))
 
     def to_ngff(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

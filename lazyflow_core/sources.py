@@ -63,8 +63,10 @@ def open_source(path: str | os.PathLike[str]) -> BinaryIO:
         if status.st_size <= _MOST_BYTES:
             check_is_here(path, file.read())
             file.seek(0)
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, OSError) and not isinstance(error, StorageError):  # of the disk
+            raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
         raise
     return file
 

@@ -82,9 +82,15 @@ class AssignedArray:
 
     def __init__(self, array: Any, meta: ArrayMeta | None, axes: Axes | str | None, where: str) -> None:
         if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
-            if isinstance(array, (str, bytes, dict, set)) or not np.ndim(array):
-                raise ConnectError(f"{where}: {reprlib.repr(array)} is neither a slot nor an array.")
-            array = np.asarray(array)
+            given = array
+            try:
+                array = np.asarray(given)
+            except ValueError as error:
+                raise ConnectError(f"{where}: {reprlib.repr(given)} is no array: {error}") from error
+            if isinstance(given, (str, bytes, dict, set)) or not array.ndim:
+                raise ConnectError(f"{where}: {reprlib.repr(given)} is neither a slot nor an array.")
+        if np.dtype(array.dtype).kind in "USV":
+            raise ConnectError(f"{where}: an array of dtype {array.dtype} has no pixels; give numbers.")
         if np.dtype(array.dtype).hasobject:
             raise ConnectError(f"{where}: an array of Python objects (dtype object) has no pixels.")
         if np.ma.is_masked(array):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -232,6 +233,13 @@ def _by_name(faults: list[Fault]) -> dict[str, list[_Metadata]]:
     for folder in _search_path():
         try:
             for distribution in importlib_metadata.distributions(path=[folder]):
+                pipe = _pipe_in(getattr(distribution, "_path", None))
+                if pipe:
+                    text = f"its {os.path.basename(pipe)} is no ordinary file; nothing of it is used"
+                    shown = printable(os.path.dirname(pipe))
+                    name = os.path.basename(shown).partition("-")[0]
+                    faults.append(Fault(name, shown, text, _AGAIN, normal(name).startswith("lazyflow")))
+                    continue
                 metadata = _Metadata(distribution)
                 if metadata.name.startswith("~"):
                     text = "it is left over from an installation that was interrupted, and not used"
@@ -251,6 +259,18 @@ def _by_name(faults: list[Fault]) -> dict[str, list[_Metadata]]:
             place = copies[0].folder
             copies.sort(key=lambda copy: (copy.folder != place, not copy.is_there(), copy.age()))
     return found
+
+
+def _pipe_in(folder: Any) -> str:
+    """Return the path of metadata that reading would wait for: a pipe or a device; empty if there is none."""
+    if isinstance(folder, Path):
+        for name in ("METADATA", "PKG-INFO", "entry_points.txt"):
+            path = os.path.join(folder, name)
+            with suppress(OSError):
+                mode = os.stat(path).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    return path
+    return ""
 
 
 class _Metadata:

@@ -315,7 +315,10 @@ def _look(path: str) -> tuple[bool, bytes, frozenset[str]]:
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
     with open_source(path) as file:
-        return False, file.read(_HEAD_BYTES), frozenset()
+        try:
+            return False, file.read(_HEAD_BYTES), frozenset()
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _is_empty(path: str) -> bool:

@@ -19,7 +19,7 @@ from lazyflow_core.errors import (
     PluginError,
     UnknownOperatorError,
 )
-from lazyflow_core.foreign import sentence
+from lazyflow_core.foreign import sentence, shown
 from lazyflow_core.plugins import discovery
 from lazyflow_core.plugins.config import Config, normal
 from lazyflow_core.plugins.hooks import Hooks
@@ -188,7 +188,7 @@ class PluginManager:
                 raise
             raise OperatorLoadError(f"{who} could not be imported: {sentence(error)}") from error
         if not (isinstance(loaded, type) and issubclass(loaded, Operator)):
-            raise OperatorLoadError(f"{who} is {loaded!r}, which is no operator class.")
+            raise OperatorLoadError(f"{who} is {shown(loaded)}, which is no operator class.")
         self._loaded[spec.target] = loaded
         return loaded
 
@@ -299,11 +299,11 @@ class PluginManager:
         """
         offers = [(s, origin) for s, origin in self._offers(hook, type(spec)) if s.id == spec.id]
         if len(offers) > 1:
-            shown = [(*origin.partition(" ")[::2], s.target) for s, origin in offers]
+            listed = [(*origin.partition(" ")[::2], s.target) for s, origin in offers]
             preferred = normal(self.config.prefer.get(spec.id, ""))
             offers = [offer for offer in offers if normal(offer[1].partition(" ")[0]) == preferred]
             if len(offers) != 1 or offers[0][0].target != spec.target:
-                raise PluginError(conflict_text(kind, spec.id, shown))
+                raise PluginError(conflict_text(kind, spec.id, listed))
         return offers[0][1]
 
     # ---------------------------------------------------------------------------------------- other answers

@@ -277,6 +277,12 @@ def test_what_is_no_array_cannot_be_assigned(graph, value):
         OpAdd(graph=graph, image=value)
 
 
+@pytest.mark.parametrize("value", [[[1], [1, 2]], np.array(["a"]), np.zeros(2, [("r", "u1")])])
+def test_rows_of_several_lengths_and_what_are_no_numbers_cannot_be_assigned(graph, value):
+    with pytest.raises(ConnectError, match=r"OpAdd\.image: .* (is no array|has no pixels)"):
+        OpAdd(graph=graph, image=value)
+
+
 def test_an_array_of_objects_cannot_be_assigned(graph):
     with pytest.raises(ConnectError, match="dtype object"):
         OpAdd(graph=graph, image=np.array([None]))

@@ -30,6 +30,17 @@ def about(name="acme", version="1.0"):
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+@pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
+def test_metadata_that_are_a_pipe_are_not_waited_for(good, told, file):
+    made = info(good.folder, "acme-1.0.dist-info", metadata=about(), entries=LINES)
+    (made / file).unlink()
+    os.mkfifo(made / file)
+    discovery.forget()
+    assert "acme.thing" not in told()[0]
+    assert f"its {file} is no ordinary file" in metadata_checks()["metadata of acme"].detail
+
+
 @pytest.fixture
 def told(caplog):
     """What a manager warns of when it is asked for operators."""

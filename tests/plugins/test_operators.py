@@ -121,6 +121,17 @@ def test_an_operator_that_fails_to_import_is_an_error_at_use_only(good):
     )
 
 
+def test_a_target_that_cannot_even_be_written_is_refused_by_name(site):
+    words = """class T(type):
+    def __repr__(cls): raise SystemExit(3)
+
+class OpX(metaclass=T): pass
+"""
+    site.install("acme", modules={"acme_ops": words}, operators=["acme.x = acme_ops:OpX"])
+    with pytest.raises(OperatorLoadError, match=r"operator 'acme\.x' .* which is no operator class"):
+        PluginManager().get_operator("acme.x")
+
+
 def test_a_target_that_is_no_operator_is_refused(site):
     site.install("acme", modules={"acme_ops": "OpX = 3"}, operators=["acme.x = acme_ops:OpX"])
     with pytest.raises(OperatorLoadError, match="is 3, which is no operator class"):

@@ -68,6 +68,11 @@ def test_nothing_is_waited_for(tmp_path):
             assert refusal(tmp_path / name).endswith(f"{name} is no ordinary file but a pipe or a device.")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no file here that fails")
+def test_a_read_that_fails_names_the_file():
+    assert refusal("/proc/self/mem") == "/proc/self/mem cannot be read: Input/output error."
+
+
 def test_what_is_no_file_is_said(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     assert "is a folder, not a file" in refusal(tmp_path)

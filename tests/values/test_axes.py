@@ -130,3 +130,8 @@ def test_axistags_json_as_vigra_writes_it():
 def test_text_that_is_no_axistags_is_refused_in_a_sentence(text):
     with pytest.raises(AxesError, match="axistags"):
         Axes.from_axistags(text)
+
+
+def test_a_scale_that_stands_in_an_array_is_no_scale_of_one():
+    axes = [{"name": "x", "type": "space", "unit": "micrometer"}]
+    assert Axes.from_ngff(axes, [{"type": "scale", "path": "s"}])[0].resolution is None

@@ -111,10 +111,22 @@ def _choose_array(store: ZarrFolder, path: str, key: str, group: Node) -> str:
     if levels:
         return prefix + check_key(path, levels[0])
     arrays = [a for a in store.arrays() if a.startswith(prefix)]
+    if len(arrays) > 1:
+        arrays = [a for a in arrays if not _is_scale(store, a)] or arrays
     if len(arrays) != 1:
         holds = f"{len(arrays)} arrays: {listed(arrays)}; give one as dataset" if arrays else "no array"
         raise FormatError(f"{path!r} holds {holds}.")
     return arrays[0]
+
+
+def _is_scale(store: ZarrFolder, key: str) -> bool:
+    """Whether an array says where the pixels along the axis of its name lie, as coordinates of xarray do."""
+    node = store.node(key)
+    return node is not None and _dimension_names(node) == [key.rpartition("/")[2]]
+
+
+def _dimension_names(node: Node) -> Any:
+    return node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
 
 
 def _group_of(store: ZarrFolder, key: str) -> tuple[Mapping[str, Any], str]:
@@ -348,7 +360,7 @@ def _fill(path: str, dtype: np.dtype[Any], value: Any) -> Any:
 def _axes(node: Node, group: Mapping[str, Any], level: str, ndim: int) -> Axes | None:
     """Return the axes that the metadata gives; None if it gives none that fit."""
     own = node.attributes.get(OWN_ATTRIBUTE)
-    names = node.metadata.get("dimension_names") or node.attributes.get("_ARRAY_DIMENSIONS")
+    names = _dimension_names(node)
     for found in (
         _ngff.axes_of_level(group, level, ndim),
         _ngff.axes_of_level({"multiscales": [own]}, "", ndim) if isinstance(own, dict) else None,

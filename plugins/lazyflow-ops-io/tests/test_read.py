@@ -11,6 +11,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import zarr
 from lazyflow_ops_io.hdf5_reader import Hdf5Reader
 from lazyflow_ops_io.read import OpRead
 
@@ -160,3 +161,17 @@ def test_asking_what_is_offered_imports_nothing_heavy():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_image_beside_the_coordinates_of_its_axes_needs_no_name(graph, tmp_path):
+    for zarr_format in (2, 3):
+        group = zarr.open_group(tmp_path / f"{zarr_format}.zarr", mode="w", zarr_format=zarr_format)
+        for name, dimensions, data in (("im", "tyx", np.zeros((4, 5, 6), "u2")), ("t", "t", np.arange(4.0))):
+            if zarr_format == 2:
+                array = group.create_array(name, shape=data.shape, dtype=data.dtype)
+                array.attrs["_ARRAY_DIMENSIONS"] = list(dimensions)
+            else:
+                group.create_array(name, shape=data.shape, dtype=data.dtype, dimension_names=list(dimensions))
+        output = OpRead(graph=graph, path=str(tmp_path / f"{zarr_format}.zarr")).output
+        assert output.meta.extra["io.dataset"] == "/im"
+        assert output.meta.axes.keys == "tyx"
