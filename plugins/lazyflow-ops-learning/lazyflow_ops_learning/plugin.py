@@ -31,7 +31,9 @@ def lazyflow_conformance_cases() -> str:
 
 @hookimpl
 def lazyflow_cli_commands(group: Any) -> None:
-    """Add ``lazyflow ilastik``."""
-    from lazyflow_ops_learning.ilastik.command import command
+    """Add ``lazyflow ilastik`` and ``lazyflow train``."""
+    from lazyflow_ops_learning.ilastik.command import command as ilastik
+    from lazyflow_ops_learning.train_command import command as train
 
-    group.add_command(command)
+    group.add_command(ilastik)
+    group.add_command(train)

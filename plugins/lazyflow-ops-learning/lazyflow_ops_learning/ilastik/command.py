@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from lazyflow_core.foreign import contextmanager
 
+from lazyflow_ops_learning.exits import InputError, OutputError
+
 if TYPE_CHECKING:
     from lazyflow_core.storage import Writer
     from lazyflow_core.utility import Progress
@@ -124,18 +126,6 @@ def _facts(project: Project) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- run
 
 
-class _OutputError(click.ClickException):
-    """Something cannot be written."""
-
-    exit_code = 5  # as of `lazyflow run`
-
-
-class _InputError(click.ClickException):
-    """An image cannot be read."""
-
-    exit_code = 4  # likewise
-
-
 class _Options(NamedTuple):
     dtype: str
     axes: str
@@ -243,7 +233,7 @@ def run_command(
                     _run(found, chosen, group, scheduler, options)
             except MemoryBudgetError as error:
                 raise click.UsageError(f"--memory: {error}") from error
-            except (LazyflowError, _InputError, _OutputError) as error:
+            except (LazyflowError, InputError, OutputError) as error:
                 if fail_fast or len(by_image) == 1:
                     raise
                 click.echo(f"{group[0].image}: {_sentence(error)}", err=True)
@@ -268,7 +258,7 @@ def _blaming() -> Iterator[None]:
             raise
         # What computes is to blame for reading; what is handed a block, or ends the file, for writing.
         is_written = isinstance(error, StorageError | RequestError) and not isinstance(error, ExecuteError)
-        raise (_OutputError if is_written else _InputError)(str(cause)) from error
+        raise (OutputError if is_written else InputError)(str(cause)) from error
 
 
 def _as(error: Exception, sentence: str) -> Exception:
@@ -342,15 +332,15 @@ def _check_targets(targets: Sequence[_Task], project: str, overwrite: bool) -> N
         written[place] = target
     for target in targets:
         if overlap(target.path, project) is not None:
-            raise _OutputError(f"{target.path!r} would be written where the project {project!r} is read.")
+            raise OutputError(f"{target.path!r} would be written where the project {project!r} is read.")
         for image in {each.image for each in targets}:
             if overlap(target.path, image) is not None:
-                raise _OutputError(f"{target.path!r} would be written where the image {image!r} is read.")
+                raise OutputError(f"{target.path!r} would be written where the image {image!r} is read.")
         if os.path.lexists(target.path) and not overwrite:
             raise TargetExistsError(f"{target.path!r} exists; replace it by --overwrite.")
         folder = os.path.dirname(target.path) or "."
         if not os.path.isdir(folder):
-            raise _OutputError(f"{target.path!r} cannot be written: there is no folder {folder!r}.")
+            raise OutputError(f"{target.path!r} cannot be written: there is no folder {folder!r}.")
 
 
 def _chosen(project: Project, recipe: str, images: Sequence[str] = ()) -> Recipe:
@@ -393,7 +383,7 @@ def _run(
                     overwrite=options.overwrite,
                 )
             except (FormatError, StorageError) as error:
-                raise _OutputError(str(error)) from error
+                raise OutputError(str(error)) from error
             stack.callback(writers[name].abort)
         for computed, names in sharing(list(by_export)):
             slot: Any = slots.get(computed)
@@ -472,6 +462,6 @@ def convert_command(project: str, output: str, image: str, axes: str, recipe: st
     try:
         paths = convert_project(found, chosen, Path(output), image=image, axes=axes, overwrite=overwrite)
     except StorageError as error:
-        raise _OutputError(str(error)) from error
+        raise OutputError(str(error)) from error
     for path in paths:
         click.echo(f"wrote {path}", err=True)

@@ -30,6 +30,7 @@ __all__ = [
     "export_slot",
     "lane_source",
     "open_image",
+    "pixel_features",
 ]
 
 Array = npt.NDArray[Any]
@@ -129,14 +130,7 @@ def build_project(
                 image=origin,
                 probabilities=built[-1].predict.probabilities,
             ).output
-        features = _operator("filters.pixel_features")(
-            graph=graph,
-            name=f"features{tag}",
-            image=image,
-            selection=stage.selection,
-            compat=recipe,
-            precision="double",
-        )
+        features = pixel_features(graph, image, stage, recipe, name=f"features{tag}")
         forest = _in_our_order(project, stage, features, image.meta)
         classifier = forest if classifiers is None else classifiers(number, forest)
         predict = OpPredict(
@@ -148,6 +142,18 @@ def build_project(
         )
         built.append(BuiltStage(features, predict))
     return tuple(built)
+
+
+def pixel_features(graph: Graph, image: Any, stage: Stage, recipe: str, *, name: str | None = None) -> Any:
+    """Return the operator that computes the features of a stage."""
+    return _operator("filters.pixel_features")(
+        graph=graph,
+        name=name,
+        image=image,
+        selection=stage.selection,
+        compat=recipe,
+        precision="double",
+    )
 
 
 def _in_our_order(project: Project, stage: Stage, features: Any, image: Any) -> Forest:
