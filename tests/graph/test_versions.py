@@ -1076,3 +1076,14 @@ def test_closing_ends_what_stands_still_under_a_seeded_scheduler():
             request.wait()
         graph.close()
         assert request.state is RequestState.CANCELLED
+
+
+def test_of_a_slot_that_one_change_writes_twice_what_was_first_is_seen_before(graph):
+    op = OpAdd(graph=graph, image=np.zeros(3))
+    with graph.snapshot():
+        with graph.transaction():
+            op.image.assign(np.ones(4))
+            op.image.assign(np.full(5, 2.0))
+        assert op.image.meta.shape == (3,)
+        assert op.output.read().tolist() == [1, 1, 1]
+    assert op.output.read().tolist() == [3, 3, 3, 3, 3]
