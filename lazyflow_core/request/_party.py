@@ -23,6 +23,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
+from math import isnan
 from numbers import Real
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -233,8 +234,14 @@ def current_fiber() -> Fiber | None:
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Raise ValueError unless a timeout is None or a number of seconds."""
-    if timeout is not None and (not isinstance(timeout, Real) or timeout != timeout):
+    """Raise ValueError unless a timeout is None or a number of seconds that a float holds."""
+    if timeout is None:
+        return
+    try:
+        is_number = isinstance(timeout, Real) and not isnan(float(timeout))
+    except OverflowError:
+        is_number = False
+    if not is_number:
         raise ValueError(f"timeout is {timeout!r}; give seconds as a number, or None to wait for ever")
 
 
@@ -270,7 +277,7 @@ class Waiter:
         self.is_patient = is_patient
         self.host: WaiterHost = party.request or party
         self.target = target
-        self.timeout = timeout
+        self.timeout = None if timeout is None else float(timeout)
         #: None until decided, then fixed. Guarded by the mutex.
         self.verdict: Verdict | None = None
         # A new lock per wait, not one per thread: a Ctrl-C between two of our statements can leave a

@@ -207,4 +207,6 @@ def wait_until_delivered(
             request.cancel()
         raise
     if not was_woken(waiter, verdict, is_for_host=True):
-        raise RequestTimeoutError(f"{request.describe()} has no outcome after {timeout:g} s; it goes on")
+        raise RequestTimeoutError(
+            f"{request.describe()} has no outcome after {waiter.timeout:g} s; it goes on"
+        )

@@ -4,10 +4,18 @@ import asyncio
 import gc
 import re
 import threading
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from lazyflow_core.errors import CircularWaitError, RequestError, RequestStateError, SchedulerClosedError
+from lazyflow_core.errors import (
+    CircularWaitError,
+    RequestError,
+    RequestStateError,
+    RequestTimeoutError,
+    SchedulerClosedError,
+)
 from lazyflow_core.request import (
     Priority,
     Request,
@@ -114,6 +122,11 @@ MISTAKES = {
         lambda: RequestLock().acquire(timeout=-5),
         ValueError,
         "timeout is -5 s; it must",
+    ),
+    "patience beyond floats": (
+        lambda: RequestEvent().wait(timeout=10**400),
+        ValueError,
+        "000; give seconds as a number",
     ),
     "wait without lock": (lambda: RequestCondition().wait(), RuntimeError, "does not hold its lock"),
     "notify without lock": (lambda: RequestCondition().notify(), RuntimeError, "does not hold its lock"),
@@ -249,3 +262,14 @@ def test_a_request_does_not_cancel_itself_while_somebody_waits_for_it(scheduler)
         return current_request().cancel()
 
     assert Request(lambda: Request(work).wait(), scheduler=scheduler).submit().wait() is False
+
+
+@pytest.mark.parametrize("seconds", [Fraction(1, 1000), np.float32(0.001), np.int64(0)])
+def test_any_real_number_is_a_timeout(seconds):
+    event = RequestEvent()
+    assert not event.wait(timeout=seconds)
+    request = Request(event.wait).submit()
+    with pytest.raises(RequestTimeoutError):
+        request.wait(timeout=seconds)
+    event.set()
+    request.wait()

@@ -188,7 +188,15 @@ class OpResize(OpSingle):
                 raise SetupError(f"{name}={given}: channels are no neighbours, their number stays.")
         if 0 in meta.shape and shape != meta.shape:
             raise SetupError(f"the image has no pixels ({meta}).")
+        if max(shape, default=0) > max(_LONGEST, *meta.shape):
+            raise SetupError(
+                f"{name}={given}: the longest side would have {max(shape)} pixels; {_LONGEST} can be made."
+            )
         return shape
+
+
+#: Pixels of a side: what each is made of is kept in tables, some hundred bytes a pixel.
+_LONGEST: Final = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
