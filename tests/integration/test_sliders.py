@@ -13,6 +13,7 @@ OF_THE_IMAGE = {
     "filters.hysteresis_threshold.low": "the range of the image",
     "filters.hysteresis_threshold.high": "the range of the image",
     "learning.predict.classes": "how many classes the forest knows",
+    "learning.train_forest.classes": "how many classes there are labels of",
 }
 
 

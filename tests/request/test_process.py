@@ -300,6 +300,8 @@ def test_multiprocessing_children_can_use_requests(method, tmp_path):
 
 def test_dropped_schedulers_cost_nothing_at_exit_and_in_a_fork():
     done = run("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
         def use():
             schedulers = [ThreadedScheduler(2, stall_warning=1) for _ in range(20)]
             return [Request(lambda: gather(lambda: 1, lambda: 2), scheduler=s).submit() for s in schedulers]

@@ -56,6 +56,9 @@ class Commands(click.Group):
     A name that is not among them is asked of the plugins, through the hook ``lazyflow_cli_commands``.
     """
 
+    #: The plugin manager whose commands these are.
+    _asked: object = None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands of this package, and of plugins that were loaded."""
         return [*_COMMANDS, *sorted(self.commands)]
@@ -65,10 +68,14 @@ class Commands(click.Group):
         if cmd_name in _COMMANDS:
             command: click.Command = import_module(f"lazyflow_cli.{cmd_name}").command
             return command
-        if not self.commands and not ctx.resilient_parsing:
+        if not ctx.resilient_parsing:
             from lazyflow_core import plugins
 
-            plugins.default().add_cli_commands(self)
+            manager = plugins.default()
+            if manager is not self._asked:  # another one has other plugins
+                self.commands.clear()
+                manager.add_cli_commands(self)
+                self._asked = manager
         return self.commands.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

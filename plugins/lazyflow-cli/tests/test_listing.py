@@ -205,7 +205,7 @@ def test_doctor_speaks_json(lazyflow):
     assert checks[0]["name"] == "python"
 
 
-def test_a_plugin_may_add_commands(lazyflow, install_distribution):
+def test_a_plugin_may_add_commands_while_it_is_enabled(lazyflow, install_distribution, monkeypatch):
     install_distribution(
         "tool",
         "[lazyflow.plugins]\ntool = tool.plugin\n",
@@ -224,6 +224,8 @@ def test_a_plugin_may_add_commands(lazyflow, install_distribution):
     assert lazyflow("plugins", "list", "--hook", "lazyflow_cli_commands").stdout.split()[0] == "tool"
     assert "  commands: tool\n" in lazyflow("plugins", "show", "tool").stdout
     assert "lazyflow plugins list --hook lazyflow_cli_commands" in " ".join(lazyflow("--help").stdout.split())
+    monkeypatch.setenv("LAZYFLOW_PLUGINS", "test,cli")
+    assert "no command 'tool'" in lazyflow("tool").stderr
 
 
 WIDE = '''
