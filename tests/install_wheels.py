@@ -54,3 +54,5 @@ if __name__ == "__main__":
         name, bracket, extra = wanted.partition("[")
         requirements.append(str(wheel(name)) + bracket + extra)
     pip("install", *requirements)
+    # pip leaves what it finds installed in the same version, which is that of the last run.
+    pip("install", "--force-reinstall", "--no-deps", *requirements)
